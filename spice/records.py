@@ -1,0 +1,122 @@
+"""What one stage hands to the next.
+
+Axes, throughout the project: ``n`` rows of the pool, ``d`` gradient coordinates, ``k`` picks,
+``b`` rows of a batch, ``t`` tokens of a row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One example of an instruction-tuning pool.
+
+    ``id`` is a hash of the text (see :func:`spice.pool.row_id`), so it survives shuffling, merging
+    and renaming of files; exact copies of a row are told apart by a suffix.
+    """
+
+    id: str
+    instruction: str
+    input: str
+    response: str
+    source: str
+    history: tuple[tuple[str, str], ...] = ()
+    system: str = ""
+
+    @property
+    def prompt(self) -> str:
+        """The user's last turn: the instruction, and the input below it where there is one."""
+        return f"{self.instruction}\n\n{self.input}" if self.input else self.instruction
+
+    def messages(self) -> list[dict[str, str]]:
+        """All turns before the response, in the form that chat templates take."""
+        turns = [{"role": "system", "content": self.system}] if self.system else []
+        for user, assistant in self.history:
+            turns.append({"role": "user", "content": user})
+            turns.append({"role": "assistant", "content": assistant})
+        return [*turns, {"role": "user", "content": self.prompt}]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as a JSON object, empty optional fields left out."""
+        record = dataclasses.asdict(self)
+        record["history"] = [list(turn) for turn in self.history]
+        return {k: v for k, v in record.items() if v or k not in {"history", "system"}}
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What can be read off a model over a pool; a selector is handed only what it asked for.
+
+    ``ids`` n, ``sources`` n, ``lengths`` n (supervised response tokens; 0 where no model was
+    read), ``gradients`` n × d float32 per-sample gradients, or None.
+    """
+
+    ids: list[str]
+    sources: list[str]
+    lengths: np.ndarray
+    gradients: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """k picks out of n rows, in the order of picking.
+
+    ``indices`` are positions in the pool. For greedy selectors, per pick: ``gains`` Δ, ``bases``
+    Δ(∅), ``epsilons`` Δ − base (never positive) and ``conflicts`` c in [0, 1]; None elsewhere.
+    ``information`` is F(S) in nats. ``trace`` holds what diagnostics need and no file keeps.
+    """
+
+    n: int
+    indices: list[int]
+    gains: list[float] | None = None
+    conflicts: list[float] | None = None
+    bases: list[float] | None = None
+    epsilons: list[float] | None = None
+    information: float | None = None
+    alpha: float | None = None
+    excluded: dict[str, list[int]] = field(default_factory=dict)
+    trace: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def k(self) -> int:
+        """The number of picks."""
+        return len(self.indices)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One benchmark's result. ``value`` is None where the benchmark was skipped, never 0.
+
+    ``value`` and ``stderr`` are in the metric's own unit (a share in [0, 1] for all built-in
+    benchmarks); ``n`` counts scored items, ``cut`` those whose prompt or answer did not fit the
+    model's context; ``subtasks`` holds the same for each part of a group.
+    """
+
+    benchmark: str
+    value: float | None
+    stderr: float | None
+    metric: str
+    shots: int | None
+    n: int
+    version: str | None = None
+    cut: int = 0
+    excluded: int = 0
+    skipped: str | None = None
+    subtasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The score as a JSON object, without the benchmark's name and empty remarks."""
+        record = dataclasses.asdict(self)
+        record.pop("benchmark")
+        optional = {"skipped", "subtasks", "cut", "excluded"}
+        return {k: v for k, v in record.items() if v or k not in optional}
