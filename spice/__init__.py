@@ -1,3 +1,56 @@
 """Find the small part of an instruction-tuning pool that is worth training on."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spice.records import Selection
+
 __version__ = "0.1.0"
+__all__ = ["select"]
+
+
+def select(
+    gradients: Any,
+    k: int,
+    *,
+    penalty: float = 0.1,
+    alpha: float | str = 1.0,
+    stop_ratio: float | None = None,
+    stop_inclusive: bool = False,
+    keep_zero: bool = False,
+) -> Selection:
+    """Pick k of n gradients by SPICE: exact Fisher log-determinant gains less a conflict penalty.
+
+    At each step the row with the largest Δ_x(S) − λ·c(x|S) is taken, where
+    Δ_x(S) = log(1 + α g_xᵀ(I + α Σ_S g gᵀ)⁻¹ g_x) and c(x|S) = max(0, −cos(g_x, mean of S)), in
+    float64, ties to the smaller position (arXiv 2601.23155).
+
+    Args:
+        gradients: n × d, numpy or torch, any float type.
+        k: how many; more than there are usable rows gives all of them and a warning.
+        penalty: λ ≥ 0. 0 is plain Fisher information.
+        alpha: α > 0, or ``"relative"`` for 1/mean ‖g‖².
+        stop_ratio: ω in [0, 1]; stop before the first pick with Δ ≤ ω·Δ of the first pick.
+        stop_inclusive: keep that pick.
+        keep_zero: let rows with a zero gradient be picked.
+
+    Returns:
+        A selection with ``indices``, ``gains``, ``conflicts``, ``bases``, ``epsilons`` in the
+        order of picking, ``information`` F(S), and ``excluded`` rows (zero or not finite).
+
+    Raises:
+        spice.errors.InputError: arguments outside these ranges, or gradients that are not n × d.
+    """
+    from spice.library import select_gradients
+
+    return select_gradients(
+        gradients,
+        k,
+        penalty=penalty,
+        alpha=alpha,
+        stop_ratio=stop_ratio,
+        stop_inclusive=stop_inclusive,
+        keep_zero=keep_zero,
+    )

@@ -26,6 +26,7 @@ class BadRowError(ValueError):
 
 
 def expand(pattern: str) -> list[Path]:
+    """The files that a path or a pattern such as ``pools/*.jsonl`` names."""
     path = Path(pattern).expanduser()
     if path.is_file():
         return [path]
@@ -36,7 +37,7 @@ def expand(pattern: str) -> list[Path]:
 
 
 def read_file(path: Path) -> Iterator[tuple[str, str, Any]]:
-    """Yield ``(where, source, record)`` for each record; broken ones are :class:`BadRowError` objects.
+    """Yield ``(where, source, record)`` for each record, a :class:`BadRowError` for a broken one.
 
     A file that cannot be read at all is an :class:`InputError`.
     """

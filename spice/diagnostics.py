@@ -1,0 +1,111 @@
+"""What a selection looks like, and plain warnings where it is not what it seems."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from spice.records import Selection, Signals
+
+LARGE = 0.05  # "large" norms are the pool's 5 % largest
+RULING = 0.25  # a quarter of the picks among them is five times what a random choice would give
+
+
+def report(selection: Selection, signals: Signals, penalty: float | None) -> dict[str, Any]:
+    """Describe a selection; quantities that its selector does not have are None.
+
+    ``conflicting_share``: candidates with c > 0, averaged over the picks after the first.
+    ``changed_by_penalty``: picks that λ = 0 would not have made. ``penalty_leverage``: median over
+    the picks of λ × the conflict spread of the ten best, over their gain gap. ``large_norm_share``:
+    picks among the pool's 5 % largest norms. ``alpha_median_norm``: α·median ‖g‖², below which Δ
+    ranks by norm rather than by novelty. ``norm_length_correlation`` and
+    ``picked_length_correlation``: Spearman, of ‖g‖ and of being picked with the response's tokens.
+    """
+    picked = np.zeros(len(signals), dtype=bool)
+    picked[selection.indices] = True
+    gradient_part = _gradient_report(selection, signals) if selection.gains is not None else {}
+    facts: dict[str, Any] = {
+        "information": selection.information,
+        **gradient_part,
+        "picked_length_correlation": spearman(picked.astype(float), signals.lengths),
+        "median_length": {
+            "pool": _median(signals.lengths),
+            "picked": _median(signals.lengths[picked]),
+        },
+        "sources": shares(signals.sources, selection.indices),
+        "excluded": {why: len(rows) for why, rows in selection.excluded.items()},
+    }
+    facts["warnings"] = warnings_of(facts, penalty)
+    return facts
+
+
+def warnings_of(facts: dict[str, Any], penalty: float | None) -> list[str]:
+    """What its owner should know before he draws conclusions from a selection."""
+    found = []
+    if penalty and facts.get("changed_by_penalty") == 0:
+        found.append(
+            f"the penalty is inert: λ={penalty:g} changed no pick against λ=0 "
+            f"({facts['conflicting_share']:.1%} of the candidates conflict, "
+            f"leverage {facts['penalty_leverage']:.2g}); this selection is plain Fisher"
+        )
+    if facts.get("large_norm_share", 0) >= RULING:
+        found.append(
+            f"a few large norms rule: {facts['large_norm_share']:.0%} of the picks are among the "
+            "5 % of rows with the largest gradients; look for malformed rows, "
+            "or try gradients.scale=clip or unit"
+        )
+    return found
+
+
+def shares(sources: Sequence[str], picks: Sequence[int]) -> dict[str, dict[str, float]]:
+    """Each source's share of the pool and of the picks."""
+    pool, chosen = Counter(sources), Counter(sources[i] for i in picks)
+    k = max(len(picks), 1)
+    return {
+        name: {"pool": pool[name] / len(sources), "picked": chosen[name] / k}
+        for name in sorted(pool)
+    }
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Rank correlation with average ranks for ties; None where either side is constant."""
+    if len(a) < 2:
+        return None
+    x, y = _ranks(np.asarray(a)), _ranks(np.asarray(b))
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def _gradient_report(selection: Selection, signals: Signals) -> dict[str, Any]:
+    rows = selection.trace["rows"]
+    squared = selection.trace["squared_norms"]
+    large = set(rows[np.argsort(-squared, kind="stable")[: max(1, round(LARGE * len(rows)))]])
+    hits = sum(index in large for index in selection.indices)
+    alpha = selection.alpha or 0.0
+    return {
+        "alpha": alpha,
+        "alpha_median_norm": alpha * float(np.median(squared)) if len(squared) else None,
+        "conflicting_share": _mean(selection.trace["conflicting"]),
+        "changed_by_penalty": selection.trace["changed_by_penalty"],
+        "penalty_leverage": _median(selection.trace["leverage"]),
+        "large_norm_share": hits / max(selection.k, 1),
+        "norm_length_correlation": spearman(np.sqrt(squared), signals.lengths[rows]),
+    }
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[inverse]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else 0.0
+
+
+def _median(values: Any) -> float:
+    return float(np.median(values)) if len(values) else 0.0

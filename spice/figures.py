@@ -1,0 +1,92 @@
+"""Figures of a run and of a comparison, as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+INK, ACCENT, MUTED = "#26323a", "#c8553d", "#9fb3bd"
+
+
+def draw_run(selection: Mapping[str, Any], report: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Draw what a selection has: its gains and conflicts if it is greedy, its sources always."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = [sources(report["sources"], folder / "sources.png")]
+    if selection["gains"]:
+        drawn.append(gains(selection, folder / "gains.png"))
+        drawn.append(conflicts(selection, folder / "conflicts.png"))
+    return drawn
+
+
+def gains(selection: Mapping[str, Any], path: Path) -> Path:
+    """Decay of the marginal gain Δ_t beside each pick's gain on its own, and F(S) as it grows."""
+    figure, (left, right) = _panels(2)
+    steps = np.arange(1, selection["k"] + 1)
+    left.plot(steps, selection["bases"], ".", color=MUTED, markersize=3, label="alone, Δ(∅)")
+    left.plot(steps, selection["gains"], color=ACCENT, label="given the picks so far, Δ(S)")
+    left.set(xlabel="pick t", ylabel="gain (nats)", title="Marginal gain", ylim=(0, None))
+    left.legend(frameon=False)
+    right.plot(steps, np.cumsum(selection["gains"]), color=INK)
+    right.set(xlabel="pick t", ylabel="F(S) (nats)", title="Information", ylim=(0, None))
+    return _save(figure, path)
+
+
+def conflicts(selection: Mapping[str, Any], path: Path) -> Path:
+    """Conflict c of each pick with the mean of those before, and its running mean."""
+    figure, (axes,) = _panels(1)
+    values = np.array(selection["conflicts"])
+    steps = np.arange(1, len(values) + 1)
+    axes.bar(steps, values, color=MUTED, width=1.0, label="of the pick")
+    axes.plot(steps, np.cumsum(values) / steps, color=ACCENT, label="mean so far")
+    top = max(0.05, float(values.max(initial=0.0)) * 1.15)
+    axes.set(xlabel="pick t", ylabel="conflict c", title="Conflict along the run", ylim=(0, top))
+    axes.legend(frameon=False)
+    return _save(figure, path)
+
+
+def sources(shares: Mapping[str, Mapping[str, float]], path: Path) -> Path:
+    """Each source's share of the pool beside its share of the picks."""
+    figure, (axes,) = _panels(1)
+    names = list(shares)
+    at = np.arange(len(names))
+    axes.barh(at - 0.2, [100 * shares[n]["pool"] for n in names], 0.38, color=MUTED, label="pool")
+    picked = [100 * shares[n]["picked"] for n in names]
+    axes.barh(at + 0.2, picked, 0.38, color=ACCENT, label="picked")
+    axes.set_yticks(at, names)
+    axes.invert_yaxis()
+    axes.set(xlabel="share (%)", title="Sources")
+    axes.legend(frameon=False)
+    return _save(figure, path)
+
+
+def comparison(
+    labels: Sequence[str], values: Sequence[float], errors: Sequence[float], path: Path
+) -> Path:
+    """Average scores with one standard error each, in the order of the table."""
+    figure, (axes,) = _panels(1)
+    at = np.arange(len(labels))
+    bars = 100 * np.array(errors)
+    axes.errorbar(100 * np.array(values), at, xerr=bars, fmt="o", color=ACCENT, capsize=3)
+    axes.set_yticks(at, labels)
+    axes.set_ylim(-0.5, len(labels) - 0.5)
+    axes.invert_yaxis()
+    axes.grid(axis="x", color="#e5eaed")
+    axes.set(xlabel="average score (%), ± one standard error", title="Selectors compared")
+    return _save(figure, path)
+
+
+def _panels(count: int) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(4.8 * count, 3.4), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False)[0]
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    figure.savefig(path, dpi=150)
+    return path

@@ -1,0 +1,187 @@
+"""LoRA fine-tuning on the chosen rows."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from spice.batches import Batch, PaddedBatches, TrainingPlan, response_nll
+from spice.errors import InputError
+from spice.rendering import Example
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to fine-tune: AdamW, linear warm-up and cosine decay to zero, gradient norm clipping.
+
+    ``batch_size`` rows make one optimizer step, ``micro_batch_size`` of them fit in memory at
+    once; the split changes nothing but rounding, since each step's loss is the mean over all its
+    supervised tokens. ``max_steps`` cuts the run short of ``epochs``. A checkpoint to resume from
+    is written every ``checkpoint_every`` steps.
+    """
+
+    epochs: int
+    max_steps: int | None
+    learning_rate: float
+    warmup_ratio: float
+    weight_decay: float
+    clip: float
+    batch_size: int
+    micro_batch_size: int
+    checkpoint_every: int
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "micro_batch_size", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"finetune.{name}={getattr(self, name)}: must be at least 1")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise InputError(f"finetune.max_steps={self.max_steps}: must be at least 1")
+        if not self.learning_rate > 0:
+            raise InputError(f"finetune.learning_rate={self.learning_rate}: must be above 0")
+
+    def plan(self, rows: Sequence[int], seed: int) -> TrainingPlan:
+        """The order in which the rows are seen."""
+        return TrainingPlan(
+            rows,
+            epochs=self.epochs,
+            max_steps=self.max_steps,
+            batch_size=self.batch_size,
+            micro_batch_size=min(self.micro_batch_size, self.batch_size),
+            seed=seed,
+        )
+
+
+class FineTuning(pl.LightningModule):
+    """Trains the adapter of ``model``; the base stays frozen and is not part of checkpoints."""
+
+    def __init__(
+        self,
+        model: PeftModel,
+        recipe: Recipe,
+        plan: TrainingPlan,
+        examples: Sequence[Example],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.plan = plan
+        self.seed = seed
+        self.strict_loading = False  # checkpoints hold the adapter alone
+        self.step_tokens = [sum(examples[row].supervised for row in step) for step in plan.steps]
+
+    def on_train_start(self) -> None:
+        """Lightning leaves pretrained modules in evaluation mode; dropout needs the other."""
+        self.model.train()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """The micro-batch's part of its step's mean loss over supervised tokens.
+
+        Dropout is drawn from the seed and the position in the plan, so a resumed run repeats what
+        an uninterrupted one would have done.
+        """
+        torch.manual_seed(self.seed * 1_000_003 + batch_idx)
+        nll, _ = response_nll(self.model, batch)
+        loss = nll.sum() / self.step_tokens[self.plan.step_of[batch_idx]]
+        scaled = loss * self.plan.accumulate  # Lightning divides by it again
+        self.log("train/loss", scaled.detach(), prog_bar=True, batch_size=len(batch["rows"]))
+        return scaled
+
+    def configure_optimizers(self) -> Any:
+        """AdamW on the adapter, with the schedule stepped once per optimizer step."""
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            trainable, lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
+        )
+        total = len(self.plan.steps)
+        warmup = math.ceil(self.recipe.warmup_ratio * total)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: cosine(step, warmup, total)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The trainable parameters under their own names, which loading expects."""
+        return {
+            name: parameter.detach()
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Skip what the interrupted run had already seen."""
+        self.plan.start = checkpoint["global_step"] * self.plan.accumulate
+
+
+def cosine(step: int, warmup: int, total: int) -> float:
+    """The learning rate's factor at ``step`` (from 0): linear up to 1, then cosine down to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(total - warmup, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def finetune(
+    model: PeftModel,
+    recipe: Recipe,
+    examples: Sequence[Example],
+    rows: Sequence[int],
+    *,
+    folder: Path,
+    pad_id: int,
+    seed: int,
+    trainer: dict[str, Any],
+) -> dict[str, Any]:
+    """Train on ``examples[row]`` for each of ``rows`` and save ``folder/adapter``.
+
+    ``folder/checkpoints`` is where an interrupted run left its state; it is resumed from, and
+    removed at the end. ``trainer`` holds further arguments of Lightning's Trainer.
+    """
+    plan = recipe.plan(rows, seed)
+    checkpoints = folder / "checkpoints"
+    keeper = ModelCheckpoint(
+        dirpath=checkpoints,
+        filename="last",
+        every_n_train_steps=recipe.checkpoint_every,
+        enable_version_counter=False,
+    )
+    module = FineTuning(model, recipe, plan, examples, seed)
+    last = checkpoints / "last.ckpt"
+    fitting = pl.Trainer(
+        **{**trainer, "callbacks": [*trainer.get("callbacks", []), keeper]},
+        max_epochs=1,
+        accumulate_grad_batches=plan.accumulate,
+        gradient_clip_val=recipe.clip,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
+    resumed = str(last) if last.is_file() else None
+    batches = PaddedBatches(examples, plan.batches, pad_id)
+    loader = DataLoader(batches, batch_size=None, sampler=plan)
+    fitting.fit(module, loader, ckpt_path=resumed, weights_only=True)
+    if fitting.interrupted:
+        raise KeyboardInterrupt
+    model.save_pretrained(str(folder / "adapter"))
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    loss = fitting.callback_metrics.get("train/loss")
+    return {
+        "steps": len(plan.steps),
+        "rows": len(rows),
+        "final_loss": float(loss) if loss is not None else None,
+    }

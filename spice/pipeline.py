@@ -1,0 +1,626 @@
+"""The stages in order: pool, gradients, selection, fine-tuning, scores.
+
+The only module that knows the configuration; everything it calls takes plain arguments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from spice import hardware
+from spice.errors import InputError
+from spice.pool import Pool
+from spice.records import Score, Selection, Signals
+from spice.rendering import Example, MaskAudit, Renderer, audit
+from spice.stages import Done, Stages, code_version, digest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from spice.models import Checkpoint
+    from spice.tracking import TrackedRun
+
+log = logging.getLogger("spice")
+
+SCORING = (
+    "spice.benchmarks",
+    "spice.evaluate",
+    "spice.harness",
+    "spice.code_execution",
+    "spice._code_runner",
+)
+CORE = ("spice.records", "spice.rendering", "spice.models", "spice.batches")
+
+
+def run(config: DictConfig, folder: Path, sweep: str | None = None) -> dict[str, Any]:
+    """Run the whole path for one configuration; returns what ``results.json`` holds.
+
+    ``folder`` receives all files of the run, ``sweep`` names the multirun that it is part of.
+    """
+    if (folder / "results.json").exists():
+        raise InputError(f"{folder} holds a finished run already; nothing is written over")
+    job = Job.of(config, folder)
+    job.check()
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain)))
+    name = f"{config.names.selector}-{config.budget}-seed{config.seed}"
+    with job.tracker.run(_tracked_config(plain), name, sweep, folder) as tracked:
+        selection = job.select()
+        tracked.log_selection(selection, job.selection_report)
+        adapter = job.tune(selection, tracked)
+        scores = job.score(adapter, tracked)
+        results = job.results(selection, scores)
+        _write_json(folder / "results.json", results)
+        tracked.log_results(results, job.draw(selection))
+    job.summarise(results)
+    return results
+
+
+def resolve_budget(budget: Any, n: int) -> int:
+    """The number of picks: a float in (0, 1] is a share of the pool, a whole number a count."""
+    if isinstance(budget, bool) or not isinstance(budget, int | float):
+        raise InputError(f"budget={budget}: must be a share in (0, 1] or a count of at least 1")
+    if isinstance(budget, float):
+        if not 0 < budget <= 1:
+            raise InputError(f"budget={budget}: a share of the pool must be in (0, 1]")
+        return max(1, round(budget * n))
+    if budget < 1:
+        raise InputError(f"budget={budget}: must be a share in (0, 1] or a count of at least 1")
+    if budget > n:
+        raise InputError(f"budget={budget}: the pool has only {n} rows")
+    return budget
+
+
+@dataclass
+class Reading:
+    """A pool as one checkpoint reads it."""
+
+    checkpoint: Checkpoint
+    renderer: Renderer
+    examples: list[Example]
+    audit: MaskAudit
+    key: dict[str, Any]
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills batches up; masked everywhere."""
+        return int(self.renderer.tokenizer.pad_token_id)
+
+
+@dataclass
+class Job:
+    """One run's components, and what its stages have cost so far."""
+
+    config: DictConfig
+    folder: Path
+    stages: Stages
+    memo: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+    reused: list[str] = field(default_factory=list)
+    selection_report: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: DictConfig, folder: Path) -> Job:
+        """A job whose stages live under ``cache_dir``."""
+        cache = Path(config.cache_dir).expanduser()
+        return cls(config, folder, Stages(cache, _say), cache / "weights")
+
+    # -- components ------------------------------------------------------------------------
+
+    @cached_property
+    def proxy(self) -> Checkpoint:
+        """The checkpoint whose gradients are read."""
+        return self._make("proxy")
+
+    @cached_property
+    def model(self) -> Checkpoint:
+        """The checkpoint that is tuned and scored."""
+        return self._make("model")
+
+    @cached_property
+    def selector(self) -> Any:
+        """The selector."""
+        return self._make("selector")
+
+    @cached_property
+    def extraction(self) -> Any:
+        """How gradients are read and scaled."""
+        return self._make("gradients")
+
+    @cached_property
+    def recipe(self) -> Any:
+        """How to fine-tune; None scores the untuned model."""
+        return self._make("finetune").get("recipe")
+
+    @cached_property
+    def suite(self) -> Any:
+        """The benchmarks."""
+        return self._make("benchmarks")
+
+    @cached_property
+    def machine(self) -> hardware.Hardware:
+        """The hardware and how to use it."""
+        return self._make("trainer")
+
+    @cached_property
+    def tracker(self) -> Any:
+        """Where the run is logged."""
+        return self._make("logger")
+
+    @cached_property
+    def template(self) -> Any:
+        """How conversations become text."""
+        return self._make("template")
+
+    def _make(self, group: str) -> Any:
+        return instantiate(self.config[group], _convert_="all")
+
+    # -- before anything costly --------------------------------------------------------------
+
+    @property
+    def uses_proxy(self) -> bool:
+        """Whether the selector reads anything off a model."""
+        return bool(self.selector.needs)
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether the target is tuned or scored at all."""
+        return self.recipe is not None or bool(self.suite.names)
+
+    def check(self) -> None:
+        """Make every component and look at every file; a mistake ends the run here."""
+        for part in ("selector", "extraction", "recipe", "machine", "tracker", "template"):
+            getattr(self, part)
+        self.suite.check()
+        if self.uses_proxy:
+            self.proxy.check("proxy")
+        if self.uses_model:
+            self.model.check("model")
+        self._read_pool()
+        for checkpoint in self._checkpoints():
+            checkpoint.digest(self.memo)
+
+    def _checkpoints(self) -> list[Checkpoint]:
+        used = ((self.uses_proxy, "proxy"), (self.uses_model, "model"))
+        return [getattr(self, name) for wanted, name in used if wanted]
+
+    def _read_pool(self) -> None:
+        start = time.perf_counter()
+        self.pool: Pool = self._make("data").load()
+        self.k = resolve_budget(self.config.budget, len(self.pool.rows))
+        for note in self.pool.notes:
+            log.warning("note     %s", note)
+        if self.pool.skipped:
+            shown = "\n".join(f"         {where}" for where in self.pool.skipped[:10])
+            log.warning("pool     %d rows skipped, the first of them:\n%s",
+                        len(self.pool.skipped), shown)  # fmt: skip
+        _say("pool", f"{len(self.pool.rows):,} rows, key {self.pool.digest()}")
+        self.seconds["pool"] = time.perf_counter() - start
+
+    # -- reading ---------------------------------------------------------------------------
+
+    @cached_property
+    def as_proxy(self) -> Reading:
+        """The pool as the proxy reads it."""
+        return self._read("proxy", self.proxy)
+
+    @cached_property
+    def as_model(self) -> Reading:
+        """The pool as the target reads it."""
+        return self._read("model", self.model)
+
+    @property
+    def reading(self) -> Reading | None:
+        """The pool as selection sees it: the proxy's reading if one is used, else the target's."""
+        if self.uses_proxy:
+            return self.as_proxy
+        return self.as_model if self.uses_model else None
+
+    def _read(self, role: str, checkpoint: Checkpoint) -> Reading:
+        start = time.perf_counter()
+        renderer = Renderer(checkpoint.tokenizer(), self.template, checkpoint.context())
+        examples = renderer.encode(self.pool.rows)
+        audited = audit(self.pool.rows, examples, renderer)
+        key = {
+            "data": self.pool.digest(),
+            "weights": checkpoint.digest(self.memo),
+            "dtype": checkpoint.dtype,
+            "renderer": renderer.fingerprint(),
+        }
+        self._record_audit(role, audited)
+        self.seconds["pool"] += time.perf_counter() - start
+        return Reading(checkpoint, renderer, examples, audited, key)
+
+    def _record_audit(self, role: str, audited: MaskAudit) -> None:
+        path = self.folder / "audit.json"
+        known = json.loads(path.read_text()) if path.is_file() else {}
+        known["skipped"] = self.pool.skipped
+        known[role] = audited.as_dict()
+        _write_json(path, known)
+        _say("audit", audit_line(role, audited))
+        if audited.unsupervised_rows:
+            log.warning(
+                "audit    %d rows leave the %s nothing to learn from and are excluded "
+                "(listed in audit.json); their prompts fill the %d tokens it takes",
+                audited.unsupervised_rows, role, audited.max_tokens,
+            )  # fmt: skip
+
+    # -- selection -------------------------------------------------------------------------
+
+    def select(self) -> dict[str, Any]:
+        """Choose the rows and write ``selection.json`` and ``selected.jsonl``."""
+        done = self._run("selection", self._selection_key(), self._build_selection)
+        if done.reused and "gradients" in self.selector.needs:
+            self.reused.insert(0, "gradients")
+        selection = json.loads((done.folder / "selection.json").read_text())
+        self.selection_report = json.loads((done.folder / "report.json").read_text())
+        # Where the pool lies and how a run is logged do not change a selection, so the stage is
+        # shared between runs, and the configuration is each run's own.
+        selection["config"] = OmegaConf.to_container(self.config, resolve=True)
+        _write_json(self.folder / "selection.json", selection)
+        _write_json(self.folder / "selection_report.json", self.selection_report)
+        with (self.folder / "selected.jsonl").open("w") as file:
+            for index in selection["indices"]:
+                file.write(json.dumps(self.pool.rows[index].as_dict(), ensure_ascii=False) + "\n")
+        self._say_selection(selection)
+        return selection
+
+    def _gradients_key(self) -> dict[str, Any]:
+        return {
+            **self.as_proxy.key,
+            **self.extraction.fingerprint(),
+            "code": code_version(*CORE, "spice.signals"),
+            "versions": _versions("torch", "transformers", "peft"),
+        }
+
+    def _selection_key(self) -> dict[str, Any]:
+        wants = "gradients" in self.selector.needs
+        return {
+            "data": self.pool.digest(),
+            "reading": self.reading.key if self.reading else None,
+            "gradients": digest(self._gradients_key()) if wants else None,
+            "scaling": self.extraction.scaling() if wants else None,
+            "selector": OmegaConf.to_container(self.config.selector, resolve=True),
+            "k": self.k,
+            "seed": self.config.seed,
+            "code": code_version("spice.records", "spice.selectors", "spice.diagnostics"),
+            "versions": _versions("numpy"),
+        }
+
+    def _build_selection(self, partial: Path) -> None:
+        import numpy as np
+
+        from spice import diagnostics
+
+        examples = self.reading.examples if self.reading else []
+        supervised = np.array([e.supervised for e in examples] or [0] * len(self.pool.rows))
+        eligible = np.flatnonzero(supervised).tolist() if examples else range(len(supervised))
+        signals = Signals(
+            ids=[row.id for row in self.pool.rows],
+            sources=[row.source for row in self.pool.rows],
+            lengths=supervised,
+            gradients=self._gradients() if "gradients" in self.selector.needs else None,
+        )
+        rng = np.random.default_rng(self.config.seed)
+        selection = self.selector.select(signals, self.k, rng, eligible)
+        facts = diagnostics.report(selection, signals, getattr(self.selector, "penalty", None))
+        _write_json(partial / "selection.json", self._selection_record(selection))
+        _write_json(partial / "report.json", facts)
+
+    def _selection_record(self, selection: Selection) -> dict[str, Any]:
+        return {
+            "n": selection.n,
+            "k": selection.k,
+            "indices": selection.indices,
+            "ids": [self.pool.rows[i].id for i in selection.indices],
+            "gains": selection.gains,
+            "conflicts": selection.conflicts,
+            "bases": selection.bases,
+            "epsilons": selection.epsilons,
+            "information": selection.information,
+            "alpha": selection.alpha,
+            "excluded": {
+                why: [self.pool.rows[i].id for i in rows]
+                for why, rows in selection.excluded.items()
+            },
+            "selector": self.config.names.selector,
+        }
+
+    def _gradients(self) -> np.ndarray:
+        from spice.signals import gradients
+
+        reading, key = self.as_proxy, self._gradients_key()
+
+        def build(partial: Path) -> None:
+            gradients.extract(
+                reading.checkpoint,
+                self.extraction,
+                reading.examples,
+                [row.id for row in self.pool.rows],
+                folder=partial,
+                metadata=key,
+                pad_id=reading.pad_id,
+                trainer=self.machine.trainer_arguments(),
+                say=lambda message: _say("gradients", message),
+            )
+
+        done = self._run("gradients", key, build)
+        ids = [row.id for row in self.pool.rows]
+        return gradients.read(done.folder, self.extraction, reading.examples, ids, key)
+
+    def _say_selection(self, selection: Mapping[str, Any]) -> None:
+        facts = self.selection_report
+        information = selection["information"]
+        gained = f", F(S) = {information:.3f} nats" if information is not None else ""
+        _say("selection", f"{selection['k']:,} of {selection['n']:,} rows{gained}")
+        if information is not None:
+            _say("selection", selection_line(facts))
+        mix = ", ".join(
+            f"{name} {share['picked']:.0%} (pool {share['pool']:.0%})"
+            for name, share in facts["sources"].items()
+        )
+        _say("selection", f"sources: {mix}")
+        if selection["k"] < self.k and self.config.names.selector != "full":
+            log.warning("selection %d rows were asked for, %d chosen", self.k, selection["k"])
+        for warning in facts["warnings"]:
+            log.warning("warning  %s", warning)
+
+    # -- fine-tuning -----------------------------------------------------------------------
+
+    def _tuning_key(self, selection: Mapping[str, Any]) -> dict[str, Any]:
+        reading = {k: v for k, v in self.as_model.key.items() if k != "data"}
+        return {
+            **reading,
+            "rows": digest(selection["ids"]),
+            "lora": dataclasses.asdict(self._make("lora")),
+            "recipe": dataclasses.asdict(self.recipe),
+            "precision": self.machine.resolved_precision(),
+            "seed": self.config.seed,
+            "code": code_version(*CORE, "spice.finetune"),
+            "versions": _versions("torch", "transformers", "peft", "pytorch-lightning"),
+        }
+
+    def tune(self, selection: Mapping[str, Any], tracked: TrackedRun) -> Done | None:
+        """Fine-tune the target on the selection; the adapter lands in ``adapter/``."""
+        if self.recipe is None:
+            return None
+        rows = [i for i in selection["indices"] if self.as_model.examples[i].supervised]
+        if not rows:
+            raise InputError(
+                "none of the chosen rows fits the model's context; nothing to train on"
+            )
+        if len(rows) < selection["k"]:
+            lost = selection["k"] - len(rows)
+            log.warning("finetune  %d chosen rows do not fit the model's context: left out", lost)
+
+        def build(partial: Path) -> None:
+            from spice.finetune import finetune
+
+            model = self._make("lora").attach(self.model.load(), self.config.seed)
+            trainer = {
+                **self.machine.trainer_arguments(),
+                "precision": self.machine.resolved_precision(),
+                "logger": tracked.lightning_loggers(),
+            }
+            facts = finetune(
+                model,
+                self.recipe,
+                self.as_model.examples,
+                rows,
+                folder=partial,
+                pad_id=self.as_model.pad_id,
+                seed=self.config.seed,
+                trainer=trainer,
+            )
+            _write_json(partial / "facts.json", facts)
+
+        done = self._run("finetune", self._tuning_key(selection), build)
+        shutil.copytree(done.folder / "adapter", self.folder / "adapter", dirs_exist_ok=True)
+        return done
+
+    # -- scores ----------------------------------------------------------------------------
+
+    def score(self, adapter: Done | None, tracked: TrackedRun) -> list[Score]:
+        """Score the tuned model on each benchmark, those scored before excepted."""
+        if not self.suite.names:
+            return []
+        start = time.perf_counter()
+        keys = {name: self._score_key(name, adapter) for name in self.suite.names}
+        missing = [name for name, key in keys.items() if not self.stages.has("scores", key)]
+        if missing:
+            self._evaluate(missing, adapter, keys)
+        else:
+            self.reused.append("scores")
+        scores = []
+        for name, key in keys.items():
+            found = self.stages.folder("scores", key)
+            scores.append(Score(benchmark=name, **json.loads((found / "score.json").read_text())))
+            (self.folder / "samples").mkdir(exist_ok=True)
+            shutil.copy(found / "samples.jsonl", self.folder / "samples" / f"{name}.jsonl")
+        self.seconds["scores"] = time.perf_counter() - start
+        joint = digest([digest(key) for key in keys.values()])
+        _say("scores", f"key {joint}, " + ("reused" if not missing else f"{len(missing)} scored"))
+        return scores
+
+    def _score_key(self, name: str, adapter: Done | None) -> dict[str, Any]:
+        return {
+            "adapter": adapter.key if adapter else None,
+            "model": {k: v for k, v in self.as_model.key.items() if k != "data"},
+            "benchmark": self.suite.fingerprint(name),
+            "seed": self.config.seed,
+            "code": code_version(*CORE, *SCORING),
+            "versions": _versions("torch", "transformers", "peft", "lm-eval"),
+        }
+
+    def _evaluate(
+        self, names: list[str], adapter: Done | None, keys: Mapping[str, dict[str, Any]]
+    ) -> None:
+        import pytorch_lightning as pl
+
+        from spice.evaluate import Evaluation
+
+        def publish(score: Score, samples: list[dict[str, Any]]) -> None:
+            def build(partial: Path) -> None:
+                record = {k: v for k, v in dataclasses.asdict(score).items() if k != "benchmark"}
+                _write_json(partial / "score.json", record)
+                with (partial / "samples.jsonl").open("w") as file:
+                    file.writelines(json.dumps(s, ensure_ascii=False) + "\n" for s in samples)
+
+            self.stages.run("scores", keys[score.benchmark], build)
+
+        model = self.model.load()
+        if adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, str(adapter.folder / "adapter"))
+        evaluation = Evaluation(
+            model,
+            self.as_model.renderer.tokenizer,
+            self.as_model.renderer,
+            self.suite,
+            max_length=self.model.context(),
+            seed=self.config.seed,
+            on_score=publish,
+            names=names,
+            cache=self.stages.root / "datasets",
+        )
+        trainer = pl.Trainer(
+            **self.machine.trainer_arguments(),
+            logger=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+        )
+        trainer.test(evaluation, verbose=False)
+
+    # -- records ---------------------------------------------------------------------------
+
+    def results(self, selection: Mapping[str, Any], scores: list[Score]) -> dict[str, Any]:
+        """What ``results.json`` holds."""
+        values = [score.value for score in scores if score.value is not None]
+        names = self.config.names
+        return {
+            "selector": names.selector,
+            "budget": 1.0 if selection["k"] > self.k else self.config.budget,
+            "k": selection["k"],
+            "n": selection["n"],
+            "seed": self.config.seed,
+            "model": _model_name(names.model, self.config.model),
+            "proxy": _model_name(names.proxy, self.config.proxy) if self.uses_proxy else None,
+            "scores": {score.benchmark: score.as_dict() for score in scores},
+            "average": sum(values) / len(values) if values else None,
+            "averaged_over": len(values),
+            "selection": self.selection_report,
+            "seconds": {stage: round(s, 3) for stage, s in self.seconds.items()},
+            "reused": self.reused,
+            "keys": self.stages.keys,
+            "overrides": list(self.config.names.overrides),
+            "versions": hardware.versions(),
+            "git": hardware.git_commit(),
+            "hardware": hardware.describe(),
+        }
+
+    def draw(self, selection: Mapping[str, Any]) -> list[Path]:
+        """Draw the selection's figures."""
+        from spice.figures import draw_run
+
+        return draw_run(selection, self.selection_report, self.folder / "figures")
+
+    def summarise(self, results: Mapping[str, Any]) -> None:
+        """Say what came out, and where it lies."""
+        for name, score in results["scores"].items():
+            _say("score", score_line(name, score))
+        if results["average"] is not None:
+            over = results["averaged_over"]
+            _say("score", f"average  {100 * results['average']:.1f}  over {over} benchmarks")
+        reused = ", ".join(self.reused) or "nothing"
+        total = sum(self.seconds.values())
+        _say("done", f"{total:.1f} s, reused: {reused}")
+        _say("done", f"run folder {self.folder}")
+
+    def _run(self, stage: str, key: dict[str, Any], build: Callable[[Path], None]) -> Done:
+        done = self.stages.run(stage, key, build)
+        self.seconds[stage] = done.seconds
+        if done.reused:
+            self.reused.append(stage)
+        _say(stage, f"key {done.key}, " + ("reused" if done.reused else f"{done.seconds:.1f} s"))
+        return done
+
+
+def audit_line(role: str, audited: MaskAudit) -> str:
+    """The mask audit in one line."""
+    return (
+        f"{role}: {audited.rows:,} rows, {audited.tokens:,} tokens, "
+        f"{audited.supervised_tokens:,} supervised, {audited.truncated_rows:,} rows truncated, "
+        f"{audited.unsupervised_rows:,} without supervision, "
+        f"{audited.exact_duplicates:,} exact duplicates "
+        f"({audited.template} template, at most {audited.max_tokens:,} tokens)"
+    )
+
+
+def selection_line(facts: Mapping[str, Any]) -> str:
+    """A greedy selection's diagnostics in one line."""
+    correlation = facts["norm_length_correlation"]
+    length = f"{correlation:+.2f}" if correlation is not None else "undefined"
+    return (
+        f"conflicting candidates {facts['conflicting_share']:.1%}, "
+        f"picks changed by λ {facts['changed_by_penalty']}, "
+        f"leverage {facts['penalty_leverage']:.2g}, "
+        f"picks among the 5 % largest norms {facts['large_norm_share']:.0%}, "
+        f"α·median‖g‖² {facts['alpha_median_norm']:.3g}, "
+        f"Spearman(‖g‖, length) {length}"
+    )
+
+
+def score_line(name: str, score: Mapping[str, Any]) -> str:
+    """One benchmark's score in one line."""
+    if score["value"] is None:
+        return f"{name:<12} skipped: {score['skipped']}"
+    error = f" ± {100 * score['stderr']:.1f}" if score["stderr"] is not None else ""
+    cut = f", {score['cut']} cut to fit" if score.get("cut") else ""
+    return (
+        f"{name:<12} {100 * score['value']:.1f}{error}  "
+        f"({score['metric']}, {score['shots']}-shot, n={score['n']}{cut})"
+    )
+
+
+def _say(stage: str, message: str) -> None:
+    log.info("%-9s %s", stage, message)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    known = hardware.versions()
+    return {package: known[package] for package in packages}
+
+
+def _model_name(choice: str, node: Mapping[str, Any]) -> str:
+    path = node.get("path")
+    return f"{choice}:{path}" if path and choice == "local" else choice
+
+
+def _tracked_config(plain: Any) -> dict[str, Any]:
+    """The configuration with what people group runs by on top: tags cannot be grouped."""
+    names = plain["names"]
+    on_top = {
+        "selector_name": names["selector"],
+        "penalty": plain["selector"].get("penalty"),
+        "model_name": names["model"],
+        "proxy_name": names["proxy"],
+    }
+    return {**plain, **on_top}

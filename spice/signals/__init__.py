@@ -1,0 +1,1 @@
+"""What can be read off a model over a pool, and the store that keeps it."""

@@ -1,0 +1,189 @@
+"""Run folders to one table: selectors side by side, with their uncertainty."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+
+log = logging.getLogger("spice")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean and its standard error, both as shares; None where there is nothing to say."""
+
+    value: float | None
+    error: float | None
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "skipped"
+        error = f" ± {100 * self.error:.1f}" if self.error is not None else ""
+        return f"{100 * self.value:.1f}{error}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One setting: its varied options, its runs' seeds, a cell per benchmark, the average."""
+
+    label: dict[str, str]
+    seeds: list[int]
+    scores: dict[str, Cell]
+    average: Cell
+
+
+def collect(folder: Path) -> list[dict[str, Any]]:
+    """All ``results.json`` below a folder, in the order of their paths."""
+    paths = sorted(folder.rglob("results.json"), key=_natural)
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def compare(results: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """Group runs that differ in nothing but the seed.
+
+    One seed: the standard error is over the benchmark's items. Several: over the seeds.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        groups.setdefault(json.dumps(_label(result)), []).append(result)
+    shown = _varied([json.loads(key) for key in groups])
+    lines = []
+    for key, runs in groups.items():
+        label = {name: value for name, value in json.loads(key).items() if name in shown}
+        names = list(runs[0]["scores"])
+        scores = {name: _pool([run["scores"][name] for run in runs]) for name in names}
+        average = _pool([_average(run) for run in runs])
+        lines.append(Line(label, sorted(run["seed"] for run in runs), scores, average))
+    return lines
+
+
+def _label(result: Mapping[str, Any]) -> dict[str, str]:
+    """What tells a setting: selector, budget and picks, then whatever else was overridden."""
+    label = {"selector": result["selector"], "budget": str(result["budget"])}
+    for override in result.get("overrides", []):
+        name, _, value = override.partition("=")
+        if name not in {"seed", "selector", "budget", "experiment"}:
+            label[name] = value
+    return {**label, "k": str(result["k"])}
+
+
+def _varied(labels: Sequence[Mapping[str, str]]) -> list[str]:
+    names = dict.fromkeys(name for label in labels for name in label)
+    always = {"selector", "budget", "k"}
+    return [n for n in names if n in always or len({label.get(n) for label in labels}) > 1]
+
+
+def _pool(scores: Sequence[Mapping[str, Any]]) -> Cell:
+    values = [score["value"] for score in scores if score["value"] is not None]
+    if not values:
+        return Cell(None, None)
+    if len(scores) == 1:
+        return Cell(values[0], scores[0].get("stderr"))
+    mean = math.fsum(values) / len(values)
+    variance = math.fsum((v - mean) ** 2 for v in values) / max(len(values) - 1, 1)
+    return Cell(mean, math.sqrt(variance / len(values)) if len(values) > 1 else None)
+
+
+def _average(result: Mapping[str, Any]) -> dict[str, Any]:
+    errors = [s["stderr"] for s in result["scores"].values() if s["value"] is not None]
+    known = errors and all(error is not None for error in errors)
+    error = math.sqrt(math.fsum(e * e for e in errors)) / len(errors) if known else None
+    return {"value": result["average"], "stderr": error}
+
+
+def header(lines: Sequence[Line]) -> list[str]:
+    """The columns: what varies, the seeds' count, the average, the benchmarks."""
+    options = dict.fromkeys(name for line in lines for name in line.label)
+    benchmarks = dict.fromkeys(name for line in lines for name in line.scores)
+    return [*options, "seeds", "average", *benchmarks]
+
+
+def cells(line: Line, columns: Sequence[str]) -> list[str]:
+    """One line's entries for the given columns."""
+    known = {**line.label, "seeds": str(len(line.seeds)), "average": str(line.average)}
+    known |= {name: str(cell) for name, cell in line.scores.items()}
+    return [known.get(name, "") for name in columns]
+
+
+def markdown(lines: Sequence[Line]) -> str:
+    """The table in Markdown."""
+    columns = header(lines)
+    rows = [columns, ["---"] * len(columns), *(cells(line, columns) for line in lines)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def as_csv(lines: Sequence[Line]) -> str:
+    """The table as CSV, values and standard errors in columns of their own."""
+    columns = header(lines)
+    first = columns.index("average")
+    names = [*columns[:first], *(n + s for n in columns[first:] for s in ("", "_stderr"))]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for line in lines:
+        numbers = {"average": line.average, **line.scores}
+        pairs = [numbers.get(name, Cell(None, None)) for name in columns[first:]]
+        writer.writerow(
+            [*cells(line, columns[:first]), *(x for p in pairs for x in (p.value, p.error))]
+        )
+    return text.getvalue()
+
+
+def text_table(lines: Sequence[Line], title: str) -> str:
+    """The table for a terminal: a row per setting, or a column per setting if that is narrower."""
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = header(lines)
+    options = columns[: columns.index("average")]
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for line in lines:
+        table.add_column(" ".join(f"{line.label.get(o, '')}" for o in options[:1]), justify="right")
+    for name in columns[1:]:
+        table.add_row(name, *(cells(line, [name])[0] for line in lines))
+    out = io.StringIO()
+    Console(file=out, width=max(80, 18 + 16 * len(lines))).print(table)
+    return out.getvalue()
+
+
+class MultirunTable(Callback):
+    """Hydra callback: at the end of a multirun, print its table and draw its figure."""
+
+    def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
+        """Write table.md, table.csv and comparison.png into the sweep's folder."""
+        folder = Path(config.hydra.sweep.dir)
+        lines = compare(collect(folder))
+        if lines:
+            publish(lines, folder)
+
+
+def publish(lines: Sequence[Line], folder: Path) -> None:
+    """Print a comparison and write it beside its runs."""
+    (folder / "table.md").write_text(markdown(lines))
+    (folder / "table.csv").write_text(as_csv(lines))
+    several = any(len(line.seeds) > 1 for line in lines)
+    error = "over seeds" if several else "over benchmark items, one seed"
+    log.info("\n%s", text_table(lines, f"Scores in %, ± one standard error ({error})"))
+    log.info("table    %s", folder / "table.md")
+    scored = [line for line in lines if line.average.value is not None]
+    if scored:
+        from spice.figures import comparison
+
+        labels = [" ".join(v for n, v in line.label.items() if n != "k") for line in scored]
+        values = [line.average.value or 0.0 for line in scored]
+        errors = [line.average.error or 0.0 for line in scored]
+        log.info("figure   %s", comparison(labels, values, errors, folder / "comparison.png"))
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in path.parts]
