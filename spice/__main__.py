@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -36,8 +36,13 @@ def _run(config: DictConfig) -> float | None:
     from spice.pipeline import run
 
     hydra_config = HydraConfig.get()
-    sweep = hydra_config.sweep.dir if hydra_config.mode == RunMode.MULTIRUN else None
-    return run(config, Path(hydra_config.runtime.output_dir), sweep)["average"]
+    folder = Path(hydra_config.runtime.output_dir)
+    if hydra_config.mode == RunMode.MULTIRUN:
+        return run(config, folder, hydra_config.sweep.dir)["average"]
+    try:
+        return run(config, folder)["average"]
+    except InputError as error:  # in a sweep Hydra says which job it was; alone, that is noise
+        _stop(str(error), 2)
 
 
 def main() -> None:
@@ -50,7 +55,7 @@ def main() -> None:
         _stop(str(error), 2)
     except (ConfigCompositionException, HydraException) as error:
         _stop(explain(error), 2)
-    except OmegaConfBaseException as error:
+    except OmegaConfBaseException as error:  # such as a mandatory key left out
         _stop(str(error).splitlines()[0], 2)
     except KeyboardInterrupt:
         _stop("interrupted; the same command goes on from the finished stages", 130)
@@ -109,7 +114,7 @@ def _absolute_config_path(arguments: list[str]) -> list[str]:
     return arguments
 
 
-def _stop(message: str, code: int) -> None:
+def _stop(message: str, code: int) -> NoReturn:
     print(f"spice: {message}", file=sys.stderr)
     sys.exit(code)
 

@@ -51,7 +51,6 @@ class Hardware:
         """Arguments that every Trainer of a run shares."""
         from pytorch_lightning.callbacks import TQDMProgressBar
 
-        quiet_lightning()
         # In a log file a bar that redraws ten times a second is noise.
         rate = 1 if sys.stderr.isatty() else 200
         bars = [TQDMProgressBar(refresh_rate=rate)] if self.progress else []
@@ -64,14 +63,14 @@ class Hardware:
         }
 
 
-def quiet_lightning() -> None:
-    """Keep Lightning's banners and advice out of a run's log; its errors stay."""
+def quiet() -> None:
+    """Keep banners, advice and other libraries' bars out of a run's log; their errors stay."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    for noise in (".*does not have many workers.*", ".*Checkpoint directory.*exists.*"):
-        warnings.filterwarnings("ignore", noise)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
 def versions() -> dict[str, str]:

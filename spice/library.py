@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from spice.selectors.spice import Spice
 def select_gradients(gradients: Any, k: int, **options: Any) -> Selection:
     """Check what came from outside and hand it to the selector; see :func:`spice.select`."""
     matrix = _matrix(gradients)
-    if isinstance(k, bool) or int(k) != k or k < 0:
+    if isinstance(k, bool) or not isinstance(k, Real) or k != k // 1 or k < 0:
         raise InputError(f"k={k}: must be a whole number of at least 0")
     n = len(matrix)
     selection = Spice(**options).select_gradients(matrix, range(n), int(k), range(n))
@@ -31,9 +32,12 @@ def select_gradients(gradients: Any, k: int, **options: Any) -> Selection:
 def _matrix(gradients: Any) -> np.ndarray:
     if hasattr(gradients, "detach"):  # torch, bfloat16 included, which numpy does not know
         gradients = gradients.detach().cpu()
-        gradients = gradients.double() if gradients.is_floating_point() else gradients
-        gradients = gradients.numpy()
-    matrix = np.asarray(gradients)
+        short = gradients.is_floating_point() and gradients.element_size() < 4
+        gradients = (gradients.float() if short else gradients).numpy()
+    try:
+        matrix = np.asarray(gradients)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"gradients must be n × d: {error}") from error
     if matrix.ndim != 2:
         raise InputError(f"gradients must be n × d, not of shape {matrix.shape}")
     if matrix.dtype.kind not in "fiu":

@@ -64,6 +64,9 @@ class Checkpoint:
     revision: str | None = None
     architecture: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", str(self.path))  # a folder may be named 7 or nan
+
     @property
     def is_local(self) -> bool:
         """Whether ``path`` is meant as a folder: it exists, or cannot be a name on the hub."""

@@ -16,8 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 from spice import hardware
 from spice.errors import InputError
@@ -53,6 +55,7 @@ def run(config: DictConfig, folder: Path, sweep: str | None = None) -> dict[str,
         raise InputError(f"{folder} holds a finished run already; nothing is written over")
     job = Job.of(config, folder)
     job.check()
+    hardware.quiet()
     folder.mkdir(parents=True, exist_ok=True)
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain)))
@@ -166,7 +169,16 @@ class Job:
         return self._make("template")
 
     def _make(self, group: str) -> Any:
-        return instantiate(self.config[group], _convert_="all")
+        try:
+            return instantiate(self.config[group], _convert_="all")
+        except MissingMandatoryValue as error:
+            raise InputError(f"{error.full_key} is missing; give {error.full_key}=…") from None
+        except InstantiationException as error:
+            if isinstance(error.__cause__, InputError):
+                raise error.__cause__ from None
+            if isinstance(error.__cause__, TypeError):  # a key that the component does not take
+                raise InputError(f"{group}: {error.__cause__}") from None
+            raise
 
     # -- before anything costly --------------------------------------------------------------
 
@@ -182,16 +194,20 @@ class Job:
 
     def check(self) -> None:
         """Make every component and look at every file; a mistake ends the run here."""
-        for part in ("selector", "extraction", "recipe", "machine", "tracker", "template"):
-            getattr(self, part)
+        self.resolve_components("template", "selector", "machine", "tracker")
         self.suite.check()
         if self.uses_proxy:
             self.proxy.check("proxy")
-        if self.uses_model:
-            self.model.check("model")
+        self.model.check("model")
         self._read_pool()
+        self.resolve_components("extraction", "recipe")  # these import torch, so they come last
         for checkpoint in self._checkpoints():
             checkpoint.digest(self.memo)
+
+    def resolve_components(self, *names: str) -> None:
+        """Make components now, so that a wrong option is told now."""
+        for name in names:
+            getattr(self, name)
 
     def _checkpoints(self) -> list[Checkpoint]:
         used = ((self.uses_proxy, "proxy"), (self.uses_model, "model"))
@@ -265,6 +281,7 @@ class Job:
         done = self._run("selection", self._selection_key(), self._build_selection)
         if done.reused and "gradients" in self.selector.needs:
             self.reused.insert(0, "gradients")
+            _say("gradients", f"key {digest(self._gradients_key())}, reused with the selection")
         selection = json.loads((done.folder / "selection.json").read_text())
         self.selection_report = json.loads((done.folder / "report.json").read_text())
         # Where the pool lies and how a run is logged do not change a selection, so the stage is
@@ -275,6 +292,11 @@ class Job:
         with (self.folder / "selected.jsonl").open("w") as file:
             for index in selection["indices"]:
                 file.write(json.dumps(self.pool.rows[index].as_dict(), ensure_ascii=False) + "\n")
+        if self.pool.truth is not None:
+            from spice.sandbox.report import truth_report
+
+            truth = truth_report(self.pool.rows, selection["ids"], self.pool.truth)
+            _write_json(self.folder / "truth.json", truth)
         self._say_selection(selection)
         return selection
 
@@ -481,7 +503,7 @@ class Job:
 
             self.stages.run("scores", keys[score.benchmark], build)
 
-        model = self.model.load()
+        model: Any = self.model.load()
         if adapter is not None:
             from peft import PeftModel
 
@@ -552,7 +574,9 @@ class Job:
 
     def _run(self, stage: str, key: dict[str, Any], build: Callable[[Path], None]) -> Done:
         done = self.stages.run(stage, key, build)
-        self.seconds[stage] = done.seconds
+        # A stage that had another built on its way is not charged for that one.
+        inner = self.seconds.get("gradients", 0.0) if stage == "selection" else 0.0
+        self.seconds[stage] = done.seconds - inner
         if done.reused:
             self.reused.append(stage)
         _say(stage, f"key {done.key}, " + ("reused" if done.reused else f"{done.seconds:.1f} s"))

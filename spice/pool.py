@@ -20,11 +20,15 @@ from spice.records import Row
 
 @dataclass(frozen=True)
 class Pool:
-    """The rows to choose from; ``skipped`` lists where rows were left out, and why."""
+    """The rows to choose from; ``skipped`` lists where rows were left out, and why.
+
+    ``truth`` is what the sandbox knows about its rows, by id; no selector sees it.
+    """
 
     rows: list[Row]
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    truth: Mapping[str, Any] | None = None
 
     def digest(self) -> str:
         """A hash of the rows in their order: ids and sources decide all that follows."""
@@ -144,6 +148,24 @@ class MixPool:
         rows = [dataclasses.replace(row, source=source) for row in pool.rows]
         short = f"{source}: {len(rows)} rows where the paper's mix has {expected}"
         return Pool(rows, pool.skipped, [short] if len(rows) < expected else [])
+
+
+@dataclass(frozen=True)
+class SandboxPool:
+    """``data=sandbox``: the embedded world; see :mod:`spice.sandbox.pool`."""
+
+    size: int
+    seed: int
+    kinds: Mapping[str, float] | None
+
+    def load(self) -> Pool:
+        """Generate the rows, and keep the truth about them aside."""
+        from spice.sandbox.pool import generate
+
+        if self.size < 1:
+            raise InputError(f"data.size={self.size}: must be at least 1")
+        made = generate(self.size, self.seed, self.kinds)
+        return Pool([row for row, _ in made], truth={row.id: known for row, known in made})
 
 
 def build(

@@ -10,6 +10,10 @@ With K = GGᵀ and S the picks so far (arXiv 2601.23155, section 3):
 Each pick * is one step of a Cholesky factorisation of I + αK: with κ = αK_·* and C the columns so
 far, e = (κ − C C_*ᵀ)/√(1 + r_*), then r ← r − e² and C ← [C e]. κ also carries all that the
 conflict needs, so a pick costs one column of K and n·m multiplications, all in float64.
+
+r is what is left of α‖g‖² after subtractions, so rounding leaves it uncertain by about ``ROUNDING``
+times α‖g‖², however small it has become. Scores closer than their uncertainties are one score:
+exact copies of a row, whose inner products BLAS may round differently, go by their position.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 ETA = 1e-8  # keeps the cosine finite where the picks cancel each other
-TIE = 1e-12  # scores closer than this (relative to the best, at least to 1) are one score
+ROUNDING = 1e-13  # a few hundred units in the last place: long sums, and many of them
 RIVALS = 10  # the penalty's leverage is read off this many best candidates
 
 
@@ -57,23 +61,24 @@ def gram_kernel(gradients: np.ndarray, block: int = 4096) -> Kernel:
     for start in range(0, d, block):
         part = gradients[:, start : start + block].astype(np.float64)
         gram += part @ part.T
-    return Kernel(np.diagonal(gram).copy(), lambda x: gram[:, x])
+    return Kernel(np.diagonal(gram).copy(), lambda x: gram[x])
 
 
 def streaming_kernel(gradients: np.ndarray, block: int = 1024) -> Kernel:
     """K column by column, for pools whose K would not fit: one pass over G per pick."""
     n = len(gradients)
+    blocks = [slice(i, i + block) for i in range(0, n, block)]
 
     def column(x: int) -> np.ndarray:
-        pick = gradients[x].astype(np.float64)
-        parts = (gradients[i : i + block].astype(np.float64) @ pick for i in range(0, n, block))
-        return np.concatenate(list(parts))
+        pick, values = gradients[x].astype(np.float64), np.empty(n)
+        for rows in blocks:
+            values[rows] = gradients[rows].astype(np.float64) @ pick
+        return values
 
-    squares = [
-        np.square(gradients[i : i + block].astype(np.float64)).sum(axis=1)
-        for i in range(0, n, block)
-    ]
-    return Kernel(np.concatenate(squares), column)
+    squares = np.empty(n)
+    for rows in blocks:
+        squares[rows] = np.square(gradients[rows], dtype=np.float64).sum(axis=1)
+    return Kernel(squares, column)
 
 
 def greedy(
@@ -84,6 +89,7 @@ def greedy(
     penalty: float,
     stop_ratio: float | None = None,
     stop_inclusive: bool = False,
+    eta: float = ETA,
 ) -> GreedyTrace:
     """Pick up to k of n, ties to the smaller position.
 
@@ -91,20 +97,20 @@ def greedy(
     on the score; that pick is kept only if ``stop_inclusive``.
     """
     n = len(kernel)
-    residual = alpha * kernel.diagonal  # r of each candidate, only ever shrinking
+    whole = alpha * kernel.diagonal  # r at S = ∅
+    residual = whole.copy()  # r of each candidate, only ever shrinking
     norms = np.sqrt(kernel.diagonal)
     columns = np.empty((min(k, n), n))  # rows are the columns of C, so that each is contiguous
     along = np.zeros(n)  # g_x · Σ_S g
-    norm_of_sum = 0.0
     free = np.ones(n, dtype=bool)
     trace = GreedyTrace()
     for m in range(min(k, n)):
         gains = np.log1p(residual)
-        conflicts = _conflicts(along, norms, norm_of_sum, m)
-        best = _first_best(np.where(free, gains - penalty * conflicts, -np.inf))
-        stops = stop_ratio is not None and gains[best] <= stop_ratio * (
-            trace.gains[0] if m else gains[best]
-        )
+        conflicts, doubt = _conflicts(along, norms, trace.picks, eta)
+        doubt = ROUNDING * (whole / (1.0 + residual) + penalty * doubt)
+        best = _first_best(np.where(free, gains - penalty * conflicts, -np.inf), doubt)
+        first = trace.gains[0] if m else gains[best]
+        stops = stop_ratio is not None and gains[best] <= stop_ratio * first
         if stops and not stop_inclusive:
             break
         _record(trace, best, gains, conflicts, free, penalty)
@@ -115,23 +121,31 @@ def greedy(
         row /= np.sqrt(1.0 + residual[best])
         columns[m] = row
         residual = np.maximum(residual - row * row, 0.0)
-        norm_of_sum = np.sqrt(max(norm_of_sum**2 + 2.0 * along[best] + kernel.diagonal[best], 0.0))
-        along = along + kappa
+        along += kappa
         free[best] = False
     return trace
 
 
-def _conflicts(along: np.ndarray, norms: np.ndarray, norm_of_sum: float, m: int) -> np.ndarray:
-    """c(x|S) of all x; with the sum in place of the mean, η is multiplied by m."""
-    if m == 0:
-        return np.zeros_like(along)
-    return np.clip(-along / (norms * norm_of_sum + m * ETA), 0.0, 1.0) + 0.0  # no -0.0
+def _conflicts(
+    along: np.ndarray, norms: np.ndarray, picks: list[int], eta: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """c(x|S) of all x, and the size of the terms that cancelled in it.
+
+    The mean's length drops out of a cosine, so the sum stands in its place and η is multiplied
+    by m.
+    """
+    if not picks:
+        return np.zeros_like(along), np.zeros_like(along)
+    length = np.sqrt(max(along[picks].sum(), 0.0))  # ‖Σ_S g‖
+    product = norms * length + len(picks) * eta
+    conflicts = np.clip(-along / product, 0.0, 1.0) + 0.0  # no -0.0
+    return conflicts, norms * norms[picks].sum() / product
 
 
-def _first_best(scores: np.ndarray) -> int:
-    """The smallest position among the best scores, those within rounding of the best included."""
-    best = scores.max()
-    return int(np.argmax(scores >= best - TIE * max(1.0, abs(best))))
+def _first_best(scores: np.ndarray, doubt: np.ndarray) -> int:
+    """The smallest position among the scores that cannot be told from the best one."""
+    best = int(np.argmax(scores))
+    return int(np.argmax(scores + doubt >= scores[best] - doubt[best]))
 
 
 def _record(
@@ -150,6 +164,5 @@ def _record(
     candidates = np.flatnonzero(free)
     trace.conflicting.append(float(np.mean(conflicts[candidates] > 0)))
     rivals = candidates[np.argsort(-gains[candidates], kind="stable")[:RIVALS]]
-    gap = np.ptp(gains[rivals])
-    spread = penalty * np.ptp(conflicts[rivals])
-    trace.leverage.append(float(spread / gap) if gap > 0 else (np.inf if spread > 0 else 0.0))
+    gap = max(np.ptp(gains[rivals]), ROUNDING)  # JSON knows no infinity
+    trace.leverage.append(float(penalty * np.ptp(conflicts[rivals]) / gap))

@@ -56,9 +56,9 @@ def quotas(sizes: Mapping[str, int], k: int) -> dict[str, int]:
     Equal remainders go to the name that sorts first.
     """
     total = sum(sizes.values())
-    exact = {name: k * size / total for name, size in sizes.items()}
-    counts = {name: int(share) for name, share in exact.items()}
-    by_remainder = sorted(sizes, key=lambda name: (counts[name] - exact[name], name))
+    shares = {name: divmod(k * size, total) for name, size in sizes.items()}  # exact, in integers
+    counts = {name: whole for name, (whole, _) in shares.items()}
+    by_remainder = sorted(sizes, key=lambda name: (-shares[name][1], name))
     for name in by_remainder[: k - sum(counts.values())]:
         counts[name] += 1
     return counts

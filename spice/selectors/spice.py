@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from spice.errors import InputError
 from spice.records import Selection, Signals
-from spice.selectors.greedy import GreedyTrace, Kernel, gram_kernel, greedy, streaming_kernel
+from spice.selectors.greedy import (
+    ETA,
+    GreedyTrace,
+    Kernel,
+    gram_kernel,
+    greedy,
+    streaming_kernel,
+)
 
 GRAM_ROWS = 12_000  # up to this many rows K is held whole: 1.15 GB in float64
 
@@ -36,13 +44,13 @@ class Spice:
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.penalty) and self.penalty >= 0):
+        if not (_is_number(self.penalty) and self.penalty >= 0):
             raise InputError(f"selector.penalty={self.penalty}: must be a number of at least 0")
-        if self.alpha != "relative" and not (
-            isinstance(self.alpha, int | float) and np.isfinite(self.alpha) and self.alpha > 0
-        ):
+        if self.alpha != "relative" and not (_is_number(self.alpha) and self.alpha > 0):
             raise InputError(f"selector.alpha={self.alpha}: must be above 0, or 'relative'")
-        if self.stop_ratio is not None and not 0 <= self.stop_ratio <= 1:
+        if self.stop_ratio is not None and not (
+            _is_number(self.stop_ratio) and 0 <= self.stop_ratio <= 1
+        ):
             raise InputError(f"selector.stop_ratio={self.stop_ratio}: must be in [0, 1]")
 
     def select(
@@ -62,21 +70,22 @@ class Spice:
         of the input changes nothing, to the bit.
         """
         in_order = np.array(sorted(eligible, key=lambda row: ids[row]), dtype=np.int64)
-        finite = np.array([np.isfinite(gradients[row]).all() for row in in_order], dtype=bool)
-        zero = np.array([not gradients[row].any() for row in in_order], dtype=bool)
+        squares = _squared_norms(gradients, in_order)
+        finite, zero = np.isfinite(squares), squares == 0
         usable = finite if self.keep_zero else finite & ~zero
         excluded = {"not finite": in_order[~finite].tolist()}
         excluded["zero gradient"] = [] if self.keep_zero else in_order[zero].tolist()
         rows = in_order[usable]
         kernel = make_kernel(gradients[rows])
-        alpha = self._alpha(kernel)
+        alpha, eta = self._scale(kernel)
         trace = greedy(
             kernel,
             k,
             alpha=alpha,
-            penalty=self.penalty,
+            penalty=float(self.penalty),
             stop_ratio=self.stop_ratio,
             stop_inclusive=self.stop_inclusive,
+            eta=eta,
         )
         selection = _selection(trace, kernel, rows, len(gradients), alpha)
         return replace(
@@ -85,11 +94,14 @@ class Spice:
             trace={**selection.trace, **self._against_fisher(trace, kernel, alpha)},
         )
 
-    def _alpha(self, kernel: Kernel) -> float:
-        if self.alpha != "relative":
-            return float(self.alpha)
+    def _scale(self, kernel: Kernel) -> tuple[float, float]:
+        """α and η; both follow the gradients' scale if α is relative."""
         mean = float(kernel.diagonal.mean()) if len(kernel) else 0.0
-        return 1.0 / mean if mean > 0 else 1.0
+        relative = self.alpha == "relative"
+        alpha = (1.0 / mean if mean > 0 else 1.0) if relative else float(self.alpha)
+        if not np.isfinite(alpha * kernel.diagonal.max(initial=0.0)):
+            raise InputError(f"selector.alpha={self.alpha}: α‖g‖² is too large for a float")
+        return alpha, ETA / alpha if relative else ETA
 
     def _against_fisher(self, trace: GreedyTrace, kernel: Kernel, alpha: float) -> dict[str, int]:
         """How many picks λ changed: the same count of picks, chosen again with λ = 0."""
@@ -97,6 +109,17 @@ class Spice:
             return {"changed_by_penalty": 0}
         plain = greedy(kernel, len(trace.picks), alpha=alpha, penalty=0.0)
         return {"changed_by_penalty": len(set(trace.picks) - set(plain.picks))}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+def _squared_norms(gradients: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """‖g‖² of some rows, infinite where float64 does not reach that far."""
+    with np.errstate(over="ignore"):
+        each = (np.square(gradients[row], dtype=np.float64).sum() for row in rows)
+        return np.fromiter(each, dtype=np.float64, count=len(rows))
 
 
 def make_kernel(gradients: np.ndarray) -> Kernel:

@@ -1,0 +1,42 @@
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint format typecheck clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Two torch processes with two threads each on two cores run many times slower than with one each.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spice needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: .venv/installed ## install spice and its tools into .venv, in the tested versions
+
+demo: .venv/installed ## compare random, fisher, spice and full on the embedded sandbox
+	$(BIN)/spice experiment=demo
+
+test: .venv/installed ## run the test suite (under 10 minutes on 2 cores)
+	$(TESTS) -m "not slow"
+
+test-slow: .venv/installed ## run the tests that take minutes
+	$(TESTS) -m slow
+
+lint: .venv/installed ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/installed ## bring the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: .venv/installed ## check types
+	$(BIN)/mypy
+
+clean: ## remove the environment and all caches; outputs, multirun and cache stay
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

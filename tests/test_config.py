@@ -1,0 +1,107 @@
+"""Every yaml composes and makes what it names; the 7B models from their configuration alone."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+
+import spice
+from spice.__main__ import choices, conf_dir
+
+GROUPS = sorted(
+    path.name for path in conf_dir().iterdir() if path.is_dir() and path.name != "hydra"
+)
+OPTIONS = [(group, option) for group in GROUPS for option in choices(group)]
+PLACES = {"jsonl": ["data.paths=[pool.jsonl]"], "hub": ["data.name=owner/name"]}
+
+
+def composed(*overrides: str) -> Any:
+    """The configuration of a run, as Hydra hands it to the pipeline."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("config", overrides=list(overrides), return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        return config
+
+
+def overrides(group: str, option: str) -> list[str]:
+    more = [f"{group}.path=somewhere"] if option == "local" else PLACES.get(option, [])
+    return [f"{group}={option}", *more]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_instantiates(group: str, option: str) -> None:
+    config = composed(*overrides(group, option))
+    if group == "experiment":
+        return  # a difference to all the others, which are instantiated on their own
+    if group == "schedule":
+        assert config.schedule.kind == option
+        return
+    made = instantiate(config[group], _convert_="all")
+    assert type(made).__module__.startswith("spice") or group == "finetune"
+
+
+@pytest.mark.parametrize(
+    "option", [path.stem for path in (conf_dir() / "benchmarks/task").iterdir()]
+)
+def test_every_benchmark_instantiates(option: str) -> None:
+    config = composed("benchmarks=none", f"+benchmarks/task@benchmarks.tasks.one={option}")
+    suite = instantiate(config.benchmarks, _convert_="all")
+    suite.check()
+    assert suite.names == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("llama2_7b", 6_738_415_616),
+        ("qwen2_7b", 7_615_616_512),
+        ("qwen2_0_5b", 494_032_768),
+        ("qwen2_1_5b", 1_543_714_304),
+    ],
+)
+@pytest.mark.parametrize("role", ["model", "proxy"])
+def test_published_models_are_built_from_their_configuration_alone(
+    name: str, parameters: int, role: str
+) -> None:
+    config = composed(f"{role}={name}")
+    skeleton = instantiate(config[role], _convert_="all").skeleton()
+    assert sum(p.numel() for p in skeleton.parameters()) == parameters
+    tuned = instantiate(config.lora, _convert_="all").attach(skeleton, seed=0)
+    assert tuned.peft_config["default"].r == 16
+
+
+def test_library_and_configuration_have_the_same_defaults() -> None:
+    parameters = inspect.signature(spice.select).parameters
+    for name, value in composed().selector.items():
+        if name != "_target_":
+            assert parameters[name].default == value, name
+
+
+def test_the_contract_s_groups_and_keys_are_there() -> None:
+    config = composed()
+    groups = "data model proxy gradients selector schedule finetune benchmarks trainer logger"
+    for key in [*groups.split(), "budget", "seed"]:
+        assert key in config, key
+    assert (config.selector.penalty, config.selector.alpha) == (0.1, 1.0)
+    assert config.budget == 0.1
+    assert (config.lora.r, config.lora.alpha, config.lora.dropout) == (16, 32, 0.05)
+    recipe = composed("finetune=paper").finetune.recipe
+    assert (recipe.epochs, recipe.learning_rate) == (3, 5e-5)
+
+
+def test_the_paper_s_mix_sums_to_its_97500_rows() -> None:
+    parts = composed("data=paper_pool").data.parts
+    assert sum(part.rows for part in parts.values()) == 97_500
+
+
+def test_every_yaml_says_what_it_is_on_its_first_line() -> None:
+    for path in Path(conf_dir()).rglob("*.yaml"):
+        assert path.read_text().startswith("# "), path
