@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def conf_dir() -> Path:
-    """The configuration: the source tree's, or the copy that the wheel carries."""
+    """The configuration: the copy that the wheel carries, or the source tree's."""
     package = Path(__file__).parent
-    in_tree = package.parent / "conf"
-    return in_tree if (in_tree / "config.yaml").is_file() else package / "conf"
+    shipped = package / "conf"
+    return shipped if shipped.is_dir() else package.parent / "conf"
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")

@@ -150,6 +150,36 @@ class Evaluation(pl.LightningModule):
         )
 
 
+def evaluate(
+    model: PreTrainedModel,
+    renderer: Renderer,
+    suite: Suite,
+    names: Sequence[str],
+    *,
+    max_length: int,
+    seed: int,
+    on_score: Callable[[Score, Samples], None],
+    cache: Path,
+    trainer: dict[str, Any],
+) -> None:
+    """Score a model on the named benchmarks; ``trainer`` holds arguments of Lightning's Trainer."""
+    evaluation = Evaluation(
+        model,
+        renderer.tokenizer,
+        renderer,
+        suite,
+        max_length=max_length,
+        seed=seed,
+        on_score=on_score,
+        names=names,
+        cache=cache,
+    )
+    testing = pl.Trainer(
+        **trainer, logger=False, enable_model_summary=False, enable_checkpointing=False
+    )
+    testing.test(evaluation, verbose=False)
+
+
 def _skipped(benchmark: Benchmark, reason: str) -> Score:
     return Score(
         benchmark=benchmark.name,

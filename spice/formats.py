@@ -11,6 +11,7 @@ from __future__ import annotations
 import glob
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +19,17 @@ from typing import IO, Any
 from spice.errors import InputError
 from spice.records import Row
 
-ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant"}
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+}
+RESPONSES = ("response", "output", "completion")  # the names of the field to be learnt
 
 
 class BadRowError(ValueError):
@@ -30,6 +41,8 @@ def expand(pattern: str) -> list[Path]:
     path = Path(pattern).expanduser()
     if path.is_file():
         return [path]
+    if path.is_dir():
+        raise InputError(f"data.paths: {pattern} is a folder; name its files, as in *.jsonl")
     found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
     if not found:
         raise InputError(f"data.paths: no such file: {pattern}")
@@ -41,10 +54,8 @@ def read_file(path: Path) -> Iterator[tuple[str, str, Any]]:
 
     A file that cannot be read at all is an :class:`InputError`.
     """
-    suffixes = [s.lower() for s in path.suffixes]
-    if suffixes[-1:] == [".gz"]:
-        suffixes.pop()
-    kind = suffixes[-1] if suffixes else ""
+    unpacked = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    kind = unpacked.suffix.lower()
     readers: dict[str, Callable[[Path], Iterator[tuple[str, Any]]]] = {
         ".jsonl": _read_jsonl,
         ".ndjson": _read_jsonl,
@@ -55,11 +66,10 @@ def read_file(path: Path) -> Iterator[tuple[str, str, Any]]:
         raise InputError(
             f"{path}: unknown format {kind!r}; known are {', '.join(readers)} (and .gz)"
         )
-    source = path.name.split(".")[0]
     try:
         for where, record in readers[kind](path):
-            yield where, source, record
-    except (OSError, EOFError) as error:
+            yield where, unpacked.stem, record
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
 
 
@@ -78,15 +88,13 @@ def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
     with _open(path) as file:
         content = file.read()
     records = _parse(content)
-    if (
-        isinstance(records, BadRowError)
-        and content.count(b"\n") > 1
-        and content.lstrip()[:1] == b"{"
-    ):
-        yield from _read_jsonl(path)  # JSON lines under the name .json, as the hub often has them
-        return
     if isinstance(records, BadRowError):
+        if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+            yield from _read_jsonl(path)  # JSON lines named .json, as the hub often has them
+            return
         raise InputError(f"{path}: {records}")
+    if isinstance(records, dict):
+        records = [records]  # JSON lines again, of which there is but one
     if not isinstance(records, list):
         raise InputError(f"{path}: must hold a list of records, not {_kind(records)}")
     for i, record in enumerate(records):
@@ -104,9 +112,8 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, Any]]:
         for batch in file.iter_batches():
             for record in batch.to_pylist():
                 number += 1
-                # Parquet writes absent keys as null.
-                yield f"{path}: row {number}", {k: v for k, v in record.items() if v is not None}
-    except pyarrow.ArrowInvalid as error:
+                yield f"{path}: row {number}", record
+    except (pyarrow.ArrowException, ValueError) as error:
         raise InputError(f"{path}: not a Parquet file: {error}") from error
 
 
@@ -121,6 +128,8 @@ def _parse(text: bytes) -> Any:
         return BadRowError(f"not valid JSON: {error.msg} ({line}column {error.colno})")
     except RecursionError:
         return BadRowError("not valid JSON: nested too deeply")
+    except ValueError:  # Python reads no number of more than 4,300 digits
+        return BadRowError("not valid JSON: a number with too many digits")
 
 
 def to_row(record: Any, source: str, columns: Mapping[str, str] | None = None) -> Row:
@@ -129,10 +138,11 @@ def to_row(record: Any, source: str, columns: Mapping[str, str] | None = None) -
         raise record
     if not isinstance(record, dict):
         raise BadRowError(f"must be an object with named fields, not {_kind(record)}")
-    renamed = {theirs: ours for ours, theirs in (columns or {}).items()}
-    record = {renamed.get(key, key): value for key, value in record.items()}
+    record = _rename({k: v for k, v in record.items() if v is not None}, columns or {})
     if "messages" in record or "conversations" in record:
         fields = _from_messages(record.get("messages") or record.get("conversations"))
+        asked = [_text(record.get("system", ""), "system"), fields["system"]]
+        fields["system"] = "\n\n".join(text for text in asked if text)
     elif "prompt" in record and "instruction" not in record:
         fields = _from_prompt(record)
     else:
@@ -141,43 +151,42 @@ def to_row(record: Any, source: str, columns: Mapping[str, str] | None = None) -
         raise BadRowError("the response is empty")
     if not fields["instruction"].strip() and not fields["input"].strip():
         raise BadRowError("the instruction is empty")
-    named = record.get("source")
-    return Row(id="", source=named if isinstance(named, str) and named else source, **fields)
+    return Row(id="", source=_text(record.get("source", ""), "source") or source, **fields)
+
+
+def _rename(record: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """``columns`` maps our names to theirs; a column that is asked for goes before its namesake."""
+    taken = {ours: record[theirs] for ours, theirs in columns.items() if theirs in record}
+    return {k: v for k, v in record.items() if k not in columns.values()} | taken
 
 
 def _from_instruction(record: dict[str, Any]) -> dict[str, Any]:
     if "instruction" not in record:
         known = "'instruction', 'prompt', 'messages' or 'conversations'"
         raise BadRowError(f"no instruction: expected {known}, found {_keys(record)}")
-    key = next((k for k in ("response", "output", "completion") if record.get(k) is not None), None)
-    if key is None:
-        raise BadRowError(f"no response: expected 'response' or 'output', found {_keys(record)}")
+    key = _response_key(record)
     return {
         "instruction": _text(record["instruction"], "instruction"),
-        "input": _text(record.get("input") or "", "input"),
+        "input": _text(record.get("input", ""), "input"),
         "response": _text(record[key], key),
-        "history": _history(record.get("history") or []),
-        "system": _text(record.get("system") or "", "system"),
+        "history": _history(record.get("history", [])),
+        "system": _text(record.get("system", ""), "system"),
     }
 
 
 def _from_prompt(record: dict[str, Any]) -> dict[str, Any]:
-    prompt = record["prompt"]
-    key = next((k for k in ("completion", "response") if record.get(k) is not None), None)
-    if key is None:
-        raise BadRowError(
-            f"no response: expected 'completion' beside 'prompt', found {_keys(record)}"
-        )
-    completion = record[key]
+    prompt, completion = record["prompt"], record[_response_key(record)]
     if isinstance(prompt, list) and isinstance(completion, list):
         return _from_messages(prompt + completion)
-    return {
-        "instruction": _text(prompt, "prompt"),
-        "input": "",
-        "response": _text(completion, key),
-        "history": _history(record.get("history") or []),
-        "system": _text(record.get("system") or "", "system"),
-    }
+    return _from_instruction({**record, "instruction": _text(prompt, "prompt"), "input": ""})
+
+
+def _response_key(record: dict[str, Any]) -> str:
+    for key in RESPONSES:
+        if key in record:
+            return key
+    known = " or ".join(map(repr, RESPONSES))
+    raise BadRowError(f"no response: expected {known}, found {_keys(record)}")
 
 
 def _from_messages(messages: Any) -> dict[str, Any]:
@@ -208,15 +217,14 @@ def _turn(message: Any) -> tuple[str, str]:
     if not isinstance(message, dict):
         raise BadRowError(f"a turn of 'messages' must be an object, not {_kind(message)}")
     role = message.get("role", message.get("from"))
-    role = ROLES.get(str(role), role)
-    if role not in {"system", "user", "assistant"}:
+    if not isinstance(role, str) or role not in ROLES:
         raise BadRowError(f"unknown role {role!r} in 'messages'")
     content = message.get("content", message.get("value"))
     if isinstance(content, list):  # OpenAI's typed parts
         if any(not isinstance(p, dict) or p.get("type") != "text" for p in content):
             raise BadRowError("a turn of 'messages' holds something other than text")
-        content = "".join(str(part.get("text", "")) for part in content)
-    return str(role), _text(content, "content")
+        content = "".join(_text(part.get("text"), "text") for part in content)
+    return ROLES[role], _text(content, "content")
 
 
 def _history(history: Any) -> tuple[tuple[str, str], ...]:
@@ -230,6 +238,10 @@ def _history(history: Any) -> tuple[tuple[str, str], ...]:
 def _text(value: Any, key: str) -> str:
     if not isinstance(value, str):
         raise BadRowError(f"'{key}' must be text, not {_kind(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # JSON's \\ud83d without its other half: no file holds it
+        raise BadRowError(f"'{key}' holds half a character ({value[error.start]!r})") from None
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,10 @@ class Lora:
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return get_peft_model(model, config)
+            try:
+                return get_peft_model(model, config)
+            except ValueError as error:  # no such layers
+                raise InputError(f"lora.targets={targets}: {_first_line(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,8 @@ class Checkpoint:
         try:
             found = snapshot_download(self.path, revision=self.revision, allow_patterns=list(FILES))
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(
-                f"{self.path} cannot be fetched: {reason}. With the files on disk, "
+                f"{self.path} cannot be fetched: {_first_line(error)}. With the files on disk, "
                 "use model=local model.path=FOLDER"
             ) from error
         _check_folder(Path(found), self.path)
@@ -105,11 +108,20 @@ class Checkpoint:
         """The model's configuration, read from its files."""
         from transformers import AutoConfig
 
-        return AutoConfig.from_pretrained(self.folder(), trust_remote_code=False)
+        folder = self.folder()
+        try:
+            return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        except Exception as error:
+            raise InputError(
+                f"{folder}/config.json is of no use to transformers: {_first_line(error)}"
+            ) from error
 
     def context(self) -> int:
         """The longest sequence that the model was made for, in tokens."""
-        return int(self.config().max_position_embeddings)
+        context = getattr(self.config(), "max_position_embeddings", None)
+        if not isinstance(context, int) or context < 1:
+            raise InputError(f"{self.path}: config.json has no max_position_embeddings")
+        return context
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The tokenizer exactly as its files say.
@@ -120,23 +132,53 @@ class Checkpoint:
         """
         from transformers import PreTrainedTokenizerFast
 
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(self.folder())
+        folder = self.folder()
+        try:
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        except Exception as error:
+            raise InputError(
+                f"{folder}/tokenizer.json cannot be read: {_first_line(error)}"
+            ) from error
+        last, size = max(tokenizer.get_vocab().values()), self.config().vocab_size
+        if last >= size:
+            raise InputError(
+                f"{folder}: the tokenizer has a token {last}, the model only {size} (0 to "
+                f"{size - 1}); these files do not belong together"
+            )
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "right"
         return tokenizer
 
     def load(self) -> PreTrainedModel:
-        """The model in evaluation mode, on the CPU, in ``dtype``."""
+        """The model in evaluation mode, on the CPU, in ``dtype``.
+
+        Weights that the files lack are an error: transformers would draw them at random.
+        """
         import torch
         from transformers import AutoModelForCausalLM
 
-        model = AutoModelForCausalLM.from_pretrained(
-            self.folder(),
-            dtype=getattr(torch, self.dtype),
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
+        folder = self.folder()
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=getattr(torch, self.dtype),
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # the report has them
+                output_loading_info=True,
+            )
+        except ValueError as error:  # an architecture that is no causal language model
+            raise InputError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+        model, report = loaded
+        absent, misshapen = sorted(report["missing_keys"]), sorted(report["mismatched_keys"])
+        if absent:
+            raise InputError(f"{folder} lacks the weight {absent[0]}, which config.json asks for")
+        if misshapen:
+            name, found, wanted = misshapen[0]
+            raise InputError(
+                f"{folder}: the weight {name} is {list(found)}, config.json asks for {list(wanted)}"
+            )
         return model.eval()
 
     def skeleton(self) -> PreTrainedModel:
@@ -152,11 +194,12 @@ class Checkpoint:
         """A hash of all files that decide what the model computes; refuses weights with NaN.
 
         Reading many gigabytes twice a day is dear, so the answer is kept under ``memo`` for as
-        long as no file's size or time of change differs.
+        long as no file's size or time of change differs (both of its times: archives and ``cp -p``
+        put the first one back).
         """
         folder = self.folder().resolve()
         files = sorted(path for pattern in FILES for path in folder.glob(pattern))
-        stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+        stats = [(str(path), *_identity(path)) for path in files]
         record = memo / f"{hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]}.json"
         if record.is_file():
             return json.loads(record.read_text())["digest"]
@@ -166,8 +209,7 @@ class Checkpoint:
             with path.open("rb") as file:
                 total.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
         digest = total.hexdigest()[:16]
-        memo.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps({"digest": digest, "folder": str(folder)}))
+        _write_whole(record, json.dumps({"digest": digest, "folder": str(folder)}))
         return digest
 
 
@@ -193,14 +235,13 @@ def _check_folder(folder: Path, role: str) -> None:
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             raise InputError(f"{role}.path: {folder} has no {name}")
-    if not any(folder.glob("*.safetensors")):
+    if not any(path.is_file() for path in folder.glob("*.safetensors")):
         pickled = sorted(p.name for p in folder.glob("*.bin")) + sorted(
             p.name for p in folder.glob("*.pt*")
         )
         also = f" (it holds {pickled[0]}, which would have to be unpickled)" if pickled else ""
         raise InputError(f"{role}.path: {folder} has no *.safetensors{also}; convert it first")
-    config = json.loads((folder / "config.json").read_text())
-    if "auto_map" in config:
+    if "auto_map" in _read_json(folder / "config.json", role):
         raise InputError(
             f"{role}.path: {folder} needs code of its own (auto_map), which is not run"
         )
@@ -208,13 +249,48 @@ def _check_folder(folder: Path, role: str) -> None:
 
 
 def _check_index(folder: Path, role: str) -> None:
-    """Every file that a sharded checkpoint lists has to be there."""
+    """The one file of weights has to be there, or every file that a sharded one's index lists."""
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        listed = set(json.loads(index.read_text())["weight_map"].values())
-        missing = sorted(name for name in listed if not (folder / name).is_file())
-        if missing:
-            raise InputError(f"{role}.path: {folder} lacks {missing[0]}, which its index lists")
+    if not index.is_file():
+        if not (folder / "model.safetensors").is_file():
+            raise InputError(f"{role}.path: {folder} has neither model.safetensors nor its index")
+        return
+    listed = _read_json(index, role).get("weight_map")
+    if not isinstance(listed, dict):
+        raise InputError(f"{role}.path: {index} has no weight_map")
+    missing = sorted(name for name in set(listed.values()) if not (folder / name).is_file())
+    if missing:
+        raise InputError(f"{role}.path: {folder} lacks {missing[0]}, which its index lists")
+
+
+def _read_json(path: Path, role: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{role}.path: {path} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{role}.path: {path} must hold a JSON object")
+    return content
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write beside the path, then rename: another run reads all of it or nothing."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"cache_dir: {path.parent} cannot be written: {error}") from error
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _check_finite(folder: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -23,9 +22,10 @@ from omegaconf.errors import MissingMandatoryValue
 
 from spice import hardware
 from spice.errors import InputError
+from spice.messages import audit_line, diagnostics_line, say, score_line, sources_line, warn
 from spice.pool import Pool
+from spice.reading import Reading, read
 from spice.records import Score, Selection, Signals
-from spice.rendering import Example, MaskAudit, Renderer, audit
 from spice.stages import Done, Stages, code_version, digest
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from spice.models import Checkpoint
     from spice.tracking import TrackedRun
-
-log = logging.getLogger("spice")
 
 SCORING = (
     "spice.benchmarks",
@@ -88,22 +86,6 @@ def resolve_budget(budget: Any, n: int) -> int:
 
 
 @dataclass
-class Reading:
-    """A pool as one checkpoint reads it."""
-
-    checkpoint: Checkpoint
-    renderer: Renderer
-    examples: list[Example]
-    audit: MaskAudit
-    key: dict[str, Any]
-
-    @property
-    def pad_id(self) -> int:
-        """The token that fills batches up; masked everywhere."""
-        return int(self.renderer.tokenizer.pad_token_id)
-
-
-@dataclass
 class Job:
     """One run's components, and what its stages have cost so far."""
 
@@ -119,7 +101,7 @@ class Job:
     def of(cls, config: DictConfig, folder: Path) -> Job:
         """A job whose stages live under ``cache_dir``."""
         cache = Path(config.cache_dir).expanduser()
-        return cls(config, folder, Stages(cache, _say), cache / "weights")
+        return cls(config, folder, Stages(cache, say), cache / "weights")
 
     # -- components ------------------------------------------------------------------------
 
@@ -218,12 +200,11 @@ class Job:
         self.pool: Pool = self._make("data").load()
         self.k = resolve_budget(self.config.budget, len(self.pool.rows))
         for note in self.pool.notes:
-            log.warning("note     %s", note)
+            warn("pool", note)
         if self.pool.skipped:
-            shown = "\n".join(f"         {where}" for where in self.pool.skipped[:10])
-            log.warning("pool     %d rows skipped, the first of them:\n%s",
-                        len(self.pool.skipped), shown)  # fmt: skip
-        _say("pool", f"{len(self.pool.rows):,} rows, key {self.pool.digest()}")
+            shown = "\n           ".join(self.pool.skipped[:10])
+            warn("pool", f"{len(self.pool.skipped)} rows skipped, the first:\n           {shown}")
+        say("pool", f"{len(self.pool.rows):,} rows, key {self.pool.digest()}")
         self.seconds["pool"] = time.perf_counter() - start
 
     # -- reading ---------------------------------------------------------------------------
@@ -247,32 +228,18 @@ class Job:
 
     def _read(self, role: str, checkpoint: Checkpoint) -> Reading:
         start = time.perf_counter()
-        renderer = Renderer(checkpoint.tokenizer(), self.template, checkpoint.context())
-        examples = renderer.encode(self.pool.rows)
-        audited = audit(self.pool.rows, examples, renderer)
-        key = {
-            "data": self.pool.digest(),
-            "weights": checkpoint.digest(self.memo),
-            "dtype": checkpoint.dtype,
-            "renderer": renderer.fingerprint(),
-        }
-        self._record_audit(role, audited)
-        self.seconds["pool"] += time.perf_counter() - start
-        return Reading(checkpoint, renderer, examples, audited, key)
-
-    def _record_audit(self, role: str, audited: MaskAudit) -> None:
+        found = read(checkpoint, self.template, self.pool, self.memo)
         path = self.folder / "audit.json"
-        known = json.loads(path.read_text()) if path.is_file() else {}
-        known["skipped"] = self.pool.skipped
-        known[role] = audited.as_dict()
-        _write_json(path, known)
-        _say("audit", audit_line(role, audited))
-        if audited.unsupervised_rows:
-            log.warning(
-                "audit    %d rows leave the %s nothing to learn from and are excluded "
-                "(listed in audit.json); their prompts fill the %d tokens it takes",
-                audited.unsupervised_rows, role, audited.max_tokens,
-            )  # fmt: skip
+        known = json.loads(path.read_text()) if path.is_file() else {"skipped": self.pool.skipped}
+        _write_json(path, {**known, role: found.audit.as_dict()})
+        say("audit", audit_line(role, found.audit))
+        if found.audit.unsupervised_rows:
+            left_out = (
+                f"{found.audit.unsupervised_rows} rows leave the {role} nothing to learn from"
+            )
+            warn("audit", f"{left_out}: their prompts fill its tokens; listed in audit.json")
+        self.seconds["pool"] += time.perf_counter() - start
+        return found
 
     # -- selection -------------------------------------------------------------------------
 
@@ -281,7 +248,7 @@ class Job:
         done = self._run("selection", self._selection_key(), self._build_selection)
         if done.reused and "gradients" in self.selector.needs:
             self.reused.insert(0, "gradients")
-            _say("gradients", f"key {digest(self._gradients_key())}, reused with the selection")
+            say("gradients", f"key {digest(self._gradients_key())}, reused with the selection")
         selection = json.loads((done.folder / "selection.json").read_text())
         self.selection_report = json.loads((done.folder / "report.json").read_text())
         # Where the pool lies and how a run is logged do not change a selection, so the stage is
@@ -297,12 +264,13 @@ class Job:
 
             truth = truth_report(self.pool.rows, selection["ids"], self.pool.truth)
             _write_json(self.folder / "truth.json", truth)
-        self._say_selection(selection)
+        self._tell(selection)
         return selection
 
     def _gradients_key(self) -> dict[str, Any]:
         return {
-            **self.as_proxy.key,
+            "data": self.pool.digest(),
+            **self.as_proxy.view,
             **self.extraction.fingerprint(),
             "code": code_version(*CORE, "spice.signals"),
             "versions": _versions("torch", "transformers", "peft"),
@@ -312,7 +280,7 @@ class Job:
         wants = "gradients" in self.selector.needs
         return {
             "data": self.pool.digest(),
-            "reading": self.reading.key if self.reading else None,
+            "view": self.reading.view if self.reading else None,
             "gradients": digest(self._gradients_key()) if wants else None,
             "scaling": self.extraction.scaling() if wants else None,
             "selector": OmegaConf.to_container(self.config.selector, resolve=True),
@@ -376,36 +344,31 @@ class Job:
                 metadata=key,
                 pad_id=reading.pad_id,
                 trainer=self.machine.trainer_arguments(),
-                say=lambda message: _say("gradients", message),
+                say=lambda message: say("gradients", message),
             )
 
         done = self._run("gradients", key, build)
         ids = [row.id for row in self.pool.rows]
         return gradients.read(done.folder, self.extraction, reading.examples, ids, key)
 
-    def _say_selection(self, selection: Mapping[str, Any]) -> None:
+    def _tell(self, selection: Mapping[str, Any]) -> None:
         facts = self.selection_report
         information = selection["information"]
         gained = f", F(S) = {information:.3f} nats" if information is not None else ""
-        _say("selection", f"{selection['k']:,} of {selection['n']:,} rows{gained}")
+        say("selection", f"{selection['k']:,} of {selection['n']:,} rows{gained}")
         if information is not None:
-            _say("selection", selection_line(facts))
-        mix = ", ".join(
-            f"{name} {share['picked']:.0%} (pool {share['pool']:.0%})"
-            for name, share in facts["sources"].items()
-        )
-        _say("selection", f"sources: {mix}")
-        if selection["k"] < self.k and self.config.names.selector != "full":
-            log.warning("selection %d rows were asked for, %d chosen", self.k, selection["k"])
+            say("selection", diagnostics_line(facts))
+        say("selection", f"sources: {sources_line(facts)}")
+        if selection["k"] < self.k:
+            facts["warnings"].append(f"{self.k} rows were asked for, {selection['k']} chosen")
         for warning in facts["warnings"]:
-            log.warning("warning  %s", warning)
+            warn("selection", warning)
 
     # -- fine-tuning -----------------------------------------------------------------------
 
     def _tuning_key(self, selection: Mapping[str, Any]) -> dict[str, Any]:
-        reading = {k: v for k, v in self.as_model.key.items() if k != "data"}
         return {
-            **reading,
+            **self.as_model.view,
             "rows": digest(selection["ids"]),
             "lora": dataclasses.asdict(self._make("lora")),
             "recipe": dataclasses.asdict(self.recipe),
@@ -426,7 +389,7 @@ class Job:
             )
         if len(rows) < selection["k"]:
             lost = selection["k"] - len(rows)
-            log.warning("finetune  %d chosen rows do not fit the model's context: left out", lost)
+            warn("finetune", f"{lost} chosen rows do not fit the model's context: left out")
 
         def build(partial: Path) -> None:
             from spice.finetune import finetune
@@ -474,13 +437,13 @@ class Job:
             shutil.copy(found / "samples.jsonl", self.folder / "samples" / f"{name}.jsonl")
         self.seconds["scores"] = time.perf_counter() - start
         joint = digest([digest(key) for key in keys.values()])
-        _say("scores", f"key {joint}, " + ("reused" if not missing else f"{len(missing)} scored"))
+        say("scores", f"key {joint}, " + ("reused" if not missing else f"{len(missing)} scored"))
         return scores
 
     def _score_key(self, name: str, adapter: Done | None) -> dict[str, Any]:
         return {
             "adapter": adapter.key if adapter else None,
-            "model": {k: v for k, v in self.as_model.key.items() if k != "data"},
+            **self.as_model.view,
             "benchmark": self.suite.fingerprint(name),
             "seed": self.config.seed,
             "code": code_version(*CORE, *SCORING),
@@ -490,9 +453,7 @@ class Job:
     def _evaluate(
         self, names: list[str], adapter: Done | None, keys: Mapping[str, dict[str, Any]]
     ) -> None:
-        import pytorch_lightning as pl
-
-        from spice.evaluate import Evaluation
+        from spice.evaluate import evaluate
 
         def publish(score: Score, samples: list[dict[str, Any]]) -> None:
             def build(partial: Path) -> None:
@@ -508,24 +469,17 @@ class Job:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, str(adapter.folder / "adapter"))
-        evaluation = Evaluation(
+        evaluate(
             model,
-            self.as_model.renderer.tokenizer,
             self.as_model.renderer,
             self.suite,
+            names,
             max_length=self.model.context(),
             seed=self.config.seed,
             on_score=publish,
-            names=names,
             cache=self.stages.root / "datasets",
+            trainer=self.machine.trainer_arguments(),
         )
-        trainer = pl.Trainer(
-            **self.machine.trainer_arguments(),
-            logger=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-        )
-        trainer.test(evaluation, verbose=False)
 
     # -- records ---------------------------------------------------------------------------
 
@@ -563,14 +517,14 @@ class Job:
     def summarise(self, results: Mapping[str, Any]) -> None:
         """Say what came out, and where it lies."""
         for name, score in results["scores"].items():
-            _say("score", score_line(name, score))
+            say("score", score_line(name, score))
         if results["average"] is not None:
             over = results["averaged_over"]
-            _say("score", f"average  {100 * results['average']:.1f}  over {over} benchmarks")
+            say("score", f"average  {100 * results['average']:.1f}  over {over} benchmarks")
         reused = ", ".join(self.reused) or "nothing"
         total = sum(self.seconds.values())
-        _say("done", f"{total:.1f} s, reused: {reused}")
-        _say("done", f"run folder {self.folder}")
+        say("done", f"{total:.1f} s, reused: {reused}")
+        say("done", f"run folder {self.folder}")
 
     def _run(self, stage: str, key: dict[str, Any], build: Callable[[Path], None]) -> Done:
         done = self.stages.run(stage, key, build)
@@ -579,49 +533,8 @@ class Job:
         self.seconds[stage] = done.seconds - inner
         if done.reused:
             self.reused.append(stage)
-        _say(stage, f"key {done.key}, " + ("reused" if done.reused else f"{done.seconds:.1f} s"))
+        say(stage, f"key {done.key}, " + ("reused" if done.reused else f"{done.seconds:.1f} s"))
         return done
-
-
-def audit_line(role: str, audited: MaskAudit) -> str:
-    """The mask audit in one line."""
-    return (
-        f"{role}: {audited.rows:,} rows, {audited.tokens:,} tokens, "
-        f"{audited.supervised_tokens:,} supervised, {audited.truncated_rows:,} rows truncated, "
-        f"{audited.unsupervised_rows:,} without supervision, "
-        f"{audited.exact_duplicates:,} exact duplicates "
-        f"({audited.template} template, at most {audited.max_tokens:,} tokens)"
-    )
-
-
-def selection_line(facts: Mapping[str, Any]) -> str:
-    """A greedy selection's diagnostics in one line."""
-    correlation = facts["norm_length_correlation"]
-    length = f"{correlation:+.2f}" if correlation is not None else "undefined"
-    return (
-        f"conflicting candidates {facts['conflicting_share']:.1%}, "
-        f"picks changed by λ {facts['changed_by_penalty']}, "
-        f"leverage {facts['penalty_leverage']:.2g}, "
-        f"picks among the 5 % largest norms {facts['large_norm_share']:.0%}, "
-        f"α·median‖g‖² {facts['alpha_median_norm']:.3g}, "
-        f"Spearman(‖g‖, length) {length}"
-    )
-
-
-def score_line(name: str, score: Mapping[str, Any]) -> str:
-    """One benchmark's score in one line."""
-    if score["value"] is None:
-        return f"{name:<12} skipped: {score['skipped']}"
-    error = f" ± {100 * score['stderr']:.1f}" if score["stderr"] is not None else ""
-    cut = f", {score['cut']} cut to fit" if score.get("cut") else ""
-    return (
-        f"{name:<12} {100 * score['value']:.1f}{error}  "
-        f"({score['metric']}, {score['shots']}-shot, n={score['n']}{cut})"
-    )
-
-
-def _say(stage: str, message: str) -> None:
-    log.info("%-9s %s", stage, message)
 
 
 def _write_json(path: Path, value: Any) -> None:

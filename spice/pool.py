@@ -11,11 +11,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, Protocol
 
-from spice.errors import InputError
+from spice.errors import InputError, did_you_mean
 from spice.formats import BadRowError, expand, read_file, to_row
 from spice.records import Row
+
+FIELDS = ("instruction", "input", "response", "source", "history", "system", "messages")
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class FilePool:
         files = [file for path in self.paths for file in expand(str(path))]
         return build(
             (entry for file in files for entry in read_file(file)),
+            origin=", ".join(map(str, files)),
             limit=self.limit,
             on_bad_row=self.on_bad_row,
             columns=self.columns,
@@ -90,6 +94,7 @@ class HubPool:
         """Download (or find in the cache) and read the data set."""
         return build(
             self._records(),
+            origin=f"data set {self.name!r}",
             limit=self.limit,
             on_bad_row=self.on_bad_row,
             columns=self.columns,
@@ -107,19 +112,20 @@ class HubPool:
                 revision=self.revision,
                 data_files=self.data_files,
             )
+            for number, record in enumerate(data, start=1):
+                yield f"{self.name}: row {number}", PurePath(self.name).name, record
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"data set {self.name!r} cannot be loaded: {reason}") from error
-        for i, record in enumerate(data):
-            yield f"{self.name} row {i}", self.name.rsplit("/", 1)[-1], record
 
 
 @dataclass(frozen=True)
 class MixPool:
     """``data=paper_pool``: several pools as one, each cut to its count of rows.
 
-    ``parts`` maps a source's name to ``name``, ``config``, ``split``, ``columns``, ``rows`` and
-    ``path``; a ``path`` (local files) takes the hub's place. ``assumption`` is said aloud.
+    ``parts`` maps a source's name to ``name``, ``config``, ``split``, ``columns``, ``rows`` (all
+    of them if null) and ``path``; a ``path`` (local files) takes the hub's place. ``assumption``
+    is said aloud.
     """
 
     parts: Mapping[str, Mapping[str, Any]]
@@ -129,6 +135,7 @@ class MixPool:
 
     def load(self) -> Pool:
         """Load each part, name its rows after it, and join them."""
+        _check(self.limit, self.on_bad_row, {})
         loaded = [self._part(name, dict(part)) for name, part in self.parts.items()]
         rows = identify(row for pool in loaded for row in pool.rows)
         skipped = [where for pool in loaded for where in pool.skipped]
@@ -136,10 +143,12 @@ class MixPool:
         return Pool(_limit(rows, self.limit), skipped, notes)
 
     def _part(self, source: str, part: dict[str, Any]) -> Pool:
-        expected, path = part.pop("rows"), part.pop("path", None)
+        expected, path = part.pop("rows", None), part.pop("path", None)
         common = {"limit": expected, "on_bad_row": self.on_bad_row}
         reader: FilePool | HubPool
         if path is None:
+            if not part.get("name"):
+                raise InputError(f"data.parts.{source}: needs a name on the hub, or a path")
             reader = HubPool(**part, **common)
         else:
             paths = [path] if isinstance(path, str) else list(path)
@@ -147,7 +156,7 @@ class MixPool:
         pool = reader.load()
         rows = [dataclasses.replace(row, source=source) for row in pool.rows]
         short = f"{source}: {len(rows)} rows where the paper's mix has {expected}"
-        return Pool(rows, pool.skipped, [short] if len(rows) < expected else [])
+        return Pool(rows, pool.skipped, [short] if expected and len(rows) < expected else [])
 
 
 @dataclass(frozen=True)
@@ -171,14 +180,14 @@ class SandboxPool:
 def build(
     entries: Iterable[tuple[str, str, Any]],
     *,
+    origin: str,
     limit: int | None,
     on_bad_row: str,
     columns: Mapping[str, str],
     source: str | None,
 ) -> Pool:
     """Turn ``(where, default source, record)`` entries into a checked pool."""
-    if on_bad_row not in {"error", "skip"}:
-        raise InputError(f"data.on_bad_row={on_bad_row}: must be error or skip")
+    _check(limit, on_bad_row, columns)
     rows, skipped = [], []
     for where, default_source, record in entries:
         try:
@@ -188,7 +197,8 @@ def build(
                 raise InputError(f"{where}: {error} (data.on_bad_row=skip leaves it out)") from None
             skipped.append(f"{where}: {error}")
     if not rows:
-        raise InputError("the pool is empty: no row could be read from data")
+        first = f" but bad ones, the first of {len(skipped):,}: {skipped[0]}" if skipped else ""
+        raise InputError(f"the pool is empty: no rows in {origin}{first}")
     return Pool(_limit(identify(rows), limit), skipped)
 
 
@@ -216,10 +226,21 @@ def row_id(
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _check(limit: Any, on_bad_row: str, columns: Mapping[str, str]) -> None:
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise InputError(f"data.limit={limit}: must be a whole number of at least 1")
+    if on_bad_row not in {"error", "skip"}:
+        raise InputError(f"data.on_bad_row={on_bad_row}: must be error or skip")
+    for ours in columns:
+        if ours not in FIELDS:
+            raise InputError(
+                f"data.columns.{ours}: no such field.{did_you_mean(ours, FIELDS)} "
+                f"Known: {', '.join(FIELDS)}"
+            )
+
+
 def _limit(rows: list[Row], limit: int | None) -> list[Row]:
     if limit is None or limit >= len(rows):
         return rows
-    if limit < 1:
-        raise InputError(f"data.limit={limit}: must be at least 1")
     kept = set(sorted(row.id for row in rows)[:limit])
     return [row for row in rows if row.id in kept]

@@ -97,6 +97,11 @@ class Renderer:
         self.chat = _uses_chat_template(tokenizer, template.mode)
         if tokenizer.eos_token_id is None:
             raise InputError("the tokenizer has no end token (eos_token), so no response can end")
+        #: the token that ends every response: the chat template's own, else eos
+        self.end_id = int(tokenizer.eos_token_id)
+        self._chat_ending = self._chat_end = ""
+        if self.chat:
+            self._learn_chat_ending()
         distinct = tokenizer.bos_token_id not in (None, tokenizer.eos_token_id)
         #: whether a tokenised prompt starts with bos (a chat template writes its own)
         self.add_bos = distinct and not self.chat
@@ -112,9 +117,7 @@ class Renderer:
     def prompt_text(self, messages: Messages) -> str:
         """Everything up to where the assistant's answer begins."""
         if self.chat:
-            return self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
+            return self._apply_chat_template(messages, add_generation_prompt=True)
         return "".join(self._piece(m) for m in messages) + self.template.answer
 
     def prompt_ids(self, text: str) -> list[int]:
@@ -132,33 +135,35 @@ class Renderer:
         whole = self._tokenise([prompt + tail for prompt, tail in texts], offsets=True)
         for i, row in enumerate(rows):
             prompt, tail = texts[i]
-            ids = self._after(len(prompt), whole["input_ids"][i], whole["offset_mapping"][i])
-            response = self._end(self._continuation(tail) if ids is None else ids)
+            ids = _behind(
+                prompts[i], len(prompt), whole["input_ids"][i], whole["offset_mapping"][i]
+            )
+            response = self._continuation(tail) if ids is None else ids
+            if not self._chat_end:
+                response = [*response, self.end_id]
             example = self._fit(self._bos() + prompts[i], response)
-            yield self._drop_history(row, response) if example.truncated else example
+            yield self._drop_history(row, response, example) if example.truncated else example
 
     def _split_text(self, messages: Messages, response: str) -> tuple[str, str]:
-        """The prompt's text, and what the template writes from the response on."""
+        """The prompt's text, and what the template writes from the response on.
+
+        Of a chat template's own ending, what stands behind the end token is left out.
+        """
         prompt = self.prompt_text(messages)
         if not self.chat:
             return prompt, response
-        answered = [*messages, {"role": "assistant", "content": response}]
-        whole = self.tokenizer.apply_chat_template(answered, tokenize=False)
+        whole = self._apply_chat_template([*messages, {"role": "assistant", "content": response}])
         if not whole.startswith(prompt):
             raise InputError(
                 "the tokenizer's chat template writes the prompt differently once it is answered, "
                 "so the response's boundary is not defined; use template=plain"
             )
-        return prompt, whole[len(prompt) :]
-
-    def _end(self, response: list[int]) -> list[int]:
-        """The response with exactly one end token: the chat template's own, else eos."""
-        if self.chat:
-            special = set(self.tokenizer.all_special_ids)
-            ends = [i for i, token in enumerate(response) if token in special]
-            if ends:
-                return response[: ends[-1] + 1]
-        return [*response, self.tokenizer.eos_token_id]
+        if not whole.endswith(self._chat_ending):
+            raise InputError(
+                "the tokenizer's chat template does not end all answers in the same way, "
+                "so the end token is not defined; use template=plain"
+            )
+        return prompt, whole[len(prompt) :].removesuffix(self._chat_ending) + self._chat_end
 
     def _fit(self, prompt: list[int], response: list[int]) -> Example:
         """Cut the response's end, never its beginning, and never the prompt.
@@ -169,25 +174,15 @@ class Renderer:
         cut = len(ids) > self.max_tokens
         return Example(ids[: self.max_tokens], min(len(prompt), self.max_tokens), truncated=cut)
 
-    def _drop_history(self, row: Row, response: list[int]) -> Example:
+    def _drop_history(self, row: Row, response: list[int], example: Example) -> Example:
         """Make room by leaving out the oldest turns first, before any of the response is cut."""
-        example = None
-        for kept in range(len(row.history), -1, -1):
-            shorter = dataclasses.replace(row, history=row.history[len(row.history) - kept :])
+        for dropped in range(1, len(row.history) + 1):
+            shorter = dataclasses.replace(row, history=row.history[dropped:])
             prompt = self.prompt_ids(self.prompt_text(shorter.messages()))
             example = self._fit(prompt, response)
             if not example.truncated:
                 break
-        assert example is not None
         return dataclasses.replace(example, truncated=True)
-
-    @staticmethod
-    def _after(boundary: int, ids: list[int], offsets: list[tuple[int, int]]) -> list[int] | None:
-        """The tokens that lie wholly behind character ``boundary``; None if one straddles it."""
-        first = next((i for i, (_, end) in enumerate(offsets) if end > boundary), len(ids))
-        if first < len(ids) and offsets[first][0] < boundary:
-            return None
-        return ids[first:]
 
     def _continuation(self, text: str) -> list[int]:
         """Tokens of ``text`` as they follow other text, without a word-start mark in front.
@@ -196,10 +191,37 @@ class Renderer:
         anchor that does not merge with the text there is no such first word.
         """
         for anchor in ("\n", "0", "a", "."):
-            head, both = self._tokenise([anchor, anchor + text])["input_ids"]
-            if both[: len(head)] == head and len(both) > len(head):
-                return both[len(head) :]
+            tokens = self._tokenise([anchor, anchor + text], offsets=True)
+            head, both = tokens["input_ids"]
+            ids = _behind(head, len(anchor), both, tokens["offset_mapping"][1])
+            if ids is not None:
+                return ids
         return self._tokenise([text])["input_ids"][0]
+
+    def _apply_chat_template(self, messages: Messages, **options: Any) -> str:
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        except Exception as error:  # the template is a program of its own, and may raise anything
+            turns = ", ".join(message["role"] for message in messages)
+            raise InputError(
+                f"the tokenizer's chat template cannot write a conversation of {turns}: {error}; "
+                "use template=plain"
+            ) from error
+
+    def _learn_chat_ending(self) -> None:
+        """See what the chat template writes behind an answer, and which end token is in it."""
+        answer = "(the answer)"
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+        _, found, ending = self._apply_chat_template(turns).rpartition(answer)
+        if not found:
+            raise InputError("the tokenizer's chat template leaves answers out; use template=plain")
+        self._chat_ending = ending
+        tokens = self.tokenizer.added_tokens_decoder.items()
+        marks = {str(t): i for i, t in tokens if t.special and str(t) in ending}
+        if marks:
+            first = min(marks, key=ending.index)
+            self.end_id = marks[first]
+            self._chat_end = ending[: ending.index(first) + len(first)]
 
     def _bos(self) -> list[int]:
         return [self.tokenizer.bos_token_id] if self.add_bos else []
@@ -222,6 +244,20 @@ class Renderer:
             "assistant": self.template.answer + self.template.earlier_answer,
         }
         return pieces[message["role"]].replace("{content}", message["content"])
+
+
+def _behind(
+    head: list[int], boundary: int, ids: list[int], offsets: list[tuple[int, int]]
+) -> list[int] | None:
+    """The tokens that follow ``head``, which are those of the first ``boundary`` characters.
+
+    None if a token straddles the boundary. Its offsets alone would not tell: a tokenizer may leave
+    the space out that a word begins with. Nor would the tokens: two different words may be unknown.
+    """
+    n = len(head)
+    if ids[:n] != head or n == len(ids) or offsets[n][0] < boundary:
+        return None
+    return ids[n:]
 
 
 def audit(rows: Sequence[Row], examples: Sequence[Example], renderer: Renderer) -> MaskAudit:

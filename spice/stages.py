@@ -63,7 +63,10 @@ class Stages:
         start = time.perf_counter()
         if self._finished(folder, inputs):
             return Done(stage, key, folder, True, time.perf_counter() - start)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cache_dir: {folder.parent} cannot be written: {error}") from error
         with self._lock(stage, folder):
             reused = self._finished(folder, inputs)
             if not reused:
@@ -85,7 +88,11 @@ class Stages:
     def _finished(folder: Path, inputs: dict[str, Any]) -> bool:
         if not folder.is_dir():
             return False
-        if json.loads((folder / "inputs.json").read_text()) != inputs:
+        try:
+            found = json.loads((folder / "inputs.json").read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder}: no readable inputs.json in it; delete it") from error
+        if digest(found) != digest(inputs):
             raise InputError(f"{folder}: made from other inputs than its name says; delete it")
         return True
 
@@ -123,7 +130,7 @@ def code_version(*modules: str) -> str:
         origin = Path(spec.origin)
         sources = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
         for source in sources:
-            total.update(source.read_bytes())
+            total.update(source.name.encode() + hashlib.sha256(source.read_bytes()).digest())
     return f"{spice.__version__}+{total.hexdigest()[:12]}"
 
 
@@ -134,6 +141,6 @@ def _canonical(inputs: dict[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if hasattr(value, "items"):
         return dict(value)
-    if isinstance(value, tuple | set | frozenset):
-        return sorted(value) if not isinstance(value, tuple) else list(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value)
     raise TypeError(f"{type(value).__name__} cannot be part of a key")
