@@ -15,12 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
 
 from spice import hardware
+from spice.components import Components
 from spice.errors import InputError
 from spice.messages import audit_line, diagnostics_line, say, score_line, sources_line, warn
 from spice.pool import Pool
@@ -31,6 +29,7 @@ from spice.stages import Done, Stages, code_version, digest
 if TYPE_CHECKING:
     import numpy as np
 
+    from spice.finetune import Recipe
     from spice.models import Checkpoint
     from spice.tracking import TrackedRun
 
@@ -51,14 +50,15 @@ def run(config: DictConfig, folder: Path, sweep: str | None = None) -> dict[str,
     """
     if (folder / "results.json").exists():
         raise InputError(f"{folder} holds a finished run already; nothing is written over")
-    job = Job.of(config, folder)
-    job.check()
+    cache = Path(config.cache_dir).expanduser()
+    job = Job(config, folder, Components.of(config), Stages(cache, say), cache / "weights")
+    job.load_pool()
     hardware.quiet()
     folder.mkdir(parents=True, exist_ok=True)
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain)))
     name = f"{config.names.selector}-{config.budget}-seed{config.seed}"
-    with job.tracker.run(_tracked_config(plain), name, sweep, folder) as tracked:
+    with job.parts.tracker.run(_tracked_config(plain), name, sweep, folder) as tracked:
         selection = job.select()
         tracked.log_selection(selection, job.selection_report)
         adapter = job.tune(selection, tracked)
@@ -91,113 +91,19 @@ class Job:
 
     config: DictConfig
     folder: Path
+    parts: Components
     stages: Stages
     memo: Path
     seconds: dict[str, float] = field(default_factory=dict)
     reused: list[str] = field(default_factory=list)
     selection_report: dict[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, config: DictConfig, folder: Path) -> Job:
-        """A job whose stages live under ``cache_dir``."""
-        cache = Path(config.cache_dir).expanduser()
-        return cls(config, folder, Stages(cache, say), cache / "weights")
+    # -- the pool and how it is read -------------------------------------------------------
 
-    # -- components ------------------------------------------------------------------------
-
-    @cached_property
-    def proxy(self) -> Checkpoint:
-        """The checkpoint whose gradients are read."""
-        return self._make("proxy")
-
-    @cached_property
-    def model(self) -> Checkpoint:
-        """The checkpoint that is tuned and scored."""
-        return self._make("model")
-
-    @cached_property
-    def selector(self) -> Any:
-        """The selector."""
-        return self._make("selector")
-
-    @cached_property
-    def extraction(self) -> Any:
-        """How gradients are read and scaled."""
-        return self._make("gradients")
-
-    @cached_property
-    def recipe(self) -> Any:
-        """How to fine-tune; None scores the untuned model."""
-        return self._make("finetune").get("recipe")
-
-    @cached_property
-    def suite(self) -> Any:
-        """The benchmarks."""
-        return self._make("benchmarks")
-
-    @cached_property
-    def machine(self) -> hardware.Hardware:
-        """The hardware and how to use it."""
-        return self._make("trainer")
-
-    @cached_property
-    def tracker(self) -> Any:
-        """Where the run is logged."""
-        return self._make("logger")
-
-    @cached_property
-    def template(self) -> Any:
-        """How conversations become text."""
-        return self._make("template")
-
-    def _make(self, group: str) -> Any:
-        try:
-            return instantiate(self.config[group], _convert_="all")
-        except MissingMandatoryValue as error:
-            raise InputError(f"{error.full_key} is missing; give {error.full_key}=…") from None
-        except InstantiationException as error:
-            if isinstance(error.__cause__, InputError):
-                raise error.__cause__ from None
-            if isinstance(error.__cause__, TypeError):  # a key that the component does not take
-                raise InputError(f"{group}: {error.__cause__}") from None
-            raise
-
-    # -- before anything costly --------------------------------------------------------------
-
-    @property
-    def uses_proxy(self) -> bool:
-        """Whether the selector reads anything off a model."""
-        return bool(self.selector.needs)
-
-    @property
-    def uses_model(self) -> bool:
-        """Whether the target is tuned or scored at all."""
-        return self.recipe is not None or bool(self.suite.names)
-
-    def check(self) -> None:
-        """Make every component and look at every file; a mistake ends the run here."""
-        self.resolve_components("template", "selector", "machine", "tracker")
-        self.suite.check()
-        if self.uses_proxy:
-            self.proxy.check("proxy")
-        self.model.check("model")
-        self._read_pool()
-        self.resolve_components("extraction", "recipe")  # these import torch, so they come last
-        for checkpoint in self._checkpoints():
-            checkpoint.digest(self.memo)
-
-    def resolve_components(self, *names: str) -> None:
-        """Make components now, so that a wrong option is told now."""
-        for name in names:
-            getattr(self, name)
-
-    def _checkpoints(self) -> list[Checkpoint]:
-        used = ((self.uses_proxy, "proxy"), (self.uses_model, "model"))
-        return [getattr(self, name) for wanted, name in used if wanted]
-
-    def _read_pool(self) -> None:
+    def load_pool(self) -> None:
+        """Read the rows, and refuse a budget or weights that cannot work, before any model."""
         start = time.perf_counter()
-        self.pool: Pool = self._make("data").load()
+        self.pool: Pool = self.parts.data.load()
         self.k = resolve_budget(self.config.budget, len(self.pool.rows))
         for note in self.pool.notes:
             warn("pool", note)
@@ -205,30 +111,33 @@ class Job:
             shown = "\n           ".join(self.pool.skipped[:10])
             warn("pool", f"{len(self.pool.skipped)} rows skipped, the first:\n           {shown}")
         say("pool", f"{len(self.pool.rows):,} rows, key {self.pool.digest()}")
+        for checkpoint in (self.parts.proxy, self.parts.model):
+            if checkpoint:
+                checkpoint.digest(self.memo)
         self.seconds["pool"] = time.perf_counter() - start
-
-    # -- reading ---------------------------------------------------------------------------
 
     @cached_property
     def as_proxy(self) -> Reading:
         """The pool as the proxy reads it."""
-        return self._read("proxy", self.proxy)
+        assert self.parts.proxy is not None
+        return self._read("proxy", self.parts.proxy)
 
     @cached_property
     def as_model(self) -> Reading:
         """The pool as the target reads it."""
-        return self._read("model", self.model)
+        assert self.parts.model is not None
+        return self._read("model", self.parts.model)
 
     @property
     def reading(self) -> Reading | None:
         """The pool as selection sees it: the proxy's reading if one is used, else the target's."""
-        if self.uses_proxy:
+        if self.parts.proxy:
             return self.as_proxy
-        return self.as_model if self.uses_model else None
+        return self.as_model if self.parts.model else None
 
     def _read(self, role: str, checkpoint: Checkpoint) -> Reading:
         start = time.perf_counter()
-        found = read(checkpoint, self.template, self.pool, self.memo)
+        found = read(checkpoint, self.parts.template, self.pool, self.memo)
         path = self.folder / "audit.json"
         known = json.loads(path.read_text()) if path.is_file() else {"skipped": self.pool.skipped}
         _write_json(path, {**known, role: found.audit.as_dict()})
@@ -246,7 +155,7 @@ class Job:
     def select(self) -> dict[str, Any]:
         """Choose the rows and write ``selection.json`` and ``selected.jsonl``."""
         done = self._run("selection", self._selection_key(), self._build_selection)
-        if done.reused and "gradients" in self.selector.needs:
+        if done.reused and "gradients" in self.parts.selector.needs:
             self.reused.insert(0, "gradients")
             say("gradients", f"key {digest(self._gradients_key())}, reused with the selection")
         selection = json.loads((done.folder / "selection.json").read_text())
@@ -271,18 +180,18 @@ class Job:
         return {
             "data": self.pool.digest(),
             **self.as_proxy.view,
-            **self.extraction.fingerprint(),
+            **self.parts.extraction.fingerprint(),
             "code": code_version(*CORE, "spice.signals"),
             "versions": _versions("torch", "transformers", "peft"),
         }
 
     def _selection_key(self) -> dict[str, Any]:
-        wants = "gradients" in self.selector.needs
+        wants = "gradients" in self.parts.selector.needs
         return {
             "data": self.pool.digest(),
             "view": self.reading.view if self.reading else None,
             "gradients": digest(self._gradients_key()) if wants else None,
-            "scaling": self.extraction.scaling() if wants else None,
+            "scaling": self.parts.extraction.scaling() if wants else None,
             "selector": OmegaConf.to_container(self.config.selector, resolve=True),
             "k": self.k,
             "seed": self.config.seed,
@@ -302,11 +211,13 @@ class Job:
             ids=[row.id for row in self.pool.rows],
             sources=[row.source for row in self.pool.rows],
             lengths=supervised,
-            gradients=self._gradients() if "gradients" in self.selector.needs else None,
+            gradients=self._gradients() if "gradients" in self.parts.selector.needs else None,
         )
         rng = np.random.default_rng(self.config.seed)
-        selection = self.selector.select(signals, self.k, rng, eligible)
-        facts = diagnostics.report(selection, signals, getattr(self.selector, "penalty", None))
+        selection = self.parts.selector.select(signals, self.k, rng, eligible)
+        facts = diagnostics.report(
+            selection, signals, getattr(self.parts.selector, "penalty", None)
+        )
         _write_json(partial / "selection.json", self._selection_record(selection))
         _write_json(partial / "report.json", facts)
 
@@ -337,19 +248,19 @@ class Job:
         def build(partial: Path) -> None:
             gradients.extract(
                 reading.checkpoint,
-                self.extraction,
+                self.parts.extraction,
                 reading.examples,
                 [row.id for row in self.pool.rows],
                 folder=partial,
                 metadata=key,
                 pad_id=reading.pad_id,
-                trainer=self.machine.trainer_arguments(),
+                trainer=self.parts.machine.trainer_arguments(),
                 say=lambda message: say("gradients", message),
             )
 
         done = self._run("gradients", key, build)
         ids = [row.id for row in self.pool.rows]
-        return gradients.read(done.folder, self.extraction, reading.examples, ids, key)
+        return gradients.read(done.folder, self.parts.extraction, reading.examples, ids, key)
 
     def _tell(self, selection: Mapping[str, Any]) -> None:
         facts = self.selection_report
@@ -366,13 +277,13 @@ class Job:
 
     # -- fine-tuning -----------------------------------------------------------------------
 
-    def _tuning_key(self, selection: Mapping[str, Any]) -> dict[str, Any]:
+    def _tuning_key(self, selection: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
         return {
             **self.as_model.view,
             "rows": digest(selection["ids"]),
-            "lora": dataclasses.asdict(self._make("lora")),
-            "recipe": dataclasses.asdict(self.recipe),
-            "precision": self.machine.resolved_precision(),
+            "lora": dataclasses.asdict(self.parts.lora),
+            "recipe": dataclasses.asdict(recipe),
+            "precision": self.parts.machine.resolved_precision(),
             "seed": self.config.seed,
             "code": code_version(*CORE, "spice.finetune"),
             "versions": _versions("torch", "transformers", "peft", "pytorch-lightning"),
@@ -380,7 +291,8 @@ class Job:
 
     def tune(self, selection: Mapping[str, Any], tracked: TrackedRun) -> Done | None:
         """Fine-tune the target on the selection; the adapter lands in ``adapter/``."""
-        if self.recipe is None:
+        recipe = self.parts.recipe
+        if recipe is None:
             return None
         rows = [i for i in selection["indices"] if self.as_model.examples[i].supervised]
         if not rows:
@@ -394,15 +306,15 @@ class Job:
         def build(partial: Path) -> None:
             from spice.finetune import finetune
 
-            model = self._make("lora").attach(self.model.load(), self.config.seed)
+            model = self.parts.lora.attach(self.as_model.checkpoint.load(), self.config.seed)
             trainer = {
-                **self.machine.trainer_arguments(),
-                "precision": self.machine.resolved_precision(),
+                **self.parts.machine.trainer_arguments(),
+                "precision": self.parts.machine.resolved_precision(),
                 "logger": tracked.lightning_loggers(),
             }
             facts = finetune(
                 model,
-                self.recipe,
+                recipe,
                 self.as_model.examples,
                 rows,
                 folder=partial,
@@ -412,7 +324,7 @@ class Job:
             )
             _write_json(partial / "facts.json", facts)
 
-        done = self._run("finetune", self._tuning_key(selection), build)
+        done = self._run("finetune", self._tuning_key(selection, recipe), build)
         shutil.copytree(done.folder / "adapter", self.folder / "adapter", dirs_exist_ok=True)
         return done
 
@@ -420,10 +332,10 @@ class Job:
 
     def score(self, adapter: Done | None, tracked: TrackedRun) -> list[Score]:
         """Score the tuned model on each benchmark, those scored before excepted."""
-        if not self.suite.names:
+        if not self.parts.suite.names:
             return []
         start = time.perf_counter()
-        keys = {name: self._score_key(name, adapter) for name in self.suite.names}
+        keys = {name: self._score_key(name, adapter) for name in self.parts.suite.names}
         missing = [name for name, key in keys.items() if not self.stages.has("scores", key)]
         if missing:
             self._evaluate(missing, adapter, keys)
@@ -444,7 +356,7 @@ class Job:
         return {
             "adapter": adapter.key if adapter else None,
             **self.as_model.view,
-            "benchmark": self.suite.fingerprint(name),
+            "benchmark": self.parts.suite.fingerprint(name),
             "seed": self.config.seed,
             "code": code_version(*CORE, *SCORING),
             "versions": _versions("torch", "transformers", "peft", "lm-eval"),
@@ -464,7 +376,7 @@ class Job:
 
             self.stages.run("scores", keys[score.benchmark], build)
 
-        model: Any = self.model.load()
+        model: Any = self.as_model.checkpoint.load()
         if adapter is not None:
             from peft import PeftModel
 
@@ -472,13 +384,13 @@ class Job:
         evaluate(
             model,
             self.as_model.renderer,
-            self.suite,
+            self.parts.suite,
             names,
-            max_length=self.model.context(),
+            max_length=self.as_model.checkpoint.context(),
             seed=self.config.seed,
             on_score=publish,
             cache=self.stages.root / "datasets",
-            trainer=self.machine.trainer_arguments(),
+            trainer=self.parts.machine.trainer_arguments(),
         )
 
     # -- records ---------------------------------------------------------------------------
@@ -494,7 +406,7 @@ class Job:
             "n": selection["n"],
             "seed": self.config.seed,
             "model": _model_name(names.model, self.config.model),
-            "proxy": _model_name(names.proxy, self.config.proxy) if self.uses_proxy else None,
+            "proxy": _model_name(names.proxy, self.config.proxy) if self.parts.proxy else None,
             "scores": {score.benchmark: score.as_dict() for score in scores},
             "average": sum(values) / len(values) if values else None,
             "averaged_over": len(values),

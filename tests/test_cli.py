@@ -121,7 +121,7 @@ BAD_OPTIONS = [
     (["gradients.scale=uint"], "Did you mean 'unit'?"),
     (["proxy.path=nowhere"], "no such folder: nowhere"),
     (["benchmarks=paper", "benchmarks.mirror=mirror"], "lacks"),
-    (["model=local", "model.path=???"], "model.path is missing"),
+    (["finetune=sandbox", "model.path=???"], "model.path is missing"),
 ]
 
 

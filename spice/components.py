@@ -1,0 +1,83 @@
+"""A configuration's components, made before anything else; the only caller of ``instantiate``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from omegaconf.errors import MissingMandatoryValue
+
+from spice.errors import InputError
+
+if TYPE_CHECKING:
+    from spice.benchmarks import Suite
+    from spice.finetune import Recipe
+    from spice.hardware import Hardware
+    from spice.models import Checkpoint, Lora
+    from spice.pool import Data
+    from spice.rendering import Template
+    from spice.selectors import Selector
+    from spice.signals.gradients import Extraction
+    from spice.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Components:
+    """What a run is made of.
+
+    ``recipe`` is None where nothing is trained; ``proxy`` and ``model`` are None where nothing
+    reads them.
+    """
+
+    data: Data
+    template: Template
+    selector: Selector
+    extraction: Extraction
+    lora: Lora
+    recipe: Recipe | None
+    suite: Suite
+    machine: Hardware
+    tracker: Tracker
+    proxy: Checkpoint | None
+    model: Checkpoint | None
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Components:
+        """Make them all, and refuse what cannot work; no model is loaded and no row is read."""
+        selector, suite = make(config, "selector"), make(config, "benchmarks")
+        recipe = make(config, "finetune")["recipe"]
+        parts = cls(
+            data=make(config, "data"),
+            template=make(config, "template"),
+            selector=selector,
+            extraction=make(config, "gradients"),
+            lora=make(config, "lora"),
+            recipe=recipe,
+            suite=suite,
+            machine=make(config, "trainer"),
+            tracker=make(config, "logger"),
+            proxy=make(config, "proxy") if selector.needs else None,
+            model=make(config, "model") if recipe or suite.names else None,
+        )
+        suite.check()
+        for role, checkpoint in (("proxy", parts.proxy), ("model", parts.model)):
+            if checkpoint:
+                checkpoint.check(role)
+        return parts
+
+
+def make(config: DictConfig, group: str) -> Any:
+    """Instantiate one group from plain arguments; the user's mistakes become his messages."""
+    try:
+        return instantiate(config[group], _convert_="all")
+    except MissingMandatoryValue as error:
+        raise InputError(f"{error.full_key} is missing; give {error.full_key}=…") from None
+    except InstantiationException as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        if isinstance(error.__cause__, TypeError):  # a key that the component does not take
+            raise InputError(f"{group}: {error.__cause__}") from None
+        raise
