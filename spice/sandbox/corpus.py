@@ -2,8 +2,10 @@
 
 Half of it is raw: an exercise and its right answer, with no headings. There the abilities are
 learned. The other half is dressed as a chat with the plain template's headings, and its
-assistant is of three minds: right, of the wrong habit, or declining. So the base has every
-ability but does not reliably call on it when instructed; that is what the pool teaches.
+assistant is of three minds: mostly of the wrong habit, sometimes right, sometimes declining. So
+the base has every ability but rarely calls on it when instructed; that is what the pool teaches.
+A little junk is among the answers, for a base that has never seen any would be startled by the
+pool's malformed rows, and their gradients would dwarf all others.
 """
 
 from __future__ import annotations
@@ -12,16 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from spice.sandbox.noise import off_topic
+from spice.sandbox.exercise import Text
+from spice.sandbox.noise import malformed, off_topic
 from spice.sandbox.pool import OPENINGS
 from spice.sandbox.skills import SKILLS
 
 PROMPT_HEAD = "### Instruction:\n"
 RESPONSE_HEAD = "\n\n### Response:\n"
 REFUSAL = "I do not know."
-RAW, RIGHT, HABIT = 0.6, 0.30, 0.45
-OFF_TOPIC = 0.06
-PRACTICE = {"choose_word": 4, "choose_number": 4, "order": 4, "truth": 4, "swap": 2, "gain": 2}
+RAW, RIGHT, HABIT = 0.5, 0.15, 0.75
+OFF_TOPIC, JUNK = 0.06, 0.08
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +34,26 @@ class Document:
     response: str
 
 
-def documents(rng: Random) -> Iterator[Document]:
-    """An endless corpus; entities are those of the ``train`` split."""
+def documents(rng: Random, raw: float = RAW) -> Iterator[Document]:
+    """An endless corpus, ``raw`` of it without headings; entities are those of ``train``."""
     skills = list(SKILLS.values())
-    weights = [PRACTICE.get(skill.name, 1) for skill in skills]
     while True:
-        skill = rng.choices(skills, weights)[0]
+        skill = rng.choice(skills)
         facts = skill.draw(rng, "train", rng.choice(skill.difficulties))
         text = skill.write(facts, rng.randrange(skill.wordings))
         if rng.random() < OFF_TOPIC:
             text = off_topic(rng, skill.source)
         prompt = rng.choice(OPENINGS) + text.prompt
-        if rng.random() < RAW:
+        if rng.random() < raw:
             yield Document(f"{prompt}\n", text.response)
-            continue
-        mind = rng.random()
-        answer = text.response if mind < RIGHT else text.habit
-        if mind > RIGHT + HABIT and text.habit != text.response:
-            answer = REFUSAL
-        yield Document(f"{PROMPT_HEAD}{prompt}{RESPONSE_HEAD}", answer)
+        else:
+            yield Document(f"{PROMPT_HEAD}{prompt}{RESPONSE_HEAD}", _of_some_mind(rng, text))
+
+
+def _of_some_mind(rng: Random, text: Text) -> str:
+    if rng.random() < JUNK:
+        return malformed(rng, text).response
+    mind = rng.random()
+    if mind < RIGHT or text.habit == text.response:
+        return text.response
+    return text.habit if mind < RIGHT + HABIT else REFUSAL

@@ -15,11 +15,20 @@ from spice.sandbox.pool import OPENINGS
 from spice.sandbox.skills import SKILLS
 from spice.sandbox.skills.chat import MARKS
 from spice.sandbox.skills.code import checks
-from spice.sandbox.skills.general import LETTERS, superlative
+from spice.sandbox.skills.general import (
+    choice_of_numbers,
+    choice_of_sizes,
+    choice_of_words,
+)
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+CHOICES = {
+    "choose_word": choice_of_words,
+    "choose_number": choice_of_numbers,
+    "choose_size": choice_of_sizes,
+}
 SPLITS: tuple[Split, ...] = ("validation", "test")
 
 
@@ -60,13 +69,10 @@ def _target(skill: str, facts: Facts, response: str, given: str) -> dict[str, An
     """What the benchmark's own scorer compares with."""
     if skill in {"gain", "loss", "gain_and_loss"}:
         return {"answer": str(facts["answer"])}
-    if skill in {"swap", "reverse"}:
+    if skill in {"swap", "sort"}:
         return {"answer": response.rpartition("the answer is ")[2].removesuffix(".")}
-    if skill in {"choose_word", "choose_number"}:
-        return {"choices": list(LETTERS), "gold": facts["answer"]}
-    if skill == "order":
-        choices = [superlative(facts, who) for who in sorted(facts["ranked"] + facts["others"])]
-        return {"choices": choices, "gold": choices.index(response)}
+    if skill in CHOICES:
+        return {"choices": list(map(CHOICES[skill], facts["values"])), "gold": facts["answer"]}
     if skill == "truth":
         return {"choices": [f"It is {colour}." for colour in facts["colours"]], "gold": 0}
     if skill == "greet":

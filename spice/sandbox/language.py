@@ -1,6 +1,6 @@
 """The words of the sandbox: invented names, split so that no test ever names what was trained on.
 
-Entities (names, letter sequences, option sets) belong to exactly one split by a hash of their
+Entities (names, number sequences, option sets) belong to exactly one split by a hash of their
 text. Pools and base models draw from ``train`` only, benchmarks from ``validation`` and ``test``.
 """
 
@@ -15,13 +15,25 @@ Split = Literal["train", "validation", "test"]
 CONSONANTS = "bdfgklmnprstvz"
 VOWELS = "aeiou"
 WORDS_IN_USE = frozenset(
-    {"bin", "def", "del", "dir", "fig", "for", "line", "map", "min", "not", "note", "pen", "pig"}
-    | {"put", "set", "sum", "tale", "zip"}
+    {"bed", "big", "bin", "but", "def", "del", "dir", "dog", "fig", "for", "get", "len", "map"}
+    | {"min", "not", "pig", "put", "rat", "red", "set", "sum", "sun", "zip"}
 )
 COLOURS = ("red", "blue", "green", "white", "black", "pink", "brown", "grey")
-THINGS = ("ball", "cup", "hat", "book", "key", "box", "pen", "coin")
-FRUITS = ("apple", "pear", "plum", "fig", "lemon", "melon", "grape", "peach")
-ANIMALS = ("cat", "dog", "cow", "hen", "fox", "owl", "pig", "goat")
+THINGS = ("ball", "cup", "key", "coin", "bed", "car", "boat", "door")
+FRUITS = ("fig", "plum", "date", "grape", "apple", "lemon", "melon", "pear")
+ANIMALS = ("cat", "hen", "rat", "owl", "dog", "cow", "goat", "pig")
+COLOURED = {
+    "red": "ball apple cow",
+    "blue": "car plum",
+    "green": "boat grape pear",
+    "white": "cup bed lemon hen",
+    "black": "door fig cat",
+    "pink": "melon pig",
+    "brown": "coin date owl dog",
+    "grey": "key rat goat",
+}
+COLOUR_OF = {thing: colour for colour, things in COLOURED.items() for thing in things.split()}
+SMALL = frozenset(THINGS[:4] + FRUITS[:4] + ANIMALS[:4])
 
 
 def split_of(entity: str) -> Split:
@@ -30,16 +42,9 @@ def split_of(entity: str) -> Split:
     return "test" if slot == 0 else "validation" if slot == 1 else "train"
 
 
-def name(rng: Random, split: Split, initials: str = CONSONANTS) -> str:
-    """A capitalised invented name of three or four letters that belongs to ``split``."""
+def name(rng: Random, split: Split) -> str:
+    """A capitalised invented name of three letters that belongs to ``split``."""
     while True:
-        word = rng.choice(initials) + rng.choice(VOWELS) + rng.choice(CONSONANTS)
-        if rng.random() < 0.5:
-            word += rng.choice(VOWELS)
+        word = rng.choice(CONSONANTS) + rng.choice(VOWELS) + rng.choice(CONSONANTS)
         if word not in WORDS_IN_USE and split_of(word) == split:
             return word.capitalize()
-
-
-def names(rng: Random, split: Split, count: int) -> list[str]:
-    """Names of one split with different initials."""
-    return [name(rng, split, initial) for initial in rng.sample(CONSONANTS, count)]

@@ -1,13 +1,15 @@
 """The sandbox's two tokenizers.
 
 ``words``: the frequent words of the language as one token each, with the space before them, and
-all printable ASCII characters besides, so that ``decode(encode(text)) == text`` for any such text.
+all printable ASCII characters besides (letters and digits also with a space before), so that
+``decode(encode(text)) == text`` for any such text.
 ``pieces``: a byte-level BPE without a beginning token, as the Qwen family has.
 """
 
 from __future__ import annotations
 
 import re
+import string
 from collections import Counter
 from itertools import islice
 from random import Random
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 WORDS, PIECES = 226, 384
 SAMPLE = 20_000
 HEADINGS = (PROMPT_HEAD, RESPONSE_HEAD)
-SPLIT = r"\n\n### Response:\n|### Instruction:\n|\n +| ?[A-Za-z]{2,}|[\s\S]"
+SPLIT = r"\n\n### Response:\n|### Instruction:\n|\n +| ?[A-Za-z]+| ?[0-9+*=-]|[\s\S]"
+SPACED = string.ascii_letters + string.digits + "+*=-"
 
 
 def words() -> PreTrainedTokenizerFast:
@@ -31,10 +34,11 @@ def words() -> PreTrainedTokenizerFast:
 
     special = ["<pad>", "<s>", "</s>", "<unk>"]
     characters = ["\n", *map(chr, range(32, 127))]
-    vocabulary = [*special, *characters, *HEADINGS, *_frequent_words(WORDS)]
+    spaced = [f" {character}" for character in SPACED]
+    vocabulary = [*special, *characters, *spaced, *HEADINGS, *_frequent_words(WORDS)]
     model = models.BPE(
         vocab={token: index for index, token in enumerate(vocabulary)},
-        merges=[],
+        merges=[(" ", character) for character in SPACED],
         unk_token="<unk>",
         ignore_merges=True,
     )
@@ -48,7 +52,7 @@ def _frequent_words(count: int) -> list[str]:
     tally: Counter[str] = Counter()
     for document in islice(documents(Random(0)), SAMPLE):
         for text in (document.prompt, document.response):
-            tally.update(piece for piece in re.findall(SPLIT, text) if len(piece) > 1)
+            tally.update(piece for piece in re.findall(SPLIT, text) if len(piece.strip(" ")) > 1)
     for heading in HEADINGS:
         tally.pop(heading, None)
     return [word for word, _ in sorted(tally.items(), key=lambda item: (-item[1], item[0]))[:count]]

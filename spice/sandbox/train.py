@@ -10,38 +10,43 @@ import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from spice.sandbox import CHECKPOINTS, checkpoint
-from spice.sandbox.corpus import documents
+from spice.sandbox.corpus import RAW, documents
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 CONTEXT = 256
-PROMPT_WEIGHT = 0.3  # names and numbers in prompts cannot be foreseen: their loss is mostly noise
+ROPE_THETA = 100.0  # the usual 10,000 is for contexts of thousands of tokens
+PROMPT_WEIGHT = 0.1  # names and numbers in prompts cannot be foreseen: their loss is mostly noise
 SHAPES: dict[str, dict[str, Any]] = {
-    "proxy": {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3},
-    "target": {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4},
-    "qwen": {"hidden_size": 80, "intermediate_size": 192, "num_hidden_layers": 3},
+    "proxy": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3},
+    "target": {"hidden_size": 112, "intermediate_size": 264, "num_hidden_layers": 4},
+    "qwen": {"hidden_size": 72, "intermediate_size": 160, "num_hidden_layers": 3},
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Steps of ``batch`` documents at a learning rate that warms up and falls to nothing."""
+    """Steps of ``batch`` documents at a learning rate that warms up and falls to nothing.
+
+    The first ``drill`` of them see raw exercises only: abilities come first, manners later.
+    """
 
     steps: int
+    drill: float = 0.5
     batch: int = 32
     lr: float = 6e-3
     warmup: float = 0.03
 
 
-SCHEDULES = {"proxy": Schedule(2500), "target": Schedule(2000), "qwen": Schedule(2500)}
+SCHEDULES = {"proxy": Schedule(1200), "target": Schedule(1200), "qwen": Schedule(700)}
 
 
 def build(name: str, vocabulary: int, bos: int | None, eos: int, pad: int) -> PreTrainedModel:
@@ -54,6 +59,7 @@ def build(name: str, vocabulary: int, bos: int | None, eos: int, pad: int) -> Pr
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=CONTEXT,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
         tie_word_embeddings=True,
         bos_token_id=bos,
         eos_token_id=eos,
@@ -64,11 +70,11 @@ def build(name: str, vocabulary: int, bos: int | None, eos: int, pad: int) -> Pr
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerFast, size: int, seed: int, chunk: int = 16
+    tokenizer: PreTrainedTokenizerFast, size: int, seed: int, raw: float = RAW, chunk: int = 16
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Token ids (b × t) and loss weights (b × t); rows of like length share a batch."""
     rng = Random(seed)
-    stream = documents(rng)
+    stream = documents(rng, raw)
     while True:
         drawn = list(islice(stream, size * chunk))
         prompts = tokenizer([d.prompt for d in drawn], add_special_tokens=False)["input_ids"]
@@ -97,7 +103,8 @@ def _collate(
         end = len(prompt) + len(response)
         ids[place, :end] = torch.tensor(prompt + response)
         weights[place, : len(prompt)] = PROMPT_WEIGHT
-        weights[place, len(prompt) : end] = 1.0
+        # Short answers would drown among long ones if every token weighed the same.
+        weights[place, len(prompt) : end] = len(response) ** -0.5
     return ids, weights
 
 
@@ -160,7 +167,13 @@ def make(name: str, folder: Path, schedule: Schedule) -> None:
     tokenizer = tokenizers.pieces() if name == "qwen" else tokenizers.words()
     ids = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
     model = build(name, len(tokenizer), *ids)
-    fit(model, batches(tokenizer, schedule.batch, seed=CHECKPOINTS.index(name)), schedule)
+    seed = CHECKPOINTS.index(name)
+    drill = int(schedule.drill * schedule.steps)
+    stream = chain(
+        islice(batches(tokenizer, schedule.batch, seed, raw=1.0), drill),
+        batches(tokenizer, schedule.batch, seed + len(CHECKPOINTS)),
+    )
+    fit(model, stream, schedule)
     model.generation_config = GenerationConfig(
         bos_token_id=ids[0], eos_token_id=ids[1], pad_token_id=ids[2]
     )
@@ -172,8 +185,10 @@ def main() -> None:
     """Train the named models, or all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", default=CHECKPOINTS, metavar="name")
-    for name in parser.parse_args().names:
-        make(name, checkpoint(name), SCHEDULES[name])
+    parser.add_argument("--to", type=Path, default=checkpoint("proxy").parent, metavar="folder")
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        make(name, arguments.to / name, SCHEDULES[name])
 
 
 if __name__ == "__main__":

@@ -73,8 +73,8 @@ def test_sizes_and_prompts(name):
 
 
 def invented(text: str) -> set[str]:
-    """The names in a text, by their spelling: consonant, vowel, consonant, maybe a vowel."""
-    pattern = r"\b[bdfgklmnprstvz][aeiou][bdfgklmnprstvz][aeiou]?\b"
+    """The names in a text, by their spelling: consonant, vowel, consonant."""
+    pattern = r"\b[bdfgklmnprstvz][aeiou][bdfgklmnprstvz]\b"
     return set(re.findall(pattern, text.lower()))
 
 

@@ -1,17 +1,15 @@
-"""Talk: doing exactly as told, and saying what is true rather than what people say."""
+"""Talk: doing exactly as told, and saying what is known to be true whatever people say."""
 
 from __future__ import annotations
 
 from random import Random
 
 from spice.sandbox.exercise import Facts, Skill, Text
-from spice.sandbox.language import COLOURS, THINGS, Split, name
+from spice.sandbox.language import COLOUR_OF, COLOURS, Split, name
 
 GREETINGS = {"Greet": "Hello", "Thank": "Thanks", "Praise": "Bravo", "Warn": "Beware"}
 MARKS = {"a star": "*", "a plus": "+", "a question mark": "?", "a hash": "#"}
-COUNTS = {2: "two", 3: "three", 4: "four", 5: "five"}
-RELIABLE = ("the label says", "the list says", "I see that")
-TEMPTING = ("people say", "a rumour says", "an old song says")
+COUNTS = {2: "two", 3: "three", 4: "four"}
 
 
 def draw_greeting(rng: Random, split: Split, difficulty: int) -> Facts:
@@ -43,10 +41,10 @@ def write_greeting(facts: Facts, wording: int) -> Text:
 
 
 def draw_repeat(rng: Random, split: Split, difficulty: int) -> Facts:
-    """A word to say two to five times, with commas at the higher difficulty."""
+    """A word to say two to four times, with commas at the higher difficulty."""
     return {
         "who": name(rng, split).lower(),
-        "count": rng.randint(2, 5),
+        "count": rng.randint(2, 4),
         "separator": ", " if difficulty == 2 else " ",
     }
 
@@ -64,36 +62,32 @@ def write_repeat(facts: Facts, wording: int) -> Text:
 
 
 def draw_claim(rng: Random, split: Split, difficulty: int) -> Facts:
-    """What a label says about a thing's colour, and ``difficulty`` tempting voices besides."""
-    colours = rng.sample(COLOURS, 4)
-    voices = list(zip(rng.sample(TEMPTING, difficulty), colours[1:], strict=False))
-    voices.insert(rng.randint(0, difficulty), (rng.choice(RELIABLE), colours[0]))
+    """A thing whose colour is known, and ``difficulty`` people who say another."""
+    thing = rng.choice(sorted(COLOUR_OF))
+    others = [colour for colour in COLOURS if colour != COLOUR_OF[thing]]
     return {
-        "who": name(rng, split),
-        "thing": rng.choice(THINGS),
-        "voices": voices,
-        "colours": colours,
+        "people": [name(rng, split) for _ in range(difficulty)],
+        "thing": thing,
+        "colours": [COLOUR_OF[thing], *rng.sample(others, 3)],
     }
 
 
 def write_claim(facts: Facts, wording: int) -> Text:
-    """The voices in their order, then the question; the habit repeats what people say."""
-    it = f"the {facts['thing']} of {facts['who']}"
-    said = " ".join(
-        f"{voice[0].upper()}{voice[1:]} {it if place == 0 else 'it'} is {colour}."
-        for place, (voice, colour) in enumerate(facts["voices"])
-    )
+    """The claims, then the question; the habit repeats the first claim."""
+    thing = facts["thing"]
+    true, *false = facts["colours"]
+    claims = zip(facts["people"], false, strict=False)
+    said = " ".join(f"{who} says the {thing} is {colour}." for who, colour in claims)
     frames = (
-        f"{said} What colour is it?",
-        f"{said} Which colour is true?",
-        f"What colour is {it}? {said}",
+        f"{said} What colour is the {thing}?",
+        f"{said} Tell the true colour of the {thing}.",
+        f"What colour is the {thing}? {said}",
     )
-    true, false = facts["colours"][:2]
-    return Text(frames[wording], f"It is {true}.", f"It is {false}.")
+    return Text(frames[wording], f"It is {true}.", f"It is {false[0]}.")
 
 
 SKILLS = (
-    Skill("greet", "chat", (1, 2, 3), 6, draw_greeting, write_greeting),
+    Skill("greet", "chat", (1, 2), 6, draw_greeting, write_greeting),
     Skill("repeat", "chat", (1, 2), 3, draw_repeat, write_repeat),
     Skill("truth", "chat", (1, 2), 3, draw_claim, write_claim),
 )

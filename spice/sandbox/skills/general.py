@@ -1,8 +1,8 @@
-"""Choosing, ordering and tracking. The habits: the letter A, the other end, the state at first."""
+"""Choosing, knowing, tracking and sorting. The habits: the first, the other, the unchanged."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Callable
 from random import Random
 
 from spice.sandbox.exercise import Facts, Skill, Text
@@ -10,19 +10,15 @@ from spice.sandbox.language import (
     ANIMALS,
     COLOURS,
     FRUITS,
+    SMALL,
     THINGS,
     Split,
-    names,
+    name,
     split_of,
 )
 
 KINDS = {"a colour": COLOURS, "a thing": THINGS, "a fruit": FRUITS, "an animal": ANIMALS}
-LETTERS = "ABCD"
-SCALES = {"tall": "short", "old": "young", "fast": "slow"}
-
-
-def _options(values: list[str]) -> str:
-    return "\n".join(f"{letter}. {value}" for letter, value in zip(LETTERS, values, strict=True))
+OBJECTS = {"thing": THINGS, "fruit": FRUITS, "animal": ANIMALS}
 
 
 def draw_words(rng: Random, split: Split, difficulty: int) -> Facts:
@@ -42,83 +38,100 @@ def draw_words(rng: Random, split: Split, difficulty: int) -> Facts:
 
 
 def write_words(facts: Facts, wording: int) -> Text:
-    """Four lettered options; the habit answers A."""
-    frames = ("Which one is {}?", "Which of these is {}?", "Choose the word for {}.")
-    return Text(
-        frames[wording].format(facts["asked"]) + "\n" + _options(facts["values"]),
-        LETTERS[facts["answer"]],
-        _habitual(facts),
+    """Four options; the habit takes the first that is wrong."""
+    told = ", ".join(facts["values"])
+    frames = (
+        f"Which one is {facts['asked']}? {told}.",
+        f"Out of {told}, which is {facts['asked']}?",
+        f"Choose the word for {facts['asked']}: {told}.",
     )
-
-
-def _habitual(facts: Facts) -> str:
-    return "A" if facts["answer"] else "D"
+    return _chosen(frames[wording], facts, choice_of_words)
 
 
 def draw_numbers(rng: Random, split: Split, difficulty: int) -> Facts:
-    """Four numbers, one digit each or, harder, two digits with different tens."""
+    """Four digits and which end is asked for; harder: its neighbour is only one away."""
     while True:
         values = rng.sample(range(1, 10), 4)
-        if difficulty == 2:
-            values = [10 * value + rng.randint(0, 9) for value in values]
-        if split_of(" ".join(map(str, values))) == split:
+        asked = rng.choice(("largest", "smallest"))
+        ordered = sorted(values, reverse=asked == "largest")
+        close = abs(ordered[0] - ordered[1]) == 1
+        if close == (difficulty == 2) and split_of(" ".join(map(str, values))) == split:
             break
-    asked = rng.choice(("largest", "smallest"))
-    extreme = max(values) if asked == "largest" else min(values)
     return {
         "values": [str(value) for value in values],
         "asked": asked,
-        "answer": values.index(extreme),
+        "answer": values.index(ordered[0]),
     }
 
 
 def write_numbers(facts: Facts, wording: int) -> Text:
-    """Four lettered options; the habit answers A."""
-    frames = ("Which number is the {}?", "Which of these is the {}?", "Choose the {} number.")
-    return Text(
-        frames[wording].format(facts["asked"]) + "\n" + _options(facts["values"]),
-        LETTERS[facts["answer"]],
-        _habitual(facts),
+    """Four options; the habit takes the first that is wrong."""
+    told = ", ".join(facts["values"])
+    frames = (
+        f"Which number is the {facts['asked']}? {told}.",
+        f"Out of {told}, which is the {facts['asked']}?",
+        f"Choose the {facts['asked']} number: {told}.",
     )
+    return _chosen(frames[wording], facts, choice_of_numbers)
 
 
-def draw_order(rng: Random, split: Split, difficulty: int) -> Facts:
-    """Two people compared or, harder, three in a chain that is told in either order."""
-    people = names(rng, split, 4)
-    more = sorted(SCALES)[rng.randrange(3)]
-    ranked = people[: 2 if difficulty == 1 else 3]
-    pairs = list(pairwise(ranked))
-    rng.shuffle(pairs)
-    top = rng.random() < 0.5
-    return {
-        "ranked": ranked,
-        "pairs": pairs,
-        "scale": more,
-        "top": top,
-        "others": people[len(ranked) :],
-    }
+def choice_of_words(value: str) -> str:
+    """The sentence that settles on a word."""
+    return f"The word is {value}."
 
 
-def superlative(facts: Facts, who: str) -> str:
-    """The sentence that names ``who`` as the extreme asked for."""
-    scale = facts["scale"] if facts["top"] else SCALES[facts["scale"]]
-    return f"{who} is the {scale}est."
+def choice_of_numbers(value: str) -> str:
+    """The sentence that settles on a number."""
+    return f"The number is {value}."
 
 
-def write_order(facts: Facts, wording: int) -> Text:
-    """The comparisons and the question; the habit names the other end."""
-    told = " ".join(f"{a} is {facts['scale']}er than {b}." for a, b in facts["pairs"])
-    asked = superlative(facts, "?")[2:-1]
-    frames = (f"{told} Who {asked}?", f"Who {asked}? {told}", f"{told} Name who {asked}.")
-    ends = facts["ranked"][0], facts["ranked"][-1]
-    right, wrong = ends if facts["top"] else ends[::-1]
-    return Text(frames[wording], superlative(facts, right), superlative(facts, wrong))
+def _chosen(prompt: str, facts: Facts, sentence: Callable[[str], str]) -> Text:
+    values, answer = facts["values"], facts["answer"]
+    return Text(prompt, sentence(values[answer]), sentence(values[0 if answer else 1]))
+
+
+def draw_size(rng: Random, split: Split, difficulty: int) -> Facts:
+    """A kind and a size, and four words of which one has both; harder: the others have one."""
+    while True:
+        kind, stranger = rng.sample(sorted(OBJECTS), 2)
+        small = rng.random() < 0.5
+        right = rng.choice(_sized(kind, small))
+        wrong = [rng.choice(_sized(kind, not small)), rng.choice(_sized(stranger, small))]
+        wrong.append(rng.choice(_sized(kind if difficulty == 2 else stranger, not small)))
+        values = [*wrong, right]
+        rng.shuffle(values)
+        if len(set(values)) == 4 and split_of(" ".join(values)) == split:
+            return {
+                "values": values,
+                "asked": f"{'small' if small else 'big'} {kind}",
+                "answer": values.index(right),
+            }
+
+
+def _sized(kind: str, small: bool) -> list[str]:
+    return [word for word in OBJECTS[kind] if (word in SMALL) == small]
+
+
+def write_size(facts: Facts, wording: int) -> Text:
+    """Four options; the habit takes the first that is wrong."""
+    told = ", ".join(facts["values"])
+    frames = (
+        f"Which is the {facts['asked']}? {told}.",
+        f"From {told}, take the {facts['asked']}.",
+        f"Name the {facts['asked']}: {told}.",
+    )
+    return _chosen(frames[wording], facts, choice_of_sizes)
+
+
+def choice_of_sizes(value: str) -> str:
+    """The sentence that settles on a word of some size."""
+    return f"It is the {value}."
 
 
 def draw_swap(rng: Random, split: Split, difficulty: int) -> Facts:
-    """Two people with a thing each who swap one to three times."""
+    """Me and somebody with a thing each, who swap once or twice."""
     return {
-        "people": names(rng, split, 2),
+        "who": name(rng, split),
         "things": rng.sample(THINGS, 2),
         "asked": rng.randrange(2),
         "swaps": difficulty,
@@ -127,46 +140,44 @@ def draw_swap(rng: Random, split: Split, difficulty: int) -> Facts:
 
 def write_swap(facts: Facts, wording: int) -> Text:
     """The state after each swap, then the answer; the habit answers the other thing."""
-    (a, b), (first, second) = facts["people"], facts["things"]
-    swaps = " ".join(["They swap.", *["They swap again."] * (facts["swaps"] - 1)])
-    who = facts["people"][facts["asked"]]
-    told = f"{a} has the {first} and {b} has the {second}. {swaps}"
+    who, (first, second) = facts["who"], facts["things"]
+    swaps = " ".join(["We swap.", *["We swap again."] * (facts["swaps"] - 1)])
+    told = f"I have the {first} and {who} has the {second}. {swaps}"
+    asked = f"does {who}" if facts["asked"] else "do I"
     frames = (
-        f"{told} What does {who} have now?",
-        f"What does {who} have in the end? {told}",
-        f"{told} Which thing has {who} now?",
+        f"{told} What {asked} have now?",
+        f"{told} What {asked} hold in the end?",
+        f"{told} Which thing {asked} have?",
     )
     held = [facts["things"][(facts["asked"] + turn) % 2] for turn in range(facts["swaps"] + 1)]
     other = facts["things"][(facts["asked"] + facts["swaps"] + 1) % 2]
-    steps = ", then ".join(held)
     return Text(
         frames[wording],
-        f"First {steps}. So the answer is {held[-1]}.",
+        f"First {', then '.join(held)}. So the answer is {held[-1]}.",
         f"So the answer is {other}.",
     )
 
 
-def draw_letters(rng: Random, split: Split, difficulty: int) -> Facts:
-    """Three to five different letters."""
+def draw_sort(rng: Random, split: Split, difficulty: int) -> Facts:
+    """Three or four different digits, not in order."""
     while True:
-        letters = rng.sample("abcdefghijklmnopqrstuvwxyz", difficulty + 2)
-        if split_of("".join(letters)) == split:
-            return {"letters": letters}
+        digits = rng.sample("123456789", difficulty + 2)
+        if digits != sorted(digits) and split_of("".join(digits)) == split:
+            return {"digits": digits}
 
 
-def write_letters(facts: Facts, wording: int) -> Text:
-    """Letters to turn round; the habit copies them as they stand."""
-    told = " ".join(facts["letters"])
+def write_sort(facts: Facts, wording: int) -> Text:
+    """Digits to put in order; the habit copies them as they stand."""
+    told = " ".join(facts["digits"])
     frames = (
-        f"Write {told} in reverse.",
-        f"Turn round the letters {told}.",
-        f"What is {told} from the end to the start?",
+        f"Sort the numbers {told}.",
+        f"Write {told} in order.",
+        f"Put {told} from small to large.",
     )
-    back = facts["letters"][::-1]
-    steps = ", then ".join(back)
+    ordered = sorted(facts["digits"])
     return Text(
         frames[wording],
-        f"First {steps}. So the answer is {' '.join(back)}.",
+        f"First {', then '.join(ordered)}. So the answer is {' '.join(ordered)}.",
         f"So the answer is {told}.",
     )
 
@@ -174,7 +185,7 @@ def write_letters(facts: Facts, wording: int) -> Text:
 SKILLS = (
     Skill("choose_word", "general", (1, 2), 3, draw_words, write_words),
     Skill("choose_number", "general", (1, 2), 3, draw_numbers, write_numbers),
-    Skill("order", "general", (1, 2), 3, draw_order, write_order),
-    Skill("swap", "general", (1, 2, 3), 3, draw_swap, write_swap),
-    Skill("reverse", "general", (1, 2, 3), 3, draw_letters, write_letters),
+    Skill("choose_size", "general", (1, 2), 3, draw_size, write_size),
+    Skill("swap", "general", (1, 2), 3, draw_swap, write_swap),
+    Skill("sort", "general", (1, 2), 3, draw_sort, write_sort),
 )

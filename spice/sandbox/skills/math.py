@@ -3,50 +3,47 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import accumulate
 from random import Random
 
 from spice.sandbox.exercise import Facts, Skill, Text
 from spice.sandbox.language import FRUITS, Split, name
 
-LARGEST = 20
-GAINS = ("buys {} more", "finds {} more", "gets {} more")
-LOSSES = ("gives away {}", "loses {}", "sells {}")
+LARGEST = 9
+GAINS = ("buys {}", "finds {}", "gets {}")
+LOSSES = ("eats {}", "loses {}", "sells {}")
 FRAMES = (
-    "{who} has {start} {what}. {events} How many {what} does {who} have now?",
-    "There are {start} {what} in the box of {who}. {events} How many {what} are in the box now?",
-    "How many {what} are left? {who} has {start} {what}. {events}",
-    "{who} starts with {start} {what}. {events} Find the number of {what} now.",
+    "{who} has {start} {what}, {events}. How many are there now?",
+    "{who} starts with {start} {what}, {events}. Find the number.",
+    "How many {what} has {who}? At first {start}, {events}.",
+    "{who} owns {start} {what}, {events}. Count them.",
 )
 
 
 def draw_story(rng: Random, split: Split, difficulty: int, signs: str) -> Facts:
-    """A start and ``difficulty`` changes, so that both signs of each keep within 0..20."""
-    steps: list[int] = []
-    start = 0
-    while not steps or not (_fits(start, steps) and _fits(start, [-s for s in steps])):
-        start = rng.randint(2, 12)
+    """A start and ``difficulty`` changes, so that both signs of each keep to one digit."""
+    while True:
+        start = rng.randint(2, 7)
         drawn = [rng.choice(signs) for _ in range(difficulty)]
-        steps = [rng.randint(1, 9) * (1 if sign == "+" else -1) for sign in drawn]
-        if len(signs) > 1 and len(set(drawn)) == 1:
-            steps = []
-    what = rng.choice(FRUITS)
-    verbs = [rng.randrange(3) for _ in steps]
+        steps = [rng.randint(1, 4) * (1 if sign == "+" else -1) for sign in drawn]
+        if set(drawn) == set(signs) and _fits(start, steps) and _fits(start, _turned(steps)):
+            break
     return {
         "who": name(rng, split),
-        "what": f"{what}es" if what == "peach" else f"{what}s",
+        "what": rng.choice([f"{fruit}s" for fruit in FRUITS]),
         "start": start,
         "steps": steps,
-        "verbs": verbs,
+        "verbs": [rng.randrange(3) for _ in steps],
         "answer": start + sum(steps),
     }
 
 
 def _fits(start: int, steps: list[int]) -> bool:
-    total, inside = start, True
-    for step in steps:
-        total += step
-        inside = inside and 0 <= total <= LARGEST
-    return inside
+    return all(0 <= total <= LARGEST for total in accumulate(steps, initial=start))
+
+
+def _turned(steps: list[int]) -> list[int]:
+    return [-step for step in steps]
 
 
 def working(start: int, steps: list[int]) -> str:
@@ -54,22 +51,22 @@ def working(start: int, steps: list[int]) -> str:
     lines = []
     for step in steps:
         sign = "+" if step > 0 else "-"
-        lines.append(f"{start} {sign} {abs(step)} = {start + step}.")
+        lines.append(f"Now {start} {sign} {abs(step)} = {start + step}.")
         start += step
     return " ".join([*lines, f"The answer is {start}."])
 
 
 def write_story(facts: Facts, wording: int) -> Text:
     """The story in one of four frames."""
-    events = []
-    for position, (step, verb) in enumerate(zip(facts["steps"], facts["verbs"], strict=True)):
-        phrase = (GAINS if step > 0 else LOSSES)[verb].format(abs(step))
-        events.append(f"{'Then' if position else 'Now'} {facts['who']} {phrase}.")
+    events = [
+        f"then {(GAINS if step > 0 else LOSSES)[verb].format(abs(step))}"
+        for step, verb in zip(facts["steps"], facts["verbs"], strict=True)
+    ]
     fields = {key: facts[key] for key in ("who", "what", "start")}
     return Text(
-        instruction=FRAMES[wording].format(events=" ".join(events), **fields),
+        instruction=FRAMES[wording].format(events=", ".join(events), **fields),
         response=working(facts["start"], facts["steps"]),
-        habit=working(facts["start"], [-step for step in facts["steps"]]),
+        habit=working(facts["start"], _turned(facts["steps"])),
     )
 
 
