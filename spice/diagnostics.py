@@ -19,10 +19,11 @@ def report(selection: Selection, signals: Signals, penalty: float | None) -> dic
 
     ``conflicting_share``: candidates with c > 0, averaged over the picks after the first.
     ``changed_by_penalty``: picks that λ = 0 would not have made. ``penalty_leverage``: median over
-    the picks of λ × the conflict spread of the ten best, over their gain gap. ``large_norm_share``:
-    picks among the pool's 5 % largest norms. ``alpha_median_norm``: α·median ‖g‖², below which Δ
-    ranks by norm rather than by novelty. ``norm_length_correlation`` and
-    ``picked_length_correlation``: Spearman, of ‖g‖ and of being picked with the response's tokens.
+    the picks of λ × the conflict spread of the ten best, over their gain gap. ``large_norm_share``
+    and ``large_norm_picks``: picks among the pool's 5 % largest norms. ``alpha_median_norm``:
+    α·median ‖g‖², below which Δ ranks by norm rather than by novelty. ``norm_length_correlation``
+    and ``picked_length_correlation``: Spearman, of ‖g‖ and of being picked with the response's
+    tokens.
     """
     picked = np.zeros(len(signals), dtype=bool)
     picked[selection.indices] = True
@@ -51,7 +52,8 @@ def warnings_of(facts: dict[str, Any], penalty: float | None) -> list[str]:
             f"({facts['conflicting_share']:.1%} of the candidates conflict, "
             f"leverage {facts['penalty_leverage']:.2g}); this selection is plain Fisher"
         )
-    if facts.get("large_norm_share", 0) >= RULING:
+    # The first pick is the largest norm of all, by the method's own definition.
+    if facts.get("large_norm_share", 0) >= RULING and facts["large_norm_picks"] > 1:
         found.append(
             f"a few large norms rule: {facts['large_norm_share']:.0%} of the picks are among the "
             "5 % of rows with the largest gradients; look for malformed rows, "
@@ -88,11 +90,12 @@ def _gradient_report(selection: Selection, signals: Signals) -> dict[str, Any]:
     alpha = selection.alpha or 0.0
     return {
         "alpha": alpha,
-        "alpha_median_norm": alpha * float(np.median(squared)) if len(squared) else None,
+        "alpha_median_norm": alpha * _median(squared),
         "conflicting_share": _mean(selection.trace["conflicting"]),
         "changed_by_penalty": selection.trace["changed_by_penalty"],
         "penalty_leverage": _median(selection.trace["leverage"]),
         "large_norm_share": hits / max(selection.k, 1),
+        "large_norm_picks": hits,
         "norm_length_correlation": spearman(np.sqrt(squared), signals.lengths[rows]),
     }
 

@@ -27,10 +27,13 @@ def gains(selection: Mapping[str, Any], path: Path) -> Path:
     figure, (left, right) = _panels(2)
     steps = np.arange(1, selection["k"] + 1)
     left.plot(steps, selection["bases"], ".", color=MUTED, markersize=3, label="alone, Δ(∅)")
-    left.plot(steps, selection["gains"], color=ACCENT, label="given the picks so far, Δ(S)")
+    mark = "o" if len(steps) == 1 else None  # a line needs two points
+    left.plot(
+        steps, selection["gains"], marker=mark, color=ACCENT, label="given the picks so far, Δ(S)"
+    )
     left.set(xlabel="pick t", ylabel="gain (nats)", title="Marginal gain", ylim=(0, None))
     left.legend(frameon=False)
-    right.plot(steps, np.cumsum(selection["gains"]), color=INK)
+    right.plot([0, *steps], [0, *np.cumsum(selection["gains"])], color=INK)
     right.set(xlabel="pick t", ylabel="F(S) (nats)", title="Information", ylim=(0, None))
     return _save(figure, path)
 
@@ -40,9 +43,11 @@ def conflicts(selection: Mapping[str, Any], path: Path) -> Path:
     figure, (axes,) = _panels(1)
     values = np.array(selection["conflicts"])
     steps = np.arange(1, len(values) + 1)
-    axes.bar(steps, values, color=MUTED, width=1.0, label="of the pick")
+    axes.stairs(
+        values, np.arange(len(values) + 1) + 0.5, fill=True, color=MUTED, label="of the pick"
+    )
     axes.plot(steps, np.cumsum(values) / steps, color=ACCENT, label="mean so far")
-    top = max(0.05, float(values.max(initial=0.0)) * 1.15)
+    top = max(0.05, float(values.max(initial=0.0)) * 1.3)  # room for the legend
     axes.set(xlabel="pick t", ylabel="conflict c", title="Conflict along the run", ylim=(0, top))
     axes.legend(frameon=False)
     return _save(figure, path)
@@ -50,8 +55,8 @@ def conflicts(selection: Mapping[str, Any], path: Path) -> Path:
 
 def sources(shares: Mapping[str, Mapping[str, float]], path: Path) -> Path:
     """Each source's share of the pool beside its share of the picks."""
-    figure, (axes,) = _panels(1)
     names = list(shares)
+    figure, (axes,) = _panels(1, rows=2 * len(names))
     at = np.arange(len(names))
     axes.barh(at - 0.2, [100 * shares[n]["pool"] for n in names], 0.38, color=MUTED, label="pool")
     picked = [100 * shares[n]["picked"] for n in names]
@@ -59,7 +64,7 @@ def sources(shares: Mapping[str, Mapping[str, float]], path: Path) -> Path:
     axes.set_yticks(at, names)
     axes.invert_yaxis()
     axes.set(xlabel="share (%)", title="Sources")
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, ncols=2, loc="outside lower right")
     return _save(figure, path)
 
 
@@ -67,7 +72,7 @@ def comparison(
     labels: Sequence[str], values: Sequence[float], errors: Sequence[float], path: Path
 ) -> Path:
     """Average scores with one standard error each, in the order of the table."""
-    figure, (axes,) = _panels(1)
+    figure, (axes,) = _panels(1, rows=len(labels))
     at = np.arange(len(labels))
     bars = 100 * np.array(errors)
     axes.errorbar(100 * np.array(values), at, xerr=bars, fmt="o", color=ACCENT, capsize=3)
@@ -79,8 +84,9 @@ def comparison(
     return _save(figure, path)
 
 
-def _panels(count: int) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(4.8 * count, 3.4), layout="constrained")
+def _panels(count: int, rows: int = 0) -> tuple[Figure, Any]:
+    """``count`` panels side by side, high enough for ``rows`` labels one above the other."""
+    figure = Figure(figsize=(4.8 * count, max(3.4, 1 + 0.25 * rows)), layout="constrained")
     axes = figure.subplots(1, count, squeeze=False)[0]
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)

@@ -48,6 +48,8 @@ class Recipe:
                 raise InputError(f"finetune.{name}={getattr(self, name)}: must be at least 1")
         if self.max_steps is not None and self.max_steps < 1:
             raise InputError(f"finetune.max_steps={self.max_steps}: must be at least 1")
+        if not 0 <= self.warmup_ratio <= 1:
+            raise InputError(f"finetune.warmup_ratio={self.warmup_ratio}: must be in [0, 1]")
         if not self.learning_rate > 0:
             raise InputError(f"finetune.learning_rate={self.learning_rate}: must be above 0")
 
@@ -93,11 +95,11 @@ class FineTuning(pl.LightningModule):
         an uninterrupted one would have done.
         """
         torch.manual_seed(self.seed * 1_000_003 + batch_idx)
-        nll, _ = response_nll(self.model, batch)
+        nll, count = response_nll(self.model, batch)
+        shown = nll.detach().sum() / count.sum()
+        self.log("train/loss", shown, prog_bar=True, batch_size=len(batch["rows"]))
         loss = nll.sum() / self.step_tokens[self.plan.step_of[batch_idx]]
-        scaled = loss * self.plan.accumulate  # Lightning divides by it again
-        self.log("train/loss", scaled.detach(), prog_bar=True, batch_size=len(batch["rows"]))
-        return scaled
+        return loss * self.plan.accumulate  # Lightning divides by it again
 
     def configure_optimizers(self) -> Any:
         """AdamW on the adapter, with the schedule stepped once per optimizer step."""
@@ -115,7 +117,7 @@ class FineTuning(pl.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The trainable parameters under their own names, which loading expects."""
         return {
             name: parameter.detach()

@@ -168,7 +168,7 @@ class Checkpoint:
                 ignore_mismatched_sizes=True,  # the report has them
                 output_loading_info=True,
             )
-        except ValueError as error:  # an architecture that is no causal language model
+        except (ValueError, KeyError, OSError) as error:  # such as an architecture without a head
             raise InputError(f"{folder} cannot be loaded: {_first_line(error)}") from error
         model, report = loaded
         absent, misshapen = sorted(report["missing_keys"]), sorted(report["mismatched_keys"])

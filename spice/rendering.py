@@ -255,9 +255,10 @@ def _behind(
     the space out that a word begins with. Nor would the tokens: two different words may be unknown.
     """
     n = len(head)
-    if ids[:n] != head or n == len(ids) or offsets[n][0] < boundary:
+    if ids[:n] != head or n == len(ids):
         return None
-    return ids[n:]
+    straddled = offsets[n][0] < boundary or (n > 0 and offsets[n - 1][1] > boundary)
+    return None if straddled else ids[n:]
 
 
 def audit(rows: Sequence[Row], examples: Sequence[Example], renderer: Renderer) -> MaskAudit:

@@ -50,35 +50,41 @@ def collect(folder: Path) -> list[dict[str, Any]]:
 def compare(results: Sequence[Mapping[str, Any]]) -> list[Line]:
     """Group runs that differ in nothing but the seed.
 
-    One seed: the standard error is over the benchmark's items. Several: over the seeds.
+    One seed: the standard error is over the benchmark's items. Several: over the seeds. Of runs
+    with equal seeds the last counts: a repetition is no further evidence.
     """
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    groups: dict[tuple, dict[int, Mapping[str, Any]]] = {}
     for result in results:
-        groups.setdefault(json.dumps(_label(result)), []).append(result)
-    shown = _varied([json.loads(key) for key in groups])
-    lines = []
-    for key, runs in groups.items():
-        label = {name: value for name, value in json.loads(key).items() if name in shown}
-        names = list(runs[0]["scores"])
-        scores = {name: _pool([run["scores"][name] for run in runs]) for name in names}
-        average = _pool([_average(run) for run in runs])
-        lines.append(Line(label, sorted(run["seed"] for run in runs), scores, average))
-    return lines
+        key = tuple(sorted(_label(result).items()))
+        groups.setdefault(key, {})[result["seed"]] = result
+    settings = [[runs[seed] for seed in sorted(runs)] for runs in groups.values()]
+    shown = _varied([_label(runs[0]) for runs in settings])
+    return [_line(runs, shown) for runs in settings]
+
+
+def _line(runs: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> Line:
+    label = {name: value for name, value in _label(runs[0]).items() if name in shown}
+    picks = sorted({run["k"] for run in runs})
+    label["k"] = "–".join(str(k) for k in dict.fromkeys((picks[0], picks[-1])))
+    names = list(runs[0]["scores"])
+    scores = {name: _pool([run["scores"][name] for run in runs]) for name in names}
+    average = _pool([_average(run) for run in runs])
+    return Line(label, [run["seed"] for run in runs], scores, average)
 
 
 def _label(result: Mapping[str, Any]) -> dict[str, str]:
-    """What tells a setting: selector, budget and picks, then whatever else was overridden."""
+    """What tells a setting: selector and budget, then whatever else was overridden."""
     label = {"selector": result["selector"], "budget": str(result["budget"])}
     for override in result.get("overrides", []):
         name, _, value = override.partition("=")
         if name not in {"seed", "selector", "budget", "experiment"}:
             label[name] = value
-    return {**label, "k": str(result["k"])}
+    return label
 
 
 def _varied(labels: Sequence[Mapping[str, str]]) -> list[str]:
     names = dict.fromkeys(name for label in labels for name in label)
-    always = {"selector", "budget", "k"}
+    always = {"selector", "budget"}
     return [n for n in names if n in always or len({label.get(n) for label in labels}) > 1]
 
 
@@ -118,7 +124,8 @@ def markdown(lines: Sequence[Line]) -> str:
     """The table in Markdown."""
     columns = header(lines)
     rows = [columns, ["---"] * len(columns), *(cells(line, columns) for line in lines)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in escaped) + "\n"
 
 
 def as_csv(lines: Sequence[Line]) -> str:
@@ -139,20 +146,20 @@ def as_csv(lines: Sequence[Line]) -> str:
 
 
 def text_table(lines: Sequence[Line], title: str) -> str:
-    """The table for a terminal: a row per setting, or a column per setting if that is narrower."""
+    """The table for a terminal: a column per setting, or a row where that would be wider."""
     from rich.console import Console
     from rich.table import Table
 
     columns = header(lines)
-    options = columns[: columns.index("average")]
+    rows = [cells(line, columns) for line in lines]
+    grid = [columns, *rows] if len(lines) > len(columns) else list(zip(columns, *rows, strict=True))
     table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for line in lines:
-        table.add_column(" ".join(f"{line.label.get(o, '')}" for o in options[:1]), justify="right")
-    for name in columns[1:]:
-        table.add_row(name, *(cells(line, [name])[0] for line in lines))
+    for i, name in enumerate(grid[0]):
+        table.add_column(name, justify="right" if i else "left")
+    for row in grid[1:]:
+        table.add_row(*row)
     out = io.StringIO()
-    Console(file=out, width=max(80, 18 + 16 * len(lines))).print(table)
+    Console(file=out, width=max(80, 18 * len(grid[0]))).print(table)
     return out.getvalue()
 
 
@@ -181,7 +188,7 @@ def publish(lines: Sequence[Line], folder: Path) -> None:
 
         labels = [" ".join(v for n, v in line.label.items() if n != "k") for line in scored]
         values = [line.average.value or 0.0 for line in scored]
-        errors = [line.average.error or 0.0 for line in scored]
+        errors = [line.average.error or 0.0 for line in scored]  # no bar where it is unknown
         log.info("figure   %s", comparison(labels, values, errors, folder / "comparison.png"))
 
 

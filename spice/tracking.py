@@ -88,7 +88,7 @@ class TrackedRun:
             return
         import wandb
 
-        columns = ["pick", "index", "id", "gain", "conflict"]
+        columns: list[str | int] = ["pick", "index", "id", "gain", "conflict"]
         gains = selection["gains"] or [None] * selection["k"]
         conflicts = selection["conflicts"] or [None] * selection["k"]
         rows = zip(selection["indices"], selection["ids"], gains, conflicts, strict=True)
@@ -103,7 +103,7 @@ class TrackedRun:
             return
         import wandb
 
-        columns = ["benchmark", "value", "stderr", "n", "shots", "metric"]
+        columns: list[str | int] = ["benchmark", "value", "stderr", "n", "shots", "metric"]
         data = [
             [name, *(score[column] for column in columns[1:])]
             for name, score in results["scores"].items()

@@ -30,7 +30,8 @@ def gains(G: np.ndarray, picks: list[int], alpha: float) -> np.ndarray:
     """Δ_x(S) = log(1 + α g_xᵀ (I + α Σ_S g gᵀ)⁻¹ g_x) of every row."""
     S = G[picks]
     M = np.eye(G.shape[1]) + alpha * S.T @ S
-    return np.array([np.log1p(alpha * g @ v) for g, v in zip(G, np.linalg.solve(M, G.T).T)])
+    solved = np.linalg.solve(M, G.T).T
+    return np.array([np.log1p(alpha * g @ v) for g, v in zip(G, solved, strict=True)])
 
 
 def conflicts(G: np.ndarray, picks: list[int]) -> np.ndarray:

@@ -12,28 +12,34 @@ far, e = (κ − C C_*ᵀ)/√(1 + r_*), then r ← r − e² and C ← [C e]. �
 conflict needs, so a pick costs one column of K and n·m multiplications, all in float64.
 
 r is what is left of α‖g‖² after subtractions, so rounding leaves it uncertain by about ``ROUNDING``
-times α‖g‖², however small it has become. Scores closer than their uncertainties are one score:
-exact copies of a row, whose inner products BLAS may round differently, go by their position.
+times α‖g‖², however small it has become. Scores closer than their uncertainties are one score.
+Exact copies of a row have one value throughout, although BLAS rounds an inner product differently
+from one position to the next: their order is that of their positions.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 ETA = 1e-8  # keeps the cosine finite where the picks cancel each other
-ROUNDING = 1e-13  # a few hundred units in the last place: long sums, and many of them
+ROUNDING = 2e-15  # some ten units in the last place
 RIVALS = 10  # the penalty's leverage is read off this many best candidates
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """The inner products of n gradients: ``column(x)`` is K_·x (n), ``diagonal`` is ‖g‖² (n)."""
+    """The inner products of n gradients: ``column(x)`` is K_·x (n), ``diagonal`` is ‖g‖² (n).
+
+    ``alike`` (n) is the position of each row's first exact copy, its own if there is none before.
+    """
 
     diagonal: np.ndarray
     column: Callable[[int], np.ndarray]
+    alike: np.ndarray
 
     def __len__(self) -> int:
         return len(self.diagonal)
@@ -61,7 +67,7 @@ def gram_kernel(gradients: np.ndarray, block: int = 4096) -> Kernel:
     for start in range(0, d, block):
         part = gradients[:, start : start + block].astype(np.float64)
         gram += part @ part.T
-    return Kernel(np.diagonal(gram).copy(), lambda x: gram[x])
+    return Kernel(np.diagonal(gram).copy(), lambda x: gram[x], first_copies(gradients))
 
 
 def streaming_kernel(gradients: np.ndarray, block: int = 1024) -> Kernel:
@@ -78,7 +84,14 @@ def streaming_kernel(gradients: np.ndarray, block: int = 1024) -> Kernel:
     squares = np.empty(n)
     for rows in blocks:
         squares[rows] = np.square(gradients[rows], dtype=np.float64).sum(axis=1)
-    return Kernel(squares, column)
+    return Kernel(squares, column, first_copies(gradients))
+
+
+def first_copies(gradients: np.ndarray) -> np.ndarray:
+    """For each row the position of the first that equals it, number by number."""
+    seen: dict[bytes, int] = {}
+    digests = (hashlib.blake2b(row + 0.0, digest_size=16).digest() for row in gradients)  # no -0.0
+    return np.array([seen.setdefault(key, x) for x, key in enumerate(digests)], dtype=np.int64)
 
 
 def greedy(
@@ -97,9 +110,10 @@ def greedy(
     on the score; that pick is kept only if ``stop_inclusive``.
     """
     n = len(kernel)
-    whole = alpha * kernel.diagonal  # r at S = ∅
+    squares = kernel.diagonal[kernel.alike]
+    whole = alpha * squares  # r at S = ∅
     residual = whole.copy()  # r of each candidate, only ever shrinking
-    norms = np.sqrt(kernel.diagonal)
+    norms = np.sqrt(squares)
     columns = np.empty((min(k, n), n))  # rows are the columns of C, so that each is contiguous
     along = np.zeros(n)  # g_x · Σ_S g
     free = np.ones(n, dtype=bool)
@@ -118,10 +132,10 @@ def greedy(
             break
         kappa = kernel.column(best)
         row = alpha * kappa - columns[:m, best] @ columns[:m]
-        row /= np.sqrt(1.0 + residual[best])
+        row = row[kernel.alike] / np.sqrt(1.0 + residual[best])
         columns[m] = row
         residual = np.maximum(residual - row * row, 0.0)
-        along += kappa
+        along += kappa[kernel.alike]
         free[best] = False
     return trace
 
@@ -139,7 +153,7 @@ def _conflicts(
     length = np.sqrt(max(along[picks].sum(), 0.0))  # ‖Σ_S g‖
     product = norms * length + len(picks) * eta
     conflicts = np.clip(-along / product, 0.0, 1.0) + 0.0  # no -0.0
-    return conflicts, norms * norms[picks].sum() / product
+    return conflicts, norms * norms[picks].sum() / product * (conflicts > 0)
 
 
 def _first_best(scores: np.ndarray, doubt: np.ndarray) -> int:

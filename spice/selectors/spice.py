@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -99,7 +100,7 @@ class Spice:
         mean = float(kernel.diagonal.mean()) if len(kernel) else 0.0
         relative = self.alpha == "relative"
         alpha = (1.0 / mean if mean > 0 else 1.0) if relative else float(self.alpha)
-        if not np.isfinite(alpha * kernel.diagonal.max(initial=0.0)):
+        if not math.isfinite(alpha * float(kernel.diagonal.max(initial=0.0))):
             raise InputError(f"selector.alpha={self.alpha}: α‖g‖² is too large for a float")
         return alpha, ETA / alpha if relative else ETA
 
@@ -112,7 +113,7 @@ class Spice:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _squared_norms(gradients: np.ndarray, rows: np.ndarray) -> np.ndarray:

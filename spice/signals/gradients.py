@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor, nn
 
+    Call = tuple[nn.Module, Tensor, Tensor]  # a module, its input b × t × i, its output b × t × o
+
 REDUCTIONS = ("mean", "sum")
 SCALES = ("raw", "unit", "clip")
 
@@ -99,16 +101,16 @@ def dimension(model: PeftModel) -> int:
 
 
 @contextmanager
-def _recording(modules: list[nn.Module]) -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
-    """Record each module's input (b × t × i) and output (b × t × o) during a forward pass."""
-    tape: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+def _recording(modules: list[nn.Module]) -> Iterator[list[Call]]:
+    """Record each call of the modules during a forward pass."""
+    calls: list[Call] = []
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        tape[module] = (inputs[0].detach(), output)
+        calls.append((module, inputs[0].detach(), output))
 
     handles = [module.register_forward_hook(hook) for module in modules]
     try:
-        yield tape
+        yield calls
     finally:
         for handle in handles:
             handle.remove()
@@ -121,16 +123,18 @@ def per_sample_gradients(model: PeftModel, batch: Batch, reduction: str) -> Tens
     row without supervised tokens has a zero gradient. The model should be in evaluation mode.
     """
     modules = [module for _, module in factors(model)]
-    with torch.enable_grad(), _recording(modules) as tape:
-        nll, count = response_nll(model, batch)
+    sizes = [module.weight.numel() for module in modules]  # type: ignore[operator]
+    with torch.enable_grad():
+        with _recording(modules) as calls:
+            nll, count = response_nll(model, batch)
         loss = (nll / count.clamp(min=1)).sum() if reduction == "mean" else nll.sum()
-        deltas = torch.autograd.grad(loss, [tape[module][1] for module in modules])
-    blocks = []
-    for module, delta in zip(modules, deltas, strict=True):
-        x = tape[module][0]
+        deltas = torch.autograd.grad(loss, [output for _, _, output in calls])
+    gradients = torch.zeros(len(nll), sum(sizes), device=nll.device)
+    blocks = dict(zip(modules, gradients.split(sizes, dim=1), strict=True))
+    for (module, x, _), delta in zip(calls, deltas, strict=True):
         block = torch.einsum("bto,bti->boi", delta.float(), x.float())
-        blocks.append(block.flatten(start_dim=1))
-    return torch.cat(blocks, dim=1)
+        blocks[module] += block.flatten(start_dim=1)  # a layer may be used more than once
+    return gradients
 
 
 class GradientExtraction(pl.LightningModule):
@@ -271,11 +275,12 @@ def rescale(gradients: np.ndarray, scale: str, quantile: float) -> np.ndarray:
     """
     if scale == "raw":
         return gradients
-    norms = np.linalg.norm(gradients, axis=1).astype(np.float64)
+    norms = np.sqrt(np.einsum("nd,nd->n", gradients, gradients, dtype=np.float64))
     if scale == "unit":
         target = np.where(norms > 0, 1.0, 0.0)
     else:
         finite = norms[np.isfinite(norms)]
         target = np.minimum(norms, np.quantile(finite, quantile)) if len(finite) else norms
     factor = np.divide(target, norms, out=np.zeros_like(norms), where=norms > 0)
-    return gradients * factor[:, None].astype(gradients.dtype)
+    with np.errstate(invalid="ignore"):  # rows that are not finite stay so, and are left out later
+        return gradients * factor[:, None].astype(gradients.dtype)

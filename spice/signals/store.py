@@ -47,6 +47,8 @@ class ShardStore:
     def open(self) -> None:
         """Create the folder, or check that it was made for the same values."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.glob("*.partial-*"):  # of a writer that was killed
+            leftover.unlink(missing_ok=True)
         record = self.folder / "metadata.json"
         if not record.is_file():
             publish(record, lambda path: path.write_text(json.dumps(self._metadata, indent=2)))
@@ -121,7 +123,10 @@ class ShardStore:
 
 
 def publish(path: Path, write: Any) -> None:
-    """Write beside ``path``, flush to disk, then rename: readers see all of it or nothing."""
+    """Write beside ``path``, flush to disk, then rename: readers see all of it or nothing.
+
+    One writer at a time has a store's folder; :mod:`spice.stages` sees to that.
+    """
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     write(partial)
     with partial.open("rb") as file:
