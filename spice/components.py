@@ -14,13 +14,13 @@ from spice.errors import InputError
 
 if TYPE_CHECKING:
     from spice.benchmarks import Suite
-    from spice.finetune import Recipe
     from spice.hardware import Hardware
     from spice.models import Checkpoint, Lora
     from spice.pool import Data
+    from spice.recipe import Recipe
     from spice.rendering import Template
     from spice.selectors import Selector
-    from spice.signals.gradients import Extraction
+    from spice.signals.extraction import Extraction
     from spice.tracking import Tracker
 
 

@@ -29,8 +29,8 @@ from spice.stages import Done, Stages, code_version, digest
 if TYPE_CHECKING:
     import numpy as np
 
-    from spice.finetune import Recipe
     from spice.models import Checkpoint
+    from spice.recipe import Recipe
     from spice.tracking import TrackedRun
 
 SCORING = (
@@ -285,7 +285,7 @@ class Job:
             "recipe": dataclasses.asdict(recipe),
             "precision": self.parts.machine.resolved_precision(),
             "seed": self.config.seed,
-            "code": code_version(*CORE, "spice.finetune"),
+            "code": code_version(*CORE, "spice.finetune", "spice.recipe"),
             "versions": _versions("torch", "transformers", "peft", "pytorch-lightning"),
         }
 

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 
 from spice.batches import pad, response_nll
 from spice.errors import InputError
-from spice.finetune import Recipe, cosine, finetune
+from spice.finetune import cosine, finetune
 from spice.models import Checkpoint, Lora
+from spice.recipe import Recipe
 from spice.rendering import Example
 
 RECIPE = Recipe(

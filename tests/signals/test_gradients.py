@@ -19,7 +19,8 @@ from spice.errors import InputError
 from spice.models import Checkpoint, Lora
 from spice.rendering import Example
 from spice.signals import gradients
-from spice.signals.gradients import Extraction, factors, per_sample_gradients, rescale
+from spice.signals.extraction import Extraction
+from spice.signals.gradients import factors, per_sample_gradients, rescale
 
 LORA = Lora(r=4, alpha=8, dropout=0.3, targets="all-linear")
 ARCHITECTURES = [
