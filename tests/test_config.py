@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
+from compose import composed
 from hydra.utils import instantiate
 
 import spice
@@ -20,15 +17,6 @@ GROUPS = sorted(
 )
 OPTIONS = [(group, option) for group in GROUPS for option in choices(group)]
 PLACES = {"jsonl": ["data.paths=[pool.jsonl]"], "hub": ["data.name=owner/name"]}
-
-
-def composed(*overrides: str) -> Any:
-    """The configuration of a run, as Hydra hands it to the pipeline."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose("config", overrides=list(overrides), return_hydra_config=True)
-        HydraConfig.instance().set_config(config)
-        return config
 
 
 def overrides(group: str, option: str) -> list[str]:

@@ -323,6 +323,7 @@ def test_a_bad_record_of_a_list_and_of_a_table_is_named_by_its_number(tmp_path: 
         ("pool.jsonl", b"\n \n", "the pool is empty: no rows in "),
         ("pool.json", b"[]", "the pool is empty: no rows in "),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # gzip writes the time into bytes
 )
 @pytest.mark.parametrize("on_bad_row", ["error", "skip"])
 def test_a_file_of_no_use_is_named_whether_bad_rows_are_skipped_or_not(

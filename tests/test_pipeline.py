@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_config import composed
+from compose import composed
 
 from spice.errors import InputError
 from spice.pipeline import resolve_budget, run

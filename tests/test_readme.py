@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from test_config import composed
+from compose import composed
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
