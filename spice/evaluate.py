@@ -87,7 +87,6 @@ class Evaluation(pl.LightningModule):
         """
         benchmark = self.suite.tasks[name]
         if reason := self.suite.skip_reason(name):
-            log.warning("%s is skipped: %s", name, reason)
             return _skipped(benchmark, reason), []
         from spice import harness
 

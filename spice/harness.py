@@ -278,9 +278,10 @@ class LiveModel(LM):
         )
 
     def _end_ids(self) -> list[int]:
-        """The tokenizer's end token and those of the model's own configuration."""
+        """The tokenizer's end token, the one answers were trained to end with, the model's own."""
         own = getattr(self.model.generation_config, "eos_token_id", None)
-        ids = [self.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])]
+        trained = self.renderer.end_id  # a chat template's, which need not be the tokenizer's
+        ids = [self.tokenizer.eos_token_id, trained, *(own if isinstance(own, list) else [own])]
         return sorted({i for i in ids if i is not None})
 
 

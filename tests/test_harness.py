@@ -1,3 +1,6 @@
+"""The live model behind lm-eval: what fits, what is cut, where answers end, what stays untouched."""
+
+import dataclasses
 import os
 import random
 import socket
@@ -16,6 +19,7 @@ from tiny_models import letters, llama, renderer, word_starts
 from spice import harness
 from spice.code_execution import PassAtK
 from spice.errors import InputError
+from spice.rendering import Renderer
 
 FEW_STOPS = {"until": ["\n", "zz"], "do_sample": False, "max_gen_toks": 12}
 
@@ -203,6 +207,18 @@ class TestTokens:
         for end in (2, 5):
             text, ended = subject._finish(plan, [10, 11, end, 12], stopped=False)
             assert (len(text), ended) == (2, True)
+
+    def test_an_answer_ends_where_the_chat_template_ends_one(self):
+        tokenizer = letters()
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|end|>"]})
+        tokenizer.chat_template = (
+            "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}<|end|>{% endfor %}"
+            "{% if add_generation_prompt %}assistant: {% endif %}"
+        )
+        plain = renderer(tokenizer).template
+        chat = Renderer(tokenizer, dataclasses.replace(plain, mode="chat"), 128)
+        subject = harness.LiveModel(llama(), tokenizer, chat, max_length=128, batch_size=1)
+        assert tokenizer.convert_tokens_to_ids("<|end|>") in subject._end_ids()
 
     def test_a_chat_prompt_is_the_renderers(self):
         subject = live(chat=True)
