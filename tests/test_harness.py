@@ -1,4 +1,4 @@
-"""The live model behind lm-eval: what fits, what is cut, where answers end, what stays untouched."""
+"""The live model behind lm-eval: what fits, where answers end, what stays untouched."""
 
 import dataclasses
 import os
