@@ -48,8 +48,9 @@ def _run(config: DictConfig) -> float | None:
 def main() -> None:
     """Entry point: a mistake of the user's is one line and exit code 2."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand exceptions over instead of printing them
-    # Threads that spin while they wait make a run 20 times slower as soon as anything else runs.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # libgomp's threads wait for each other by spinning, which makes a run 20 times slower as soon
+    # as anything else uses the cores; a short spin costs nothing on an idle machine.
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     sys.argv[1:] = _absolute_config_path(sys.argv[1:])
     try:
         _run()
