@@ -105,16 +105,18 @@ def _unknown_key(key: str) -> str:
 
 def _absolute_config_path(arguments: list[str]) -> list[str]:
     """Let ``--config-path`` be given from where the user stands, as run folders are."""
-    for i, argument in enumerate(arguments[:-1]):
-        if argument in {"--config-path", "-cp"} and Path(arguments[i + 1]).is_dir():
-            return [*arguments[: i + 1], str(Path(arguments[i + 1]).resolve()), *arguments[i + 2 :]]
-    name, _, value = next((a for a in arguments if a.startswith("--config-path=")), "").partition(
-        "="
-    )
-    if value and Path(value).is_dir():
-        at = arguments.index(f"{name}={value}")
-        return [*arguments[:at], f"{name}={Path(value).resolve()}", *arguments[at + 1 :]]
-    return arguments
+    fixed = list(arguments)
+    for i, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name in {"--config-path", "-cp"} and equals:
+            fixed[i] = f"{name}={_absolute(value)}"
+        elif name in {"--config-path", "-cp"} and i + 1 < len(arguments):
+            fixed[i + 1] = _absolute(arguments[i + 1])
+    return fixed
+
+
+def _absolute(folder: str) -> str:
+    return str(Path(folder).resolve()) if Path(folder).is_dir() else folder
 
 
 def _stop(message: str, code: int) -> NoReturn:

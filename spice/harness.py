@@ -11,7 +11,6 @@ import contextlib
 import functools
 import json
 import logging
-import os
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +26,7 @@ from tqdm import tqdm
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from spice.code_execution import PassAtK
+from spice.environment import environment
 from spice.errors import InputError
 
 if TYPE_CHECKING:
@@ -417,7 +417,7 @@ def mirrored(mirror: Path | None, cache: Path | None) -> Iterator[None]:
         if mirror is not None:
             for owner in (datasets.config, huggingface_hub.constants):
                 stack.enter_context(_replaced(owner, "HF_HUB_OFFLINE", True))
-            stack.enter_context(_environment(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1"))
+            stack.enter_context(environment(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1"))
         yield
 
 
@@ -475,17 +475,3 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, before)
-
-
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

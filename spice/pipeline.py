@@ -1,6 +1,6 @@
 """The stages in order: pool, gradients, selection, fine-tuning, scores.
 
-The only module that knows the configuration; everything it calls takes plain arguments.
+Everything that is called from here takes plain arguments and never sees the configuration.
 """
 
 from __future__ import annotations

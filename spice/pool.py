@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any, Protocol
 
 from spice.errors import InputError, did_you_mean
 from spice.formats import BadRowError, expand, read_file, to_row
-from spice.records import Row
+from spice.records import Row, row_id
 
 FIELDS = ("instruction", "input", "response", "source", "history", "system", "messages")
 
@@ -212,18 +211,6 @@ def identify(rows: Iterable[Row]) -> list[Row]:
         copy = f"{key}#{seen[key]}" if seen[key] > 1 else key
         identified.append(dataclasses.replace(row, id=copy))
     return identified
-
-
-def row_id(
-    system: str,
-    history: Sequence[Sequence[str]],
-    instruction: str,
-    input: str,
-    response: str,
-) -> str:
-    """Hash a row's text: 16 hexadecimal digits of SHA-256, the same on every machine."""
-    text = json.dumps([system, [list(turn) for turn in history], instruction, input, response])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _check(limit: Any, on_bad_row: str, columns: Mapping[str, str]) -> None:

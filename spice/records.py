@@ -7,6 +7,9 @@ Axes, throughout the project: ``n`` rows of the pool, ``d`` gradient coordinates
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 class Row:
     """One example of an instruction-tuning pool.
 
-    ``id`` is a hash of the text (see :func:`spice.pool.row_id`), so it survives shuffling, merging
+    ``id`` is a hash of the text (see :func:`row_id`), so it survives shuffling, merging
     and renaming of files; exact copies of a row are told apart by a suffix.
     """
 
@@ -48,6 +51,18 @@ class Row:
         record = dataclasses.asdict(self)
         record["history"] = [list(turn) for turn in self.history]
         return {k: v for k, v in record.items() if v or k not in {"history", "system"}}
+
+
+def row_id(
+    system: str,
+    history: Sequence[Sequence[str]],
+    instruction: str,
+    input: str,
+    response: str,
+) -> str:
+    """Hash a row's text: 16 hexadecimal digits of SHA-256, the same on every machine."""
+    text = json.dumps([system, [list(turn) for turn in history], instruction, input, response])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spice.environment import environment
 from spice.errors import InputError
 
 
@@ -45,7 +45,7 @@ class Tracker:
 
         home = folder / "wandb"
         home.mkdir(exist_ok=True)
-        with _environment(WANDB_DATA_DIR=str(home), WANDB_CACHE_DIR=str(home / "cache")):
+        with environment(WANDB_DATA_DIR=str(home), WANDB_CACHE_DIR=str(home / "cache")):
             started = wandb.init(
                 project=self.project,
                 entity=self.entity,
@@ -123,17 +123,3 @@ class TrackedRun:
         for name in names:
             artifact.add_file(str(self.folder / name))
         self.wandb.log_artifact(artifact)
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spice.errors import InputError
-from spice.pool import FilePool, HubPool, MixPool, Pool, identify, row_id
-from spice.records import Row
+from spice.pool import FilePool, HubPool, MixPool, Pool, identify
+from spice.records import Row, row_id
 
 CONF = Path(__file__).parents[1] / "conf"
 WriteJsonl = Callable[..., Path]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from random import Random
 from typing import Literal
 
-from spice.records import Row
+from spice.records import Row, row_id
 from spice.sandbox.exercise import Facts, Skill
 from spice.sandbox.noise import malformed, off_topic
 from spice.sandbox.skills import SKILLS
@@ -147,14 +145,5 @@ class _Writer:
 
 
 def _as_row(source: str, instruction: str, given: str, response: str) -> Row:
-    identity = _row_id()("", (), instruction, given, response)
+    identity = row_id("", (), instruction, given, response)
     return Row(identity, instruction, given, response, source)
-
-
-@lru_cache(maxsize=1)
-def _row_id() -> Callable[[str, Sequence[tuple[str, str]], str, str, str], str]:
-    try:
-        from spice.pool import row_id
-    except ImportError:
-        return lambda *parts: hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-    return row_id
