@@ -17,6 +17,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
+from spice import help
 from spice.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def main() -> None:
     # libgomp's threads wait for each other by spinning, which makes a run 20 times slower as soon
     # as anything else uses the cores; a short spin costs nothing on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help.text(conf_dir()))
+        return
     sys.argv[1:] = _absolute_config_path(sys.argv[1:])
     try:
         _run()

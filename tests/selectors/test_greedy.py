@@ -1,4 +1,4 @@
-"""The greedy against METHODS' worked example, closed forms, bounds and invariances."""
+"""The greedy against a worked example, closed forms, bounds and invariances."""
 
 from __future__ import annotations
 
