@@ -17,7 +17,7 @@ help: ## list the targets
 
 install: .venv/installed ## install spice and its tools into .venv, in the tested versions
 
-demo: .venv/installed ## compare random, fisher, spice and full on the embedded sandbox
+demo: .venv/installed ## compare the untuned model, random, fisher, spice and full on the embedded sandbox
 	$(BIN)/spice experiment=demo
 
 test: .venv/installed ## run the test suite (under 10 minutes on 2 cores)

@@ -17,6 +17,7 @@ RULING = 0.25  # a quarter of the picks among them is five times what a random c
 def report(selection: Selection, signals: Signals, penalty: float | None) -> dict[str, Any]:
     """Describe a selection; quantities that its selector does not have are None.
 
+    ``pool_conflict``: rows whose gradient has a negative cosine with the mean over the pool.
     ``conflicting_share``: candidates with c > 0, averaged over the picks after the first.
     ``changed_by_penalty``: picks that λ = 0 would not have made. ``penalty_leverage``: median over
     the picks of λ × the conflict spread of the ten best, over their gain gap. ``large_norm_share``
@@ -91,6 +92,7 @@ def _gradient_report(selection: Selection, signals: Signals) -> dict[str, Any]:
     return {
         "alpha": alpha,
         "alpha_median_norm": alpha * _median(squared),
+        "pool_conflict": _pool_conflict(signals.gradients, rows),
         "conflicting_share": _mean(selection.trace["conflicting"]),
         "changed_by_penalty": selection.trace["changed_by_penalty"],
         "penalty_leverage": _median(selection.trace["leverage"]),
@@ -98,6 +100,12 @@ def _gradient_report(selection: Selection, signals: Signals) -> dict[str, Any]:
         "large_norm_picks": hits,
         "norm_length_correlation": spearman(np.sqrt(squared), signals.lengths[rows]),
     }
+
+
+def _pool_conflict(gradients: Any, rows: np.ndarray) -> float:
+    weights = np.zeros(len(gradients), dtype=gradients.dtype)
+    weights[rows] = 1 / len(rows)  # a product instead of a mean: no copy of the gradients
+    return float(np.mean((gradients @ (weights @ gradients))[rows] < 0))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -37,6 +37,7 @@ def diagnostics_line(facts: Mapping[str, Any]) -> str:
     correlation = facts["norm_length_correlation"]
     length = f"{correlation:+.2f}" if correlation is not None else "undefined"
     return (
+        f"rows against the pool's mean {facts['pool_conflict']:.1%}, "
         f"conflicting candidates {facts['conflicting_share']:.1%}, "
         f"picks changed by λ {facts['changed_by_penalty']}, "
         f"leverage {facts['penalty_leverage']:.2g}, "

@@ -270,7 +270,9 @@ class Job:
         if information is not None:
             say("selection", diagnostics_line(facts))
         say("selection", f"sources: {sources_line(facts)}")
-        if selection["k"] < self.k:
+        if selection["k"] == 0:
+            say("selection", "nothing chosen: the model stays untuned")
+        elif selection["k"] < self.k:
             facts["warnings"].append(f"{self.k} rows were asked for, {selection['k']} chosen")
         for warning in facts["warnings"]:
             warn("selection", warning)
@@ -290,9 +292,9 @@ class Job:
         }
 
     def tune(self, selection: Mapping[str, Any], tracked: TrackedRun) -> Done | None:
-        """Fine-tune the target on the selection; the adapter lands in ``adapter/``."""
+        """Fine-tune the target on the selection, if any; the adapter lands in ``adapter/``."""
         recipe = self.parts.recipe
-        if recipe is None:
+        if recipe is None or not selection["indices"]:
             return None
         rows = [i for i in selection["indices"] if self.as_model.examples[i].supervised]
         if not rows:
@@ -401,7 +403,7 @@ class Job:
         names = self.config.names
         return {
             "selector": names.selector,
-            "budget": 1.0 if selection["k"] > self.k else self.config.budget,
+            "budget": self._budget(selection),
             "k": selection["k"],
             "n": selection["n"],
             "seed": self.config.seed,
@@ -419,6 +421,12 @@ class Job:
             "git": hardware.git_commit(),
             "hardware": hardware.describe(),
         }
+
+    def _budget(self, selection: Mapping[str, Any]) -> float:
+        """The budget that held: some selectors take all rows or none."""
+        if selection["k"] == 0:
+            return 0.0
+        return 1.0 if selection["k"] > self.k else self.config.budget
 
     def draw(self, selection: Mapping[str, Any]) -> list[Path]:
         """Draw the selection's figures."""

@@ -160,19 +160,31 @@ class MixPool:
 
 @dataclass(frozen=True)
 class SandboxPool:
-    """``data=sandbox``: the embedded world; see :mod:`spice.sandbox.pool`."""
+    """``data=sandbox``: the embedded world; see :mod:`spice.sandbox.pool`.
+
+    ``kinds`` are the shares of the kinds of row, ``only`` the kinds that are kept of what was
+    generated: what an oracle would choose from.
+    """
 
     size: int
     seed: int
     kinds: Mapping[str, float] | None
+    only: Sequence[str] | None
 
     def load(self) -> Pool:
         """Generate the rows, and keep the truth about them aside."""
-        from spice.sandbox.pool import generate
+        from spice.sandbox.pool import KINDS, generate
 
         if self.size < 1:
             raise InputError(f"data.size={self.size}: must be at least 1")
-        made = generate(self.size, self.seed, self.kinds)
+        kept = KINDS if self.only is None else self.only
+        if isinstance(kept, str) or not set(kept) <= set(KINDS):
+            raise InputError(f"data.only={self.only}: give a list out of {', '.join(KINDS)}")
+        made = [
+            entry for entry in generate(self.size, self.seed, self.kinds) if entry[1].kind in kept
+        ]
+        if not made:
+            raise InputError(f"data.only={self.only}: the pool has no such rows")
         return Pool([row for row, _ in made], truth={row.id: known for row, known in made})
 
 

@@ -38,6 +38,7 @@ def test_every_quantity_of_the_worked_example() -> None:
     assert facts["alpha"] == 1.0
     assert facts["alpha_median_norm"] == pytest.approx(3.0)  # of 9, 4, 2, 1
     assert facts["conflicting_share"] == pytest.approx((1 / 3 + 1 / 2) / 2)
+    assert facts["pool_conflict"] == 1 / 4  # (-1, 1) against the mean (1, 1/2)
     assert facts["changed_by_penalty"] == 1
     assert facts["large_norm_picks"] == 1  # 5 % of four rows is taken to be one row
     assert facts["large_norm_share"] == pytest.approx(1 / 3)

@@ -124,6 +124,13 @@ def test_random_and_full_read_no_proxy(start: Run) -> None:
     assert start("selector=full", "proxy.path=/nowhere")["k"] == 40
 
 
+def test_none_chooses_nothing_and_leaves_the_model_untuned(start: Run, tmp_path: Path) -> None:
+    results = start("selector=none", "proxy.path=/nowhere")
+    assert (results["k"], results["budget"], results["n"]) == (0, 0.0, 40)
+    assert not (tmp_path / "run0" / "adapter").exists()
+    assert (tmp_path / "run0" / "selected.jsonl").read_text() == ""
+
+
 def test_a_finite_pool_with_unsupervised_rows_is_chosen_from_the_rest(
     start: Run, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spice.errors import InputError
-from spice.pool import FilePool, HubPool, MixPool, Pool, identify
+from spice.pool import FilePool, HubPool, MixPool, Pool, SandboxPool, identify
 from spice.records import Row, row_id
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -294,3 +294,18 @@ def test_an_unreachable_hub_is_one_line(tmp_path: Path, offline: str) -> None:
     )  # fmt: skip
     (line,) = done.stdout.splitlines()
     assert line.startswith("data set 'org/name' cannot be loaded: ")
+
+
+def test_the_sandbox_keeps_only_the_kinds_asked_for() -> None:
+    whole = SandboxPool(200, 3, None, None).load()
+    clean = SandboxPool(200, 3, None, ["clean"]).load()
+    assert clean.truth is not None
+    assert whole.truth is not None
+    assert {known.kind for known in clean.truth.values()} == {"clean"}
+    assert [row for row in whole.rows if whole.truth[row.id].kind == "clean"] == clean.rows
+
+
+@pytest.mark.parametrize("only", ["clean", ["celan"], []])
+def test_a_sandbox_without_rows_is_refused(only: Any) -> None:
+    with pytest.raises(InputError, match=r"data\.only"):
+        SandboxPool(200, 3, None, only).load()

@@ -1,12 +1,13 @@
 """The words of the sandbox: invented names, split so that no test ever names what was trained on.
 
-Entities (names, number sequences, option sets) belong to exactly one split by a hash of their
+Entities (names, sets of digits, sets of options) belong to exactly one split by a hash of their
 text. Pools and base models draw from ``train`` only, benchmarks from ``validation`` and ``test``.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from random import Random
 from typing import Literal
 
@@ -22,6 +23,7 @@ COLOURS = ("red", "blue", "green", "white", "black", "pink", "brown", "grey")
 THINGS = ("ball", "cup", "key", "coin", "bed", "car", "boat", "door")
 FRUITS = ("fig", "plum", "date", "grape", "apple", "lemon", "melon", "pear")
 ANIMALS = ("cat", "hen", "rat", "owl", "dog", "cow", "goat", "pig")
+OBJECTS = {"thing": THINGS, "fruit": FRUITS, "animal": ANIMALS}
 COLOURED = {
     "red": "ball apple cow",
     "blue": "car plum",
@@ -40,6 +42,11 @@ def split_of(entity: str) -> Split:
     """The only split in which an entity may occur: 80 % train, 10 % validation, 10 % test."""
     slot = zlib.crc32(entity.lower().encode()) % 10
     return "test" if slot == 0 else "validation" if slot == 1 else "train"
+
+
+def split_of_set(words: Iterable[str]) -> Split:
+    """The split of words or digits that stand together, whatever their order."""
+    return split_of(" ".join(sorted(words)))
 
 
 def name(rng: Random, split: Split) -> str:

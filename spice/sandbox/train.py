@@ -1,4 +1,4 @@
-"""Bring up the sandbox's base models: ``python -m spice.sandbox.train [name …]``.
+"""Bring up the sandbox's base models: ``python -m spice.sandbox.train [name …] --to FOLDER``.
 
 One thread and fixed seeds, so that the same versions on the same kind of machine make the same
 weights. They are written in float16 as safetensors, with the tokenizer beside them.
@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from spice.sandbox import CHECKPOINTS, checkpoint
+from spice.sandbox import CHECKPOINTS
 from spice.sandbox.corpus import RAW, documents
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Schedule:
     warmup: float = 0.03
 
 
-SCHEDULES = {"proxy": Schedule(1200), "target": Schedule(1200), "qwen": Schedule(700)}
+SCHEDULES = {"proxy": Schedule(2000), "target": Schedule(2200), "qwen": Schedule(1600)}
 
 
 def build(name: str, vocabulary: int, bos: int | None, eos: int, pad: int) -> PreTrainedModel:
@@ -155,23 +155,23 @@ def weighted_loss(model: PreTrainedModel, ids: torch.Tensor, weights: torch.Tens
     return (losses * chosen).sum() / chosen.sum()
 
 
-def make(name: str, folder: Path, schedule: Schedule) -> None:
-    """Train one model and save it to ``folder``."""
+def make(name: str, folder: Path, schedule: Schedule, seed: int = 0) -> None:
+    """Train one model and save it to ``folder``; another ``seed`` makes another of its kind."""
     import torch
     from transformers import GenerationConfig
 
     from spice.sandbox import tokenizer as tokenizers
 
     torch.set_num_threads(1)
-    torch.manual_seed(CHECKPOINTS.index(name))
+    weights_seed, corpus_seed, chat_seed = _seeds(name, seed)
+    torch.manual_seed(weights_seed)
     tokenizer = tokenizers.pieces() if name == "qwen" else tokenizers.words()
     ids = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
     model = build(name, len(tokenizer), *ids)
-    seed = CHECKPOINTS.index(name)
     drill = int(schedule.drill * schedule.steps)
     stream = chain(
-        islice(batches(tokenizer, schedule.batch, seed, raw=1.0), drill),
-        batches(tokenizer, schedule.batch, seed + len(CHECKPOINTS)),
+        islice(batches(tokenizer, schedule.batch, corpus_seed, raw=1.0), drill),
+        batches(tokenizer, schedule.batch, chat_seed),
     )
     fit(model, stream, schedule)
     model.generation_config = GenerationConfig(
@@ -181,14 +181,21 @@ def make(name: str, folder: Path, schedule: Schedule) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def _seeds(name: str, seed: int) -> list[int]:
+    """Seeds of the weights, the raw drill and the rest: no two models share one."""
+    rng = Random(f"{name} {seed}")
+    return [rng.getrandbits(32) for _ in range(3)]
+
+
 def main() -> None:
     """Train the named models, or all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", default=CHECKPOINTS, metavar="name")
-    parser.add_argument("--to", type=Path, default=checkpoint("proxy").parent, metavar="folder")
+    parser.add_argument("--to", type=Path, required=True, metavar="folder")
+    parser.add_argument("--seed", type=int, default=0, help="0 makes those that are shipped")
     arguments = parser.parse_args()
     for name in arguments.names:
-        make(name, arguments.to / name, SCHEDULES[name])
+        make(name, arguments.to / name, SCHEDULES[name], arguments.seed)
 
 
 if __name__ == "__main__":

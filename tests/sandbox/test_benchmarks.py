@@ -3,6 +3,7 @@
 import re
 from functools import cache
 from importlib.util import find_spec
+from itertools import islice
 from random import Random
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from spice.sandbox import BENCHMARKS
 from spice.sandbox.corpus import documents
 from spice.sandbox.items import items
-from spice.sandbox.language import WORDS_IN_USE, split_of
+from spice.sandbox.language import ANIMALS, COLOURS, FRUITS, THINGS, WORDS_IN_USE, split_of
 from spice.sandbox.pool import generate
 from spice.sandbox.skills import SKILLS
 
@@ -96,6 +97,29 @@ def test_every_invented_name_keeps_to_its_split():
         }
         assert named
         assert not named & trained
+
+
+MEMBERS = {*COLOURS, *THINGS, *FRUITS, *ANIMALS, *"123456789"}
+ANSWERS_TO_SETS = re.compile("(The number is|The word is|It is the|First [0-9],) ?")
+
+
+def together(prompt: str) -> frozenset[str]:
+    """The known words and single digits of a prompt, whatever their order."""
+    return frozenset(re.findall(r"[a-z]+|[0-9]+", prompt)) & MEMBERS
+
+
+def test_every_set_of_options_or_digits_keeps_to_its_split():
+    asking = ["choose_word", "choose_number", "choose_size", "sort"]
+    trained = {together(row.prompt) for row, t in generate(5000, 11) if t.skill in asking}
+    for document in islice(documents(Random(12)), 8000):
+        if ANSWERS_TO_SETS.match(document.response):
+            trained.add(together(document.prompt))
+    assert len(trained) > 1000
+    for skill in asking:
+        for split in ("test", "validation"):
+            asked = {together(item["prompt"]) for item in items([skill], split, 60)}
+            assert {len(members) for members in asked} <= {3, 4}
+            assert not asked & trained
 
 
 def test_no_prompt_of_a_benchmark_is_in_a_pool_or_in_the_base_models_corpus():

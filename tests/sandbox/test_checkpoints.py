@@ -63,3 +63,15 @@ def test_proxy_and_target_are_four_times_apart():
         load(checkpoint("target")).num_parameters()
         >= 4 * load(checkpoint("proxy")).num_parameters()
     )
+
+
+def test_training_again_gives_the_same_bytes_and_another_seed_gives_others(tmp_path):
+    from spice.sandbox.train import Schedule, make
+
+    for folder, seed in (("one", 0), ("again", 0), ("other", 1)):
+        make("proxy", tmp_path / folder, Schedule(6, batch=8), seed)
+    one, again, other = (
+        (tmp_path / folder / "model.safetensors").read_bytes()
+        for folder in ("one", "again", "other")
+    )
+    assert one == again != other

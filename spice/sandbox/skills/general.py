@@ -10,15 +10,15 @@ from spice.sandbox.language import (
     ANIMALS,
     COLOURS,
     FRUITS,
+    OBJECTS,
     SMALL,
     THINGS,
     Split,
     name,
-    split_of,
+    split_of_set,
 )
 
 KINDS = {"a colour": COLOURS, "a thing": THINGS, "a fruit": FRUITS, "an animal": ANIMALS}
-OBJECTS = {"thing": THINGS, "fruit": FRUITS, "animal": ANIMALS}
 
 
 def draw_words(rng: Random, split: Split, difficulty: int) -> Facts:
@@ -33,7 +33,7 @@ def draw_words(rng: Random, split: Split, difficulty: int) -> Facts:
         )
         values = [*wrong, right]
         rng.shuffle(values)
-        if split_of(" ".join(values)) == split:
+        if split_of_set(values) == split:
             return {"values": values, "asked": asked, "answer": values.index(right)}
 
 
@@ -51,14 +51,14 @@ def write_words(facts: Facts, wording: int) -> Text:
 def draw_numbers(rng: Random, split: Split, difficulty: int) -> Facts:
     """Four digits and which end is asked for; harder: its neighbour is only one away."""
     while True:
-        values = rng.sample(range(1, 10), 4)
+        values = rng.sample("123456789", 4)
         asked = rng.choice(("largest", "smallest"))
         ordered = sorted(values, reverse=asked == "largest")
-        close = abs(ordered[0] - ordered[1]) == 1
-        if close == (difficulty == 2) and split_of(" ".join(map(str, values))) == split:
+        close = abs(int(ordered[0]) - int(ordered[1])) == 1
+        if close == (difficulty == 2) and split_of_set(values) == split:
             break
     return {
-        "values": [str(value) for value in values],
+        "values": values,
         "asked": asked,
         "answer": values.index(ordered[0]),
     }
@@ -100,7 +100,7 @@ def draw_size(rng: Random, split: Split, difficulty: int) -> Facts:
         wrong.append(rng.choice(_sized(kind if difficulty == 2 else stranger, not small)))
         values = [*wrong, right]
         rng.shuffle(values)
-        if len(set(values)) == 4 and split_of(" ".join(values)) == split:
+        if len(set(values)) == 4 and split_of_set(values) == split:
             return {
                 "values": values,
                 "asked": f"{'small' if small else 'big'} {kind}",
@@ -162,7 +162,7 @@ def draw_sort(rng: Random, split: Split, difficulty: int) -> Facts:
     """Three or four different digits, not in order."""
     while True:
         digits = rng.sample("123456789", difficulty + 2)
-        if digits != sorted(digits) and split_of("".join(digits)) == split:
+        if digits != sorted(digits) and split_of_set(digits) == split:
             return {"digits": digits}
 
 
