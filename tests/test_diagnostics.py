@@ -53,6 +53,11 @@ def test_every_quantity_of_the_worked_example() -> None:
     assert facts["excluded"] == {}
 
 
+def test_rows_that_nobody_read_do_not_blur_the_pools_mean() -> None:
+    G = np.vstack([WORKED, np.full((1, 2), np.nan)])
+    assert described(G, 3)["pool_conflict"] == 1 / 4
+
+
 def test_leverage_is_the_median_over_the_picks_of_spread_over_gap() -> None:
     G = np.random.default_rng(3).normal(size=(60, 5)) + 0.3
     facts = described(G, 12, 0.2)
