@@ -20,6 +20,7 @@ def select(
     stop_ratio: float | None = None,
     stop_inclusive: bool = False,
     keep_zero: bool = False,
+    fisher: str = "exact",
 ) -> Selection:
     """Pick k of n gradients by SPICE: exact Fisher log-determinant gains less a conflict penalty.
 
@@ -35,6 +36,7 @@ def select(
         stop_ratio: ω in [0, 1]; stop before the first pick with Δ ≤ ω·Δ of the first pick.
         stop_inclusive: keep that pick.
         keep_zero: let rows with a zero gradient be picked.
+        fisher: the form of the information; :mod:`spice.selectors.fisher` has the others.
 
     Returns:
         A selection with ``indices``, ``gains``, ``conflicts``, ``bases``, ``epsilons`` in the
@@ -53,4 +55,5 @@ def select(
         stop_ratio=stop_ratio,
         stop_inclusive=stop_inclusive,
         keep_zero=keep_zero,
+        fisher=fisher,
     )

@@ -24,7 +24,13 @@ def described(G: np.ndarray, k: int, penalty: float = 0.1, **given: Any) -> dict
     sources = given.get("sources", ["pool"] * n)
     lengths = np.array(given.get("lengths", [1] * n))
     signals = Signals([f"{i:04}" for i in range(n)], sources, lengths, G)
-    options = {"alpha": 1.0, "stop_ratio": None, "stop_inclusive": False, "keep_zero": False}
+    options = {
+        "alpha": 1.0,
+        "stop_ratio": None,
+        "stop_inclusive": False,
+        "keep_zero": False,
+        "fisher": "exact",
+    }
     selector = Spice(penalty=penalty, **{**options, **given.get("options", {})})
     selection = selector.select(signals, k, np.random.default_rng(0), range(n))
     return report(selection, signals, penalty)

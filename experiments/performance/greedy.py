@@ -8,7 +8,9 @@ from functools import partial
 import numpy as np
 from timing import medians, table
 
-from spice.selectors.greedy import gram_kernel, greedy, streaming_kernel
+from spice.selectors.fisher import ExactFisher
+from spice.selectors.greedy import greedy
+from spice.selectors.kernel import gram_kernel, streaming_kernel
 
 ALPHA = 1.0
 
@@ -43,8 +45,9 @@ def pool(n: int, d: int) -> np.ndarray:
     return (G / np.sqrt(np.square(G).sum(axis=1).mean())).astype(np.float32)
 
 
-def ours(kernel, G: np.ndarray, k: int) -> list[int]:
-    return greedy(kernel(G), k, alpha=ALPHA, penalty=0.1).picks
+def ours(make_kernel, G: np.ndarray, k: int) -> list[int]:
+    kernel = make_kernel(G)
+    return greedy(kernel, ExactFisher(kernel, k, ALPHA), k, penalty=0.1).picks
 
 
 def solves(G: np.ndarray, k: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Exact greedy maximisation of the Fisher log-determinant, less a conflict penalty.
+"""Greedy maximisation of Fisher information, less a conflict penalty.
 
 With K = GGᵀ and S the picks so far (arXiv 2601.23155, section 3):
 
@@ -7,42 +7,25 @@ With K = GGᵀ and S the picks so far (arXiv 2601.23155, section 3):
     c(x|S) = max(0, −cos(g_x, ḡ_S)),  ḡ_S the mean of the picks; 0 for S = ∅
     score  = Δ_x(S) − λ c(x|S)
 
-Each pick * is one step of a Cholesky factorisation of I + αK: with κ = αK_·* and C the columns so
-far, e = (κ − C C_*ᵀ)/√(1 + r_*), then r ← r − e² and C ← [C e]. κ also carries all that the
-conflict needs, so a pick costs one column of K and n·m multiplications, all in float64.
+:mod:`spice.selectors.fisher` has Δ and its stand-ins. A column of K per pick carries all that the
+conflict needs, so a pick costs that column and n·m multiplications, all in float64.
 
-r is what is left of α‖g‖² after subtractions, so rounding leaves it uncertain by about ``ROUNDING``
-times α‖g‖², however small it has become. Scores closer than their uncertainties are one score.
-Exact copies of a row have one value throughout, although BLAS rounds an inner product differently
-from one position to the next: their order is that of their positions.
+Scores closer than their uncertainties are one score. Exact copies of a row have one value
+throughout, although BLAS rounds an inner product differently from one position to the next: their
+order is that of their positions.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from spice.selectors.fisher import ROUNDING, Fisher
+from spice.selectors.kernel import Kernel
+
 ETA = 1e-8  # keeps the cosine finite where the picks cancel each other
-ROUNDING = 2e-15  # some ten units in the last place
 RIVALS = 10  # the penalty's leverage is read off this many best candidates
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """The inner products of n gradients: ``column(x)`` is K_·x (n), ``diagonal`` is ‖g‖² (n).
-
-    ``alike`` (n) is the position of each row's first exact copy, its own if there is none before.
-    """
-
-    diagonal: np.ndarray
-    column: Callable[[int], np.ndarray]
-    alike: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.diagonal)
 
 
 @dataclass
@@ -60,45 +43,11 @@ class GreedyTrace:
     leverage: list[float] = field(default_factory=list)
 
 
-def gram_kernel(gradients: np.ndarray, block: int = 4096) -> Kernel:
-    """The whole of K in float64, summed over blocks of coordinates: n² × 8 bytes."""
-    n, d = gradients.shape
-    gram = np.zeros((n, n))
-    for start in range(0, d, block):
-        part = gradients[:, start : start + block].astype(np.float64)
-        gram += part @ part.T
-    return Kernel(np.diagonal(gram).copy(), lambda x: gram[x], first_copies(gradients))
-
-
-def streaming_kernel(gradients: np.ndarray, block: int = 1024) -> Kernel:
-    """K column by column, for pools whose K would not fit: one pass over G per pick."""
-    n = len(gradients)
-    blocks = [slice(i, i + block) for i in range(0, n, block)]
-
-    def column(x: int) -> np.ndarray:
-        pick, values = gradients[x].astype(np.float64), np.empty(n)
-        for rows in blocks:
-            values[rows] = gradients[rows].astype(np.float64) @ pick
-        return values
-
-    squares = np.empty(n)
-    for rows in blocks:
-        squares[rows] = np.square(gradients[rows], dtype=np.float64).sum(axis=1)
-    return Kernel(squares, column, first_copies(gradients))
-
-
-def first_copies(gradients: np.ndarray) -> np.ndarray:
-    """For each row the position of the first that equals it, number by number."""
-    seen: dict[bytes, int] = {}
-    digests = (hashlib.blake2b(row + 0.0, digest_size=16).digest() for row in gradients)  # no -0.0
-    return np.array([seen.setdefault(key, x) for x, key in enumerate(digests)], dtype=np.int64)
-
-
 def greedy(
     kernel: Kernel,
+    fisher: Fisher,
     k: int,
     *,
-    alpha: float,
     penalty: float,
     stop_ratio: float | None = None,
     stop_inclusive: bool = False,
@@ -110,18 +59,14 @@ def greedy(
     on the score; that pick is kept only if ``stop_inclusive``.
     """
     n = len(kernel)
-    squares = kernel.diagonal[kernel.alike]
-    whole = alpha * squares  # r at S = ∅
-    residual = whole.copy()  # r of each candidate, only ever shrinking
-    norms = np.sqrt(squares)
-    columns = np.empty((min(k, n), n))  # rows are the columns of C, so that each is contiguous
+    norms = np.sqrt(kernel.diagonal[kernel.alike])
     along = np.zeros(n)  # g_x · Σ_S g
     free = np.ones(n, dtype=bool)
     trace = GreedyTrace()
     for m in range(min(k, n)):
-        gains = np.log1p(residual)
+        gains = fisher.gains()
         conflicts, doubt = _conflicts(along, norms, trace.picks, eta)
-        doubt = ROUNDING * (whole / (1.0 + residual) + penalty * doubt)
+        doubt = fisher.doubt() + ROUNDING * penalty * doubt
         best = _first_best(np.where(free, gains - penalty * conflicts, -np.inf), doubt)
         first = trace.gains[0] if m else gains[best]
         stops = stop_ratio is not None and gains[best] <= stop_ratio * first
@@ -130,12 +75,9 @@ def greedy(
         _record(trace, best, gains, conflicts, free, penalty)
         if stops:
             break
-        kappa = kernel.column(best)
-        row = alpha * kappa - columns[:m, best] @ columns[:m]
-        row = row[kernel.alike] / np.sqrt(1.0 + residual[best])
-        columns[m] = row
-        residual = np.maximum(residual - row * row, 0.0)
-        along += kappa[kernel.alike]
+        column = kernel.column(best)
+        fisher.add(best, column)
+        along += column[kernel.alike]
         free[best] = False
     return trace
 

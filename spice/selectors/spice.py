@@ -6,20 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from spice.errors import InputError
+from spice.errors import InputError, did_you_mean
 from spice.records import Selection, Signals
-from spice.selectors.greedy import (
-    ETA,
-    GreedyTrace,
-    Kernel,
-    gram_kernel,
-    greedy,
-    streaming_kernel,
-)
+from spice.selectors.fisher import MODES, information, make_fisher
+from spice.selectors.greedy import ETA, GreedyTrace, greedy
+from spice.selectors.kernel import Kernel, gram_kernel, streaming_kernel
 
 GRAM_ROWS = 12_000  # up to this many rows K is held whole: 1.15 GB in float64
 
@@ -30,6 +25,8 @@ Alpha = float | Literal["relative"]
 class Spice:
     """Pick by Δ_x(S) − λ c(x|S); see :mod:`spice.selectors.greedy` for the formulas.
 
+    ``fisher`` is the form of the information, one of :data:`spice.selectors.fisher.MODES`;
+    ``information`` reports the exact F(S) of the picks for every form.
     ``penalty`` λ ≥ 0; ``alpha`` α > 0, or ``relative`` for α = 1/mean ‖g‖², which makes the choice
     independent of the gradients' scale. ``stop_ratio`` ω in [0, 1] stops at the first pick whose
     gain is at most ω times the first pick's (SPICE+); ``stop_inclusive`` keeps that pick. Rows
@@ -42,9 +39,13 @@ class Spice:
     stop_ratio: float | None
     stop_inclusive: bool
     keep_zero: bool
+    fisher: str
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
     def __post_init__(self) -> None:
+        if self.fisher not in MODES:
+            hint = did_you_mean(str(self.fisher), MODES)
+            raise InputError(f"selector.fisher={self.fisher}: one of {', '.join(MODES)}.{hint}")
         if not (_is_number(self.penalty) and self.penalty >= 0):
             raise InputError(f"selector.penalty={self.penalty}: must be a number of at least 0")
         if self.alpha != "relative" and not (_is_number(self.alpha) and self.alpha > 0):
@@ -77,22 +78,29 @@ class Spice:
         excluded = {"not finite": in_order[~finite].tolist()}
         excluded["zero gradient"] = [] if self.keep_zero else in_order[zero].tolist()
         rows = in_order[usable]
-        kernel = make_kernel(gradients[rows])
+        chosen_from = gradients[rows]
+        kernel = make_kernel(chosen_from)
         alpha, eta = self._scale(kernel)
-        trace = greedy(
-            kernel,
-            k,
-            alpha=alpha,
-            penalty=float(self.penalty),
-            stop_ratio=self.stop_ratio,
-            stop_inclusive=self.stop_inclusive,
-            eta=eta,
-        )
-        selection = _selection(trace, kernel, rows, len(gradients), alpha)
+
+        def run(count: int, penalty: float, **stopping: Any) -> GreedyTrace:
+            fisher = make_fisher(self.fisher, chosen_from, kernel, count, alpha)
+            return greedy(kernel, fisher, count, penalty=penalty, eta=eta, **stopping)
+
+        stopping = {"stop_ratio": self.stop_ratio, "stop_inclusive": self.stop_inclusive}
+        trace = run(k, float(self.penalty), **stopping)
+        # How many picks λ changed: the same count of picks, chosen again with λ = 0.
+        plain = run(len(trace.picks), 0.0) if self.penalty else trace
+        alone = make_fisher(self.fisher, chosen_from, kernel, 0, alpha).gains()
+        selection = _selection(trace, kernel, rows, len(gradients), alone, alpha)
+        if self.fisher != "exact":
+            selection = replace(selection, information=information(kernel, trace.picks, alpha))
         return replace(
             selection,
             excluded={why: sorted(which) for why, which in excluded.items() if which},
-            trace={**selection.trace, **self._against_fisher(trace, kernel, alpha)},
+            trace={
+                **selection.trace,
+                "changed_by_penalty": len(set(trace.picks) - set(plain.picks)),
+            },
         )
 
     def _scale(self, kernel: Kernel) -> tuple[float, float]:
@@ -103,13 +111,6 @@ class Spice:
         if not math.isfinite(alpha * float(kernel.diagonal.max(initial=0.0))):
             raise InputError(f"selector.alpha={self.alpha}: α‖g‖² is too large for a float")
         return alpha, ETA / alpha if relative else ETA
-
-    def _against_fisher(self, trace: GreedyTrace, kernel: Kernel, alpha: float) -> dict[str, int]:
-        """How many picks λ changed: the same count of picks, chosen again with λ = 0."""
-        if self.penalty == 0 or not trace.picks:
-            return {"changed_by_penalty": 0}
-        plain = greedy(kernel, len(trace.picks), alpha=alpha, penalty=0.0)
-        return {"changed_by_penalty": len(set(trace.picks) - set(plain.picks))}
 
 
 def _is_number(value: object) -> bool:
@@ -130,9 +131,14 @@ def make_kernel(gradients: np.ndarray) -> Kernel:
 
 
 def _selection(
-    trace: GreedyTrace, kernel: Kernel, rows: np.ndarray, n: int, alpha: float
+    trace: GreedyTrace,
+    kernel: Kernel,
+    rows: np.ndarray,
+    n: int,
+    alone: np.ndarray,
+    alpha: float,
 ) -> Selection:
-    bases = np.log1p(alpha * kernel.diagonal[trace.picks]) if trace.picks else np.empty(0)
+    bases = alone[trace.picks] if trace.picks else np.empty(0)
     gains = np.array(trace.gains)
     return Selection(
         n=n,

@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from spice.selectors.greedy import GreedyTrace, gram_kernel, greedy, streaming_kernel
+from spice.selectors.fisher import ExactFisher
+from spice.selectors.greedy import GreedyTrace, greedy
+from spice.selectors.kernel import Kernel, gram_kernel, streaming_kernel
 
 WORKED = np.array([(3, 0), (2, 0), (-1, 1), (0, 1)], dtype=float)
 
@@ -35,7 +37,11 @@ def cloud(seed: int, n: int = 30, d: int = 6) -> np.ndarray:
 
 
 def run(G: np.ndarray, k: int, **options: float | None) -> GreedyTrace:
-    return greedy(gram_kernel(G), k, **{"alpha": 1.0, "penalty": 0.0, **options})  # type: ignore
+    return chosen(gram_kernel(G), k, **{"alpha": 1.0, "penalty": 0.0, **options})  # type: ignore
+
+
+def chosen(kernel: Kernel, k: int, *, alpha: float, **options: float) -> GreedyTrace:
+    return greedy(kernel, ExactFisher(kernel, k, alpha), k, **options)  # type: ignore[arg-type]
 
 
 # -- the worked example, to the digit ----------------------------------------------------------
@@ -264,7 +270,7 @@ def test_exact_copies_are_taken_in_order_wherever_they_stand(
     original = rng.integers(0, 20, size=47)
     G = rng.normal(size=(20, int(rng.integers(2, 3000)))).astype(np.float32)[original]
     for kernel in (gram_kernel(G), streaming_kernel(G, block=10)):
-        picks = greedy(kernel, 47, alpha=alpha, penalty=penalty).picks
+        picks = chosen(kernel, 47, alpha=alpha, penalty=penalty).picks
         for row in range(20):
             copies = [pick for pick in picks if original[pick] == row]
             assert copies == sorted(copies)
@@ -301,8 +307,8 @@ def test_tiny_gradients_are_ranked_by_norm_and_not_taken_for_ties() -> None:
 @given(seeds, st.integers(1, 9), penalties)
 def test_both_kernels_lead_to_one_selection(seed: int, block: int, penalty: float) -> None:
     G = cloud(seed, n=23, d=17).astype(np.float32)
-    whole = greedy(gram_kernel(G, block=block), 15, alpha=1.0, penalty=penalty)
-    stream = greedy(streaming_kernel(G, block=block), 15, alpha=1.0, penalty=penalty)
+    whole = chosen(gram_kernel(G, block=block), 15, alpha=1.0, penalty=penalty)
+    stream = chosen(streaming_kernel(G, block=block), 15, alpha=1.0, penalty=penalty)
     assert whole.picks == stream.picks
     assert whole.gains == pytest.approx(stream.gains, rel=1e-10)
 
@@ -319,8 +325,8 @@ def test_kernels_are_inner_products_in_float64(make: type) -> None:
 
 @pytest.mark.parametrize("make", [gram_kernel, streaming_kernel])
 def test_nothing_to_choose_from_is_an_empty_run(make: type) -> None:
-    assert greedy(make(np.empty((0, 3))), 2, alpha=1.0, penalty=0.1).picks == []
-    assert greedy(make(WORKED), 0, alpha=1.0, penalty=0.1).picks == []
+    assert chosen(make(np.empty((0, 3))), 2, alpha=1.0, penalty=0.1).picks == []
+    assert chosen(make(WORKED), 0, alpha=1.0, penalty=0.1).picks == []
 
 
 # -- what the trace says -----------------------------------------------------------------------

@@ -25,6 +25,7 @@ def selector(**options: Any) -> Spice:
         "stop_ratio": None,
         "stop_inclusive": False,
         "keep_zero": False,
+        "fisher": "exact",
     }
     return Spice(**{**defaults, **options})
 
