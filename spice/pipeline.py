@@ -192,12 +192,18 @@ class Job:
             "view": self.reading.view if self.reading else None,
             "gradients": digest(self._gradients_key()) if wants else None,
             "scaling": self.parts.extraction.scaling() if wants else None,
-            "selector": OmegaConf.to_container(self.config.selector, resolve=True),
+            "selector": self._selector_key(),
             "k": self.k,
             "seed": self.config.seed,
             "code": code_version("spice.records", "spice.selectors", "spice.diagnostics"),
             "versions": _versions("numpy"),
         }
+
+    def _selector_key(self) -> dict[str, Any]:
+        """The selector's options; files that it reads count by their content."""
+        options: Any = OmegaConf.to_container(self.config.selector, resolve=True)
+        fingerprint = getattr(self.parts.selector, "fingerprint", dict)
+        return {**options, **fingerprint()}
 
     def _build_selection(self, partial: Path) -> None:
         import numpy as np

@@ -5,7 +5,7 @@ been picked. With S the picks so far and den_j = 1 + α Σ_S g_j² (``g4``: g_j�
 
     exact        Δ_x = log1p(α g_xᵀ (I + α Σ_S g gᵀ)⁻¹ g_x)    the theory (arXiv 2601.23155)
     diag         Δ_x = log1p(α Σ_j g_xj² / den_j)              not a set function: order matters
-    diag_logdet  Δ_x = Σ_j log1p(α g_xj² / den_j)              sums to Σ_j log(1 + α Σ_S g_j²) ≥ F(S)
+    diag_logdet  Δ_x = Σ_j log1p(α g_xj² / den_j)              adds up to Σ_j log(den_j) ≥ F(S)
     g4           Δ_x = log1p(α Σ_j g_xj² / den_j)              den in fourth powers, as published
     scalar       Δ_x = log1p(α‖g_x‖² / (1 + α))                never changes; published as an option
     norm         Δ_x = log1p(α‖g_x‖²)                          never changes; the published top-k
