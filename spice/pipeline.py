@@ -155,9 +155,10 @@ class Job:
     def select(self) -> dict[str, Any]:
         """Choose the rows and write ``selection.json`` and ``selected.jsonl``."""
         done = self._run("selection", self._selection_key(), self._build_selection)
-        if done.reused and "gradients" in self.parts.selector.needs:
-            self.reused.insert(0, "gradients")
-            say("gradients", f"key {digest(self._gradients_key())}, reused with the selection")
+        if done.reused:
+            for name, key in self._signal_keys().items():
+                self.reused.insert(0, name)
+                say(name, f"key {digest(key)}, reused with the selection")
         selection = json.loads((done.folder / "selection.json").read_text())
         self.selection_report = json.loads((done.folder / "report.json").read_text())
         # Where the pool lies and how a run is logged do not change a selection, so the stage is
@@ -176,13 +177,22 @@ class Job:
         self._tell(selection)
         return selection
 
-    def _gradients_key(self) -> dict[str, Any]:
+    def _signal_key(self, fingerprint: dict[str, Any]) -> dict[str, Any]:
         return {
             "data": self.pool.digest(),
             **self.as_proxy.view,
-            **self.parts.extraction.fingerprint(),
+            **fingerprint,
             "code": code_version(*CORE, "spice.signals"),
             "versions": _versions("torch", "transformers", "peft"),
+        }
+
+    def _signal_keys(self) -> dict[str, dict[str, Any]]:
+        """What decides each signal that the selector asked for."""
+        made_by: dict[str, Any] = dict(self.parts.selector.needs)
+        if "gradients" in made_by:
+            made_by["gradients"] = self.parts.extraction
+        return {
+            name: self._signal_key(maker.fingerprint()) for name, maker in made_by.items() if maker
         }
 
     def _selection_key(self) -> dict[str, Any]:
@@ -190,7 +200,7 @@ class Job:
         return {
             "data": self.pool.digest(),
             "view": self.reading.view if self.reading else None,
-            "gradients": digest(self._gradients_key()) if wants else None,
+            "signals": {name: digest(key) for name, key in self._signal_keys().items()},
             "scaling": self.parts.extraction.scaling() if wants else None,
             "selector": self._selector_key(),
             "k": self.k,
@@ -217,7 +227,7 @@ class Job:
             ids=[row.id for row in self.pool.rows],
             sources=[row.source for row in self.pool.rows],
             lengths=supervised,
-            gradients=self._gradients() if "gradients" in self.parts.selector.needs else None,
+            **{name: self._signal(name, key) for name, key in self._signal_keys().items()},
         )
         rng = np.random.default_rng(self.config.seed)
         selection = self.parts.selector.select(signals, self.k, rng, eligible)
@@ -233,6 +243,7 @@ class Job:
             "k": selection.k,
             "indices": selection.indices,
             "ids": [self.pool.rows[i].id for i in selection.indices],
+            "scores": selection.scores,
             "gains": selection.gains,
             "conflicts": selection.conflicts,
             "bases": selection.bases,
@@ -246,27 +257,31 @@ class Job:
             "selector": self.config.names.selector,
         }
 
-    def _gradients(self) -> np.ndarray:
-        from spice.signals import gradients
+    def _signal(self, name: str, key: dict[str, Any]) -> np.ndarray:
+        """One signal of all rows, from its stage."""
+        from spice.signals import forward, gradients
 
-        reading, key = self.as_proxy, self._gradients_key()
+        reading, signal = self.as_proxy, self.parts.selector.needs[name]
+        ids = [row.id for row in self.pool.rows]
+        given: tuple[Any, ...] = (self.parts.extraction, reading.examples, ids)
+        module: Any = gradients
+        if signal is not None:
+            texts = signal.texts(reading.renderer, self.pool.rows, reading.examples)
+            module, given = forward, (signal, texts, ids, self.parts.extraction)
 
         def build(partial: Path) -> None:
-            gradients.extract(
+            module.extract(
                 reading.checkpoint,
-                self.parts.extraction,
-                reading.examples,
-                [row.id for row in self.pool.rows],
+                *given,
                 folder=partial,
                 metadata=key,
                 pad_id=reading.pad_id,
                 trainer=self.parts.machine.trainer_arguments(),
-                say=lambda message: say("gradients", message),
+                say=lambda message: say(name, message),
             )
 
-        done = self._run("gradients", key, build)
-        ids = [row.id for row in self.pool.rows]
-        return gradients.read(done.folder, self.parts.extraction, reading.examples, ids, key)
+        done = self._run(name, key, build)
+        return module.read(done.folder, *given, key)
 
     def _tell(self, selection: Mapping[str, Any]) -> None:
         facts = self.selection_report
@@ -455,7 +470,8 @@ class Job:
     def _run(self, stage: str, key: dict[str, Any], build: Callable[[Path], None]) -> Done:
         done = self.stages.run(stage, key, build)
         # A stage that had another built on its way is not charged for that one.
-        inner = self.seconds.get("gradients", 0.0) if stage == "selection" else 0.0
+        signals = self.parts.selector.needs if stage == "selection" else ()
+        inner = sum(self.seconds.get(name, 0.0) for name in signals)
         self.seconds[stage] = done.seconds - inner
         if done.reused:
             self.reused.append(stage)

@@ -70,13 +70,18 @@ class Signals:
     """What can be read off a model over a pool; a selector is handed only what it asked for.
 
     ``ids`` n, ``sources`` n, ``lengths`` n (supervised response tokens; 0 where no model was
-    read), ``gradients`` n × d float32 per-sample gradients, or None.
+    read), ``gradients`` n × d float32 per-sample gradients, or None. ``losses`` n × 2, ``ratings``
+    n × q × 5 and ``embeddings`` n × h are as :mod:`spice.signals` has them, NaN for rows that could
+    not be read.
     """
 
     ids: list[str]
     sources: list[str]
     lengths: np.ndarray
     gradients: np.ndarray | None = None
+    losses: np.ndarray | None = None
+    ratings: np.ndarray | None = None
+    embeddings: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -86,13 +91,14 @@ class Signals:
 class Selection:
     """k picks out of n rows, in the order of picking.
 
-    ``indices`` are positions in the pool. For greedy selectors, per pick: ``gains`` Δ, ``bases``
-    Δ(∅), ``epsilons`` Δ − base (never positive) and ``conflicts`` c in [0, 1]; None elsewhere.
-    ``information`` is F(S) in nats. ``trace`` holds what diagnostics need and no file keeps.
+    ``indices`` are positions in the pool, ``scores`` what the method ranked each pick by. For
+    greedy selectors, per pick: ``gains`` Δ, ``bases`` Δ(∅), ``epsilons`` Δ − base (never positive)
+    and ``conflicts`` c in [0, 1]; None elsewhere. ``information`` is F(S) in nats. ``trace`` holds what diagnostics need and no file keeps.
     """
 
     n: int
     indices: list[int]
+    scores: list[float] | None = None
     gains: list[float] | None = None
     conflicts: list[float] | None = None
     bases: list[float] | None = None

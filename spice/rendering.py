@@ -124,6 +124,14 @@ class Renderer:
         """The tokens that generation starts from."""
         return self._bos() + self._tokenise([text])["input_ids"][0]
 
+    def opening_ids(self) -> list[int]:
+        """The tokens that open any response, without a prompt before them."""
+        if not self.chat:
+            return self.prompt_ids(self.template.answer)
+        turn: Messages = [{"role": "user", "content": "?"}]
+        asked = self._apply_chat_template(turn, add_generation_prompt=True)
+        return self.prompt_ids(asked.removeprefix(self._apply_chat_template(turn)))
+
     def encode(self, rows: Sequence[Row]) -> list[Example]:
         """Tokenise rows, in their order."""
         chunks = (rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK))
@@ -138,7 +146,7 @@ class Renderer:
             ids = _behind(
                 prompts[i], len(prompt), whole["input_ids"][i], whole["offset_mapping"][i]
             )
-            response = self._continuation(tail) if ids is None else ids
+            response = self.continuation(tail) if ids is None else ids
             if not self._chat_end:
                 response = [*response, self.end_id]
             example = self._fit(self._bos() + prompts[i], response)
@@ -184,7 +192,7 @@ class Renderer:
                 break
         return dataclasses.replace(example, truncated=True)
 
-    def _continuation(self, text: str) -> list[int]:
+    def continuation(self, text: str) -> list[int]:
         """Tokens of ``text`` as they follow other text, without a word-start mark in front.
 
         Some tokenizers put a space before the first word of whatever they are given; behind an

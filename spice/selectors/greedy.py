@@ -37,6 +37,7 @@ class GreedyTrace:
     """
 
     picks: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
     gains: list[float] = field(default_factory=list)
     conflicts: list[float] = field(default_factory=list)
     conflicting: list[float] = field(default_factory=list)
@@ -113,6 +114,7 @@ def _record(
     penalty: float,
 ) -> None:
     trace.picks.append(best)
+    trace.scores.append(float(gains[best] - penalty * conflicts[best]))
     trace.gains.append(float(gains[best]))
     trace.conflicts.append(float(conflicts[best]))
     if len(trace.picks) == 1:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from spice.records import Selection, Signals
 class Nothing:
     """Choose nothing; the budget does not apply, and the model is scored as it is."""
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[Mapping[str, Any]] = {}
 
     def select(
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]

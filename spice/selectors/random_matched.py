@@ -31,7 +31,7 @@ class RandomMatched:
 
     like: str
     bins: int
-    needs: ClassVar[frozenset[str]] = frozenset({"lengths"})
+    needs: ClassVar[Mapping[str, Any]] = {"lengths": None}
 
     def __post_init__(self) -> None:
         if self.bins < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class RandomSubset:
     """
 
     stratify: str | None
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[Mapping[str, Any]] = {}
 
     def __post_init__(self) -> None:
         if self.stratify not in {None, "source"}:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, ClassVar, Literal
@@ -40,7 +40,7 @@ class Spice:
     stop_inclusive: bool
     keep_zero: bool
     fisher: str
-    needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
+    needs: ClassVar[Mapping[str, Any]] = {"gradients": None}
 
     def __post_init__(self) -> None:
         if self.fisher not in MODES:
@@ -143,6 +143,7 @@ def _selection(
     return Selection(
         n=n,
         indices=[int(rows[pick]) for pick in trace.picks],
+        scores=trace.scores,
         gains=trace.gains,
         conflicts=trace.conflicts,
         bases=bases.tolist(),

@@ -8,23 +8,20 @@ that row's own gradient. Hooks record x and y at each LoRA factor, one ``autogra
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import BasePredictionWriter
-from torch.utils.data import DataLoader
 
-from spice.batches import Batch, PaddedBatches, length_order, response_nll
+from spice.batches import Batch, response_nll
 from spice.models import Checkpoint
 from spice.rendering import Example
 from spice.signals.extraction import Extraction
-from spice.signals.store import ShardStore
+from spice.signals.passes import Pass, fill, open_store
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -92,64 +89,6 @@ def per_sample_gradients(model: PeftModel, batch: Batch, reduction: str) -> Tens
     return gradients
 
 
-class GradientExtraction(pl.LightningModule):
-    """Reads per-sample gradients off a model, batch by batch."""
-
-    def __init__(self, model: PeftModel, reduction: str) -> None:
-        super().__init__()
-        self.model = model.eval()
-        self.reduction = reduction
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One batch's gradients, b × d."""
-        return per_sample_gradients(self.model, batch, self.reduction)
-
-
-class ShardWriter(BasePredictionWriter):
-    """Collects predictions until a shard is whole, then publishes it."""
-
-    def __init__(self, store: ShardStore) -> None:
-        super().__init__(write_interval="batch")
-        self.store = store
-        self.waiting: dict[int, np.ndarray] = {}
-
-    def write_on_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        prediction: Any,
-        batch_indices: Sequence[int] | None,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
-        """Keep one batch; write the shard if that was its last."""
-        values = prediction.cpu().numpy()
-        self.waiting.update(zip(batch["rows"], values, strict=True))
-        shard = self.store.shard_of(batch["rows"][0])
-        rows = self.store.plan[shard]
-        if all(int(row) in self.waiting for row in rows):
-            self.store.write(shard, np.stack([self.waiting.pop(int(row)) for row in rows]))
-
-
-def shard_plan(examples: Sequence[Example], eligible: Sequence[int], size: int) -> list[np.ndarray]:
-    """Rows of each shard: neighbours in length, the same for every batch size."""
-    order = length_order(examples, eligible)
-    return [order[i : i + size] for i in range(0, len(order), size)]
-
-
-def missing_batches(
-    store: ShardStore, examples: Sequence[Example], batch_size: int, pad_id: int
-) -> DataLoader:
-    """A loader over what the store lacks; no batch crosses a shard's edge."""
-    batches = [
-        [int(row) for row in store.plan[shard][i : i + batch_size]]
-        for shard in store.missing()
-        for i in range(0, len(store.plan[shard]), batch_size)
-    ]
-    return DataLoader(PaddedBatches(examples, batches, pad_id), batch_size=None)
-
-
 def eligible_rows(examples: Sequence[Example]) -> list[int]:
     """Rows with something to learn from."""
     return [i for i, example in enumerate(examples) if example.supervised]
@@ -169,44 +108,17 @@ def extract(
 ) -> None:
     """Fill the store in ``folder`` with the gradients it lacks."""
     model = extraction.lora.attach(checkpoint.load(), extraction.seed)
-    store = _store(folder, extraction, examples, ids, metadata, dimension(model))
-    store.check_space()
-    missing, shards = store.missing(), len(store.plan)
-    rows = sum(len(store.plan[shard]) for shard in missing)
-    size = rows * store.dimension * 4 / 1e6
-    say(f"{rows:,} rows × {store.dimension:,} coordinates, {size:,.0f} MB")
-    if len(missing) < shards:
-        say(f"{shards - len(missing)} of {shards} shards are there already")
-    callbacks = [*trainer.get("callbacks", []), ShardWriter(store)]
-    predicting = pl.Trainer(
-        **{**trainer, "callbacks": callbacks},
-        inference_mode=False,  # hooks need autograd
-        logger=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
+    rows, size = eligible_rows(examples), extraction.shard_rows
+    store = open_store(folder, examples, rows, ids, metadata, size, dimension(model))
+    fill(
+        store,
+        Pass(model, partial(per_sample_gradients, reduction=extraction.reduction)),
+        examples,
+        batch_size=extraction.batch_size,
+        pad_id=pad_id,
+        trainer=trainer,
+        say=say,
     )
-    batches = missing_batches(store, examples, extraction.batch_size, pad_id)
-    if len(batches):
-        module = GradientExtraction(model, extraction.reduction)
-        predicting.predict(module, batches, return_predictions=False)
-
-
-def _store(
-    folder: Path,
-    extraction: Extraction,
-    examples: Sequence[Example],
-    ids: Sequence[str],
-    metadata: dict[str, Any],
-    dimension: int,
-) -> ShardStore:
-    """Open the store; one that was begun with shards of another size keeps that size."""
-    record = folder / "metadata.json"
-    begun = json.loads(record.read_text()) if record.is_file() else {}
-    size = begun.get("shard_rows", extraction.shard_rows)
-    plan = shard_plan(examples, eligible_rows(examples), size)
-    store = ShardStore(folder, {**metadata, "shard_rows": size}, ids, plan, dimension)
-    store.open()
-    return store
 
 
 def read(
@@ -217,8 +129,8 @@ def read(
     metadata: dict[str, Any],
 ) -> np.ndarray:
     """A finished store's gradients n × d, at the scale that selection sees."""
-    dimension = json.loads((folder / "metadata.json").read_text())["dimension"]
-    store = _store(folder, extraction, examples, ids, metadata, dimension)
+    rows = eligible_rows(examples)
+    store = open_store(folder, examples, rows, ids, metadata, extraction.shard_rows)
     return rescale(store.read(), extraction.scale, extraction.clip_quantile)
 
 

@@ -67,7 +67,7 @@ class ShardStore:
         free = shutil.disk_usage(self.folder).free
         if needed > free:
             raise InputError(
-                f"{self.folder}: the gradients need {needed / 1e9:.1f} GB "
+                f"{self.folder}: the store needs {needed / 1e9:.1f} GB "
                 f"({self.rows:,} rows × {self.dimension:,} × 4 bytes), {free / 1e9:.1f} GB are free"
             )
 

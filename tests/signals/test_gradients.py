@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from spice.rendering import Example
 from spice.signals import gradients
 from spice.signals.extraction import Extraction
 from spice.signals.gradients import factors, per_sample_gradients, rescale
+from spice.signals.passes import Pass
 
 LORA = Lora(r=4, alpha=8, dropout=0.3, targets="all-linear")
 ARCHITECTURES = [
@@ -141,8 +143,9 @@ def test_a_batch_without_any_supervision_is_zero(attach: Any) -> None:
 def test_dropout_is_off_while_gradients_are_read(attach: Any, examples: list[Example]) -> None:
     batch = pad(examples, range(11), 0)
     wet, dry = (
-        gradients.GradientExtraction(
-            attach("llama", lora=dataclasses.replace(LORA, dropout=p)).train(), "mean"
+        Pass(
+            attach("llama", lora=dataclasses.replace(LORA, dropout=p)).train(),
+            partial(per_sample_gradients, reduction="mean"),
         ).predict_step(batch, 0)
         for p in (0.9, 0.0)
     )

@@ -226,7 +226,7 @@ def test_metadata_may_hold_what_json_writes_differently(tmp_path: Path) -> None:
 def test_what_the_disk_cannot_hold_is_not_begun(tmp_path: Path) -> None:
     store = a_store(tmp_path, dimension=10**14)
     store.open()
-    with pytest.raises(InputError, match=r"need 2400000\.0 GB \(10 rows × 100,000,000,000,000 × "):
+    with pytest.raises(InputError, match=r"needs 2400000\.0 GB \(10 rows × 100,000,000,000,000 × "):
         store.check_space()
 
 

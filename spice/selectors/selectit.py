@@ -1,0 +1,85 @@
+"""SelectIT: the model's own grades, trusted as far as they are clear (arXiv 2402.16705)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spice.errors import InputError
+from spice.records import Selection, Signals
+from spice.selectors.ranking import top
+from spice.signals.ratings import LEVELS, Ratings
+
+NORMALISATIONS = ("softmax", "linear")
+
+
+@dataclass(frozen=True)
+class SelectIt:
+    """Take the rows that the proxy grades highest, clearly, and alike for every ``requests``.
+
+    Token level: with p_k the probability of grade k of K, P' = softmax(p/Σp) (``normalisation``
+    ``softmax``, the authors' code) or p/Σp (``linear``), and b the likeliest grade,
+    s = b · Σ_i |P'_i − P'_b| / (K − 1). Sentence level: mean(s) / (1 + ``penalty`` · std(s)) over
+    the requests, std that of the population. With one proxy the model level is the sentence's.
+    """
+
+    requests: Sequence[str]
+    normalisation: str
+    penalty: float
+
+    def __post_init__(self) -> None:
+        if self.normalisation not in NORMALISATIONS:
+            known = ", ".join(NORMALISATIONS)
+            raise InputError(f"selector.normalisation={self.normalisation}: one of {known}")
+        if isinstance(self.requests, str) or not self.requests:
+            raise InputError("selector.requests: give a list of requests to grade")
+        for request in self.requests:
+            if "{instruction}" not in request or "{response}" not in request:
+                raise InputError(
+                    f"selector.requests: {request[:40]!r} lacks {{instruction}} or {{response}}"
+                )
+        if not self.penalty >= 0:
+            raise InputError(f"selector.penalty={self.penalty}: must be at least 0")
+
+    @property
+    def needs(self) -> Mapping[str, Any]:
+        """Ratings."""
+        return {"ratings": Ratings(tuple(self.requests))}
+
+    def select(
+        self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
+    ) -> Selection:
+        """The k highest; ties go to the smaller id."""
+        if signals.ratings is None:
+            raise ValueError("this selector needs ratings")
+        scores = sentence_score(token_score(signals.ratings, self.normalisation), self.penalty)
+        rows = np.array(eligible, dtype=np.int64)
+        known = np.isfinite(scores[rows])
+        picks = top(scores, signals.ids, rows[known], k)
+        unknown = sorted(rows[~known].tolist())
+        return Selection(
+            n=len(signals),
+            indices=picks,
+            scores=scores[picks].tolist(),
+            excluded={"a request does not fit": unknown} if unknown else {},
+        )
+
+
+def token_score(p: np.ndarray, normalisation: str) -> np.ndarray:
+    """b · mean distance to the likeliest grade b (the lower of two), over the last axis of K."""
+    levels = np.arange(1, p.shape[-1] + 1)
+    shares = p.astype(np.float64) / p.sum(axis=-1, keepdims=True, dtype=np.float64)
+    if normalisation == "softmax":
+        raised = np.exp(shares - shares.max(axis=-1, keepdims=True))
+        shares = raised / raised.sum(axis=-1, keepdims=True)
+    best = np.argmax(p, axis=-1)
+    peak = np.take_along_axis(shares, best[..., None], axis=-1)
+    return levels[best] * np.abs(shares - peak).sum(axis=-1) / (len(LEVELS) - 1)
+
+
+def sentence_score(s: np.ndarray, penalty: float) -> np.ndarray:
+    """mean / (1 + penalty · std) over the requests, the last axis."""
+    return s.mean(axis=-1) / (1 + penalty * s.std(axis=-1))

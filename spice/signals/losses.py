@@ -1,0 +1,57 @@
+"""The loss of each response with its prompt, and without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from spice.batches import Batch
+    from spice.records import Row
+    from spice.rendering import Example, Renderer
+
+
+class Losses:
+    """Mean negative log-likelihood of the same response tokens, n × 2 in nats.
+
+    First given the whole prompt (conditional), then given only what opens a response (direct):
+    the plain template's ``answer``, or what a chat template writes to ask for one.
+    """
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Nothing but what it is."""
+        return {"signal": "losses"}
+
+    def texts(
+        self, renderer: Renderer, rows: Sequence[Row], examples: Sequence[Example]
+    ) -> list[list[Example]]:
+        """A row's own example, and its response behind the opening alone."""
+        from spice.rendering import Example
+
+        head, none = renderer.opening_ids(), Example([], 0)
+        return [
+            [e, Example(head + e.ids[e.start :], len(head))] if e.supervised else [none, none]
+            for e in examples
+        ]
+
+    def width(self, model: Any) -> int:
+        """The mean loss."""
+        return 1
+
+    def read(self, model: Any, batch: Batch) -> Tensor:
+        """Mean loss over the supervised tokens, b × 1."""
+        import torch
+
+        from spice.batches import response_nll
+
+        with torch.no_grad():
+            nll, count = response_nll(model, batch)
+        return (nll / count)[:, None]
+
+    def collect(self, values: np.ndarray) -> np.ndarray:
+        """n × 2."""
+        return values[:, :, 0]

@@ -1,0 +1,131 @@
+"""A model's pass over many texts, kept shard by shard: what a crash leaves is gone on from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import BasePredictionWriter
+from torch.utils.data import DataLoader
+
+from spice.batches import Batch, PaddedBatches, length_order
+from spice.rendering import Example
+from spice.signals.store import ShardStore
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Read = Callable[[Any, Batch], "Tensor"]  # a model and a batch in, b × d out
+
+
+class Pass(pl.LightningModule):
+    """Reads something off a model, batch by batch; the model stays in evaluation mode."""
+
+    def __init__(self, model: nn.Module, read: Read) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.read = read
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """What the batch's rows gave, b × d."""
+        return self.read(self.model, batch)
+
+
+class ShardWriter(BasePredictionWriter):
+    """Collects predictions until a shard is whole, then publishes it."""
+
+    def __init__(self, store: ShardStore) -> None:
+        super().__init__(write_interval="batch")
+        self.store = store
+        self.waiting: dict[int, np.ndarray] = {}
+
+    def write_on_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Keep one batch; write the shard if that was its last."""
+        values = prediction.cpu().numpy()
+        self.waiting.update(zip(batch["rows"], values, strict=True))
+        shard = self.store.shard_of(batch["rows"][0])
+        rows = self.store.plan[shard]
+        if all(int(row) in self.waiting for row in rows):
+            self.store.write(shard, np.stack([self.waiting.pop(int(row)) for row in rows]))
+
+
+def shard_plan(examples: Sequence[Example], eligible: Sequence[int], size: int) -> list[np.ndarray]:
+    """Rows of each shard: neighbours in length, the same for every batch size."""
+    order = length_order(examples, eligible)
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+def missing_batches(
+    store: ShardStore, examples: Sequence[Example], batch_size: int, pad_id: int
+) -> DataLoader:
+    """A loader over what the store lacks; no batch crosses a shard's edge."""
+    batches = [
+        [int(row) for row in store.plan[shard][i : i + batch_size]]
+        for shard in store.missing()
+        for i in range(0, len(store.plan[shard]), batch_size)
+    ]
+    return DataLoader(PaddedBatches(examples, batches, pad_id), batch_size=None)
+
+
+def open_store(
+    folder: Path,
+    examples: Sequence[Example],
+    eligible: Sequence[int],
+    ids: Sequence[str],
+    metadata: dict[str, Any],
+    shard_rows: int,
+    dimension: int | None = None,
+) -> ShardStore:
+    """The store in ``folder``; one that was begun keeps its shards' size and its dimension."""
+    record = folder / "metadata.json"
+    begun = json.loads(record.read_text()) if record.is_file() else {}
+    size = begun.get("shard_rows", shard_rows)
+    width = begun["dimension"] if dimension is None else dimension
+    plan = shard_plan(examples, eligible, size)
+    store = ShardStore(folder, {**metadata, "shard_rows": size}, ids, plan, width)
+    store.open()
+    return store
+
+
+def fill(
+    store: ShardStore,
+    module: Pass,
+    examples: Sequence[Example],
+    *,
+    batch_size: int,
+    pad_id: int,
+    trainer: dict[str, Any],
+    say: Callable[[str], None],
+) -> None:
+    """Read what the store lacks."""
+    store.check_space()
+    missing, shards = store.missing(), len(store.plan)
+    rows = sum(len(store.plan[shard]) for shard in missing)
+    size = rows * store.dimension * 4 / 1e6
+    say(f"{rows:,} rows × {store.dimension:,} coordinates, {size:,.1f} MB")
+    if len(missing) < shards:
+        say(f"{shards - len(missing)} of {shards} shards are there already")
+    batches = missing_batches(store, examples, batch_size, pad_id)
+    if not len(batches):
+        return
+    predicting = pl.Trainer(
+        **{**trainer, "callbacks": [*trainer.get("callbacks", []), ShardWriter(store)]},
+        inference_mode=False,  # per-sample gradients need autograd
+        logger=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    predicting.predict(module, batches, return_predictions=False)

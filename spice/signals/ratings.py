@@ -1,0 +1,88 @@
+"""How a model grades each row when it is asked to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spice.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from spice.batches import Batch
+    from spice.records import Row
+    from spice.rendering import Example, Renderer
+
+LEVELS = ("1", "2", "3", "4", "5")
+
+
+@dataclass
+class Ratings:
+    """Next-token probabilities of "1" to "5" behind each of q requests to grade, n × q × 5.
+
+    A request is asked in the template of the pool, with the row's prompt and response in place of
+    ``{instruction}`` and ``{response}``. A row for which a request does not fit the context stays
+    NaN.
+    """
+
+    requests: Sequence[str]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The requests' wording."""
+        return {"signal": "ratings", "requests": list(self.requests)}
+
+    def texts(
+        self, renderer: Renderer, rows: Sequence[Row], examples: Sequence[Example]
+    ) -> list[list[Example]]:
+        """Each request's prompt; none of a row's if one is too long."""
+        from spice.rendering import Example
+
+        self.ids = digit_ids(renderer)
+        none = [Example([], 0)] * len(self.requests)
+        found = []
+        for row in rows:
+            prompts = [self._prompt(renderer, row, request) for request in self.requests]
+            fits = max(map(len, prompts)) < renderer.max_tokens
+            found.append([Example(ids, len(ids)) for ids in prompts] if fits else none)
+        return found
+
+    def _prompt(self, renderer: Renderer, row: Row, request: str) -> list[int]:
+        content = request.replace("{response}", row.response).replace("{instruction}", row.prompt)
+        asked = replace(row, instruction=content, input="", history=(), system="")
+        return renderer.prompt_ids(renderer.prompt_text(asked.messages()))
+
+    def width(self, model: Any) -> int:
+        """One probability per level."""
+        return len(LEVELS)
+
+    def read(self, model: Any, batch: Batch) -> Tensor:
+        """Probabilities of the levels over the whole vocabulary, b × 5."""
+        import torch
+
+        mask = batch["attention_mask"]
+        with torch.no_grad():
+            states = model.base_model(
+                input_ids=batch["input_ids"], attention_mask=mask, use_cache=False
+            ).last_hidden_state
+            last = states[torch.arange(len(states)), mask.sum(dim=1) - 1]
+            logits = model.get_output_embeddings()(last).float()
+        return logits.softmax(dim=-1)[:, self.ids]
+
+    def collect(self, values: np.ndarray) -> np.ndarray:
+        """n × q × 5, as they are."""
+        return values
+
+
+def digit_ids(renderer: Renderer) -> list[int]:
+    """The token of each level, looked up: every tokenizer has them elsewhere."""
+    ids = []
+    for level in LEVELS:
+        found = renderer.continuation(level)
+        if len(found) != 1:
+            raise InputError(f"the proxy's tokenizer has no single token for the grade {level!r}")
+        ids.append(found[0])
+    return ids

@@ -1,0 +1,145 @@
+"""Losses, ratings and embeddings against a loop over single texts; stores that are resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from compose import composed
+from hydra.utils import instantiate
+
+from spice.models import Checkpoint, Lora
+from spice.pool import identify
+from spice.records import Row
+from spice.rendering import Renderer
+from spice.signals import Signal, forward
+from spice.signals.embeddings import Embeddings
+from spice.signals.extraction import Extraction
+from spice.signals.losses import Losses
+from spice.signals.ratings import Ratings
+
+LORA = Lora(4, 8, 0.0, "all-linear")
+ROWS = identify(
+    Row("", f"Say {word} {i} times.", "", " ".join([word] * i), "a")
+    for i, word in enumerate(["red", "green", "blue", "black", "white"], start=1)
+)
+REQUESTS = ["Task: {instruction} Answer: {response} Grade:", "{response}? Rate {instruction}:"]
+
+
+@pytest.fixture(params=["llama", "qwen2"])
+def checkpoint(request: Any, make_checkpoint: Callable[..., Path]) -> Checkpoint:
+    return Checkpoint(str(make_checkpoint(request.param)), "float32")
+
+
+@pytest.fixture
+def renderer(checkpoint: Checkpoint) -> Renderer:
+    template = instantiate(composed("template=plain").template)
+    return Renderer(checkpoint.tokenizer(), template, checkpoint.context())
+
+
+def values(
+    checkpoint: Checkpoint,
+    renderer: Renderer,
+    signal: Signal,
+    folder: Path,
+    batch_size: int = 3,
+    rows: list[Row] = ROWS,
+    said: list[str] | None = None,
+) -> np.ndarray:
+    extraction = Extraction(LORA, "mean", "raw", 0.95, batch_size, 2, 0)
+    texts = signal.texts(renderer, rows, renderer.encode(rows))
+    ids = [row.id for row in rows]
+    metadata = signal.fingerprint()
+    trainer = {"accelerator": "cpu", "enable_progress_bar": False}
+    forward.extract(
+        checkpoint, signal, texts, ids, extraction, folder=folder, metadata=metadata, pad_id=0,
+        trainer=trainer, say=(said if said is not None else []).append,
+    )  # fmt: skip
+    return forward.read(folder, signal, texts, ids, extraction, metadata)
+
+
+def logits(checkpoint: Checkpoint, ids: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        return checkpoint.load()(input_ids=torch.tensor([ids])).logits[0].double()
+
+
+def test_losses_are_those_of_the_same_tokens_with_the_prompt_and_without(
+    checkpoint: Checkpoint, renderer: Renderer, tmp_path: Path
+) -> None:
+    found = values(checkpoint, renderer, Losses(), tmp_path)
+    opening = renderer.prompt_ids("### Response:\n")
+    for row, (conditional, direct) in zip(ROWS, found, strict=True):
+        [example] = renderer.encode([row])
+        response = example.ids[example.start :]
+        for head, loss in ((example.ids[: example.start], conditional), (opening, direct)):
+            given = logits(checkpoint, [*head, *response])[len(head) - 1 : -1]
+            expected = torch.nn.functional.cross_entropy(given, torch.tensor(response))
+            assert loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_embeddings_are_means_over_a_rows_own_tokens(
+    checkpoint: Checkpoint, renderer: Renderer, tmp_path: Path
+) -> None:
+    found = values(checkpoint, renderer, Embeddings(), tmp_path)
+    for row, embedding in zip(ROWS, found, strict=True):
+        [example] = renderer.encode([row])
+        with torch.no_grad():
+            states = checkpoint.load()(
+                input_ids=torch.tensor([example.ids]), output_hidden_states=True
+            ).hidden_states[-1][0]
+        assert embedding == pytest.approx(states.mean(dim=0).numpy(), abs=1e-5)
+
+
+def test_ratings_are_probabilities_behind_each_request(
+    checkpoint: Checkpoint, renderer: Renderer, tmp_path: Path
+) -> None:
+    found = values(checkpoint, renderer, Ratings(REQUESTS), tmp_path)
+    assert found.shape == (5, 2, 5)
+    for row, ratings in zip(ROWS, found, strict=True):
+        for request, p in zip(REQUESTS, ratings, strict=True):
+            asked = request.format(instruction=row.instruction, response=row.response)
+            text = f"### Instruction:\n{asked}\n\n### Response:\n"
+            ids = renderer.prompt_ids(text)
+            shares = logits(checkpoint, ids)[-1].softmax(dim=-1)
+            grades = [renderer.tokenizer.convert_tokens_to_ids(level) for level in "12345"]
+            assert p == pytest.approx(shares[grades].numpy(), rel=1e-4)
+
+
+@pytest.mark.parametrize("signal", [Losses(), Embeddings(), Ratings(REQUESTS)])
+def test_the_size_of_batches_changes_nothing(
+    checkpoint: Checkpoint, renderer: Renderer, signal: Signal, tmp_path: Path
+) -> None:
+    one, three, all_at_once = (
+        values(checkpoint, renderer, signal, tmp_path / str(size), size) for size in (1, 3, 16)
+    )
+    assert three == pytest.approx(one, abs=2e-6)
+    assert all_at_once == pytest.approx(one, abs=2e-6)
+
+
+def test_a_row_that_does_not_fit_stays_unknown(
+    checkpoint: Checkpoint, renderer: Renderer, tmp_path: Path
+) -> None:
+    rows = identify([*ROWS, Row("", "x" * 200, "", "y", "a")])
+    for signal in (Losses(), Ratings(REQUESTS)):
+        found = values(checkpoint, renderer, signal, tmp_path / str(id(signal)), rows=rows)
+        assert np.isnan(found[-1]).all()
+        assert np.isfinite(found[:-1]).all()
+
+
+def test_a_lost_shard_is_read_again_and_no_other(
+    checkpoint: Checkpoint, renderer: Renderer, tmp_path: Path
+) -> None:
+    whole = values(checkpoint, renderer, Losses(), tmp_path)
+    shards = sorted(tmp_path.glob("*.safetensors"))
+    assert len(shards) == 5  # ten texts, two to a shard
+    shards[1].unlink()
+    said: list[str] = []
+    again = values(checkpoint, renderer, Losses(), tmp_path, said=said)
+    assert (again == whole).all()
+    assert said[-1] == "4 of 5 shards are there already"
+    assert json.loads((tmp_path / "metadata.json").read_text())["signal"] == "losses"
