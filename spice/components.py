@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spice.selectors import Selector
     from spice.signals.extraction import Extraction
     from spice.tracking import Tracker
+    from spice.windows import Global, Pools
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Components:
     data: Data
     template: Template
     selector: Selector
+    schedule: Global | Pools
     extraction: Extraction
     lora: Lora
     recipe: Recipe | None
@@ -53,6 +55,7 @@ class Components:
             data=make(config, "data"),
             template=make(config, "template"),
             selector=selector,
+            schedule=make(config, "schedule"),
             extraction=make(config, "gradients"),
             lora=make(config, "lora"),
             recipe=recipe,
@@ -62,11 +65,20 @@ class Components:
             proxy=make(config, "proxy") if selector.needs else None,
             model=make(config, "model") if recipe or suite.names else None,
         )
+        parts.check_schedule(config.names.selector)
         suite.check()
         for role, checkpoint in (("proxy", parts.proxy), ("model", parts.model)):
             if checkpoint:
                 checkpoint.check(role)
         return parts
+
+    def check_schedule(self, selector: str) -> None:
+        """Windows are chosen from by their gradients alone, as SPICE does."""
+        if self.schedule.windowed and not hasattr(self.selector, "select_gradients"):
+            raise InputError(
+                f"schedule=pools has no use for selector={selector}, which does not choose by "
+                "gradients alone; take schedule=global"
+            )
 
 
 def make(config: DictConfig, group: str) -> Any:

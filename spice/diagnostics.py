@@ -92,7 +92,7 @@ def _gradient_report(selection: Selection, signals: Signals) -> dict[str, Any]:
     return {
         "alpha": alpha,
         "alpha_median_norm": alpha * _median(squared),
-        "pool_conflict": _pool_conflict(np.asarray(signals.gradients), rows),
+        "pool_conflict": selection.trace["pool_conflict"],
         "conflicting_share": _mean(selection.trace["conflicting"]),
         "changed_by_penalty": selection.trace["changed_by_penalty"],
         "penalty_leverage": _median(selection.trace["leverage"]),
@@ -100,15 +100,6 @@ def _gradient_report(selection: Selection, signals: Signals) -> dict[str, Any]:
         "large_norm_picks": hits,
         "norm_length_correlation": spearman(np.sqrt(squared), signals.lengths[rows]),
     }
-
-
-def _pool_conflict(gradients: np.ndarray, rows: np.ndarray, block: int = 1024) -> float:
-    """The share of some rows with g · ḡ < 0, block by block: the rest may hold NaN."""
-    if not len(rows):
-        return 0.0
-    blocks = [rows[i : i + block] for i in range(0, len(rows), block)]
-    total = sum(gradients[part].sum(axis=0, dtype=np.float64) for part in blocks)
-    return sum(int(np.sum(gradients[part] @ total < 0)) for part in blocks) / len(rows)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

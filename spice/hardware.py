@@ -68,7 +68,9 @@ def quiet() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    # Lightning sets its own logger's level when it is imported, but not that of its children.
+    for name in ("utilities.rank_zero", "callbacks.model_summary"):
+        logging.getLogger(f"pytorch_lightning.{name}").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 

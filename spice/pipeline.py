@@ -9,11 +9,11 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
     from spice.models import Checkpoint
     from spice.recipe import Recipe
+    from spice.selectors.spice import Spice
     from spice.tracking import TrackedRun
+    from spice.windows import Pools
 
 SCORING = (
     "spice.benchmarks",
@@ -188,6 +190,8 @@ class Job:
 
     def _signal_keys(self) -> dict[str, dict[str, Any]]:
         """What decides each signal that the selector asked for."""
+        if self.parts.schedule.windowed:  # reads its own, as it goes
+            return {}
         made_by: dict[str, Any] = dict(self.parts.selector.needs)
         if "gradients" in made_by:
             made_by["gradients"] = self.parts.extraction
@@ -205,8 +209,18 @@ class Job:
             "selector": self._selector_key(),
             "k": self.k,
             "seed": self.config.seed,
+            "schedule": self._schedule_key() if self.parts.schedule.windowed else None,
             "code": code_version("spice.records", "spice.selectors", "spice.diagnostics"),
             "versions": _versions("numpy"),
+        }
+
+    def _schedule_key(self) -> dict[str, Any]:
+        return {
+            **OmegaConf.to_container(self.config.schedule, resolve=True),  # type: ignore[dict-item]
+            **self.parts.extraction.fingerprint(),
+            "batch_size": self.parts.extraction.batch_size,  # of the training between windows
+            "code": code_version(*CORE, "spice.signals", "spice.schedule", "spice.windows"),
+            "versions": _versions("torch", "transformers", "peft", "pytorch-lightning"),
         }
 
     def _selector_key(self) -> dict[str, Any]:
@@ -229,13 +243,42 @@ class Job:
             lengths=supervised,
             **{name: self._signal(name, key) for name, key in self._signal_keys().items()},
         )
-        rng = np.random.default_rng(self.config.seed)
-        selection = self.parts.selector.select(signals, self.k, rng, eligible)
+        if self.parts.schedule.windowed:
+            selection = self._choose_in_windows(eligible, partial)
+        else:
+            rng = np.random.default_rng(self.config.seed)
+            selection = self.parts.selector.select(signals, self.k, rng, eligible)
         facts = diagnostics.report(
             selection, signals, getattr(self.parts.selector, "penalty", None)
         )
         _write_json(partial / "selection.json", self._selection_record(selection))
         _write_json(partial / "report.json", facts)
+        shutil.rmtree(partial / "schedule", ignore_errors=True)
+
+    def _choose_in_windows(self, eligible: Sequence[int], partial: Path) -> Selection:
+        from spice.schedule import PoolSchedule, choose
+
+        reading, options = self.as_proxy, cast("Pools", self.parts.schedule)
+        ids = [row.id for row in self.pool.rows]
+        windows = options.windows(ids, eligible, self.config.seed)
+        say("selection", f"{len(windows):,} windows of {options.pool_size} rows")
+        model = self.parts.extraction.lora.attach(
+            reading.checkpoint.load(), self.parts.extraction.seed
+        )
+        module = PoolSchedule(
+            model,
+            cast("Spice", self.parts.selector),
+            self.parts.extraction,
+            options,
+            reading.examples,
+            ids,
+            windows,
+            self.k,
+            folder=partial / "schedule",
+            pad_id=reading.pad_id,
+            seed=self.config.seed,
+        )
+        return choose(module, self.parts.machine.trainer_arguments())
 
     def _selection_record(self, selection: Selection) -> dict[str, Any]:
         return {

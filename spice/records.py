@@ -93,7 +93,8 @@ class Selection:
 
     ``indices`` are positions in the pool, ``scores`` what the method ranked each pick by. For
     greedy selectors, per pick: ``gains`` Δ, ``bases`` Δ(∅), ``epsilons`` Δ − base (never positive)
-    and ``conflicts`` c in [0, 1]; None elsewhere. ``information`` is F(S) in nats. ``trace`` holds what diagnostics need and no file keeps.
+    and ``conflicts`` c in [0, 1]; None elsewhere. ``information`` is F(S) in nats. ``trace`` holds
+    what diagnostics need and no file keeps.
     """
 
     n: int

@@ -24,6 +24,7 @@ import numpy as np
 from spice.selectors.kernel import Kernel
 
 ROUNDING = 2e-15  # some ten units in the last place
+HELD = 10**8  # up to so many squares are held, in 0.8 GB, instead of taken at every pick
 MODES = ("exact", "diag", "diag_logdet", "g4", "scalar", "norm")
 
 
@@ -80,26 +81,29 @@ class ExactFisher:
 class DiagonalFisher:
     """The diagonal forms, coordinate by coordinate over the gradients n × d, in float64."""
 
-    def __init__(
-        self, gradients: np.ndarray, kernel: Kernel, alpha: float, mode: str, block: int = 256
-    ) -> None:
+    def __init__(self, gradients: np.ndarray, kernel: Kernel, alpha: float, mode: str) -> None:
         self.gradients = gradients
         self.alike = kernel.alike
         self.alpha = alpha
         self.mode = mode
         self.denominator = np.ones(gradients.shape[1])
-        self.blocks = [slice(i, i + block) for i in range(0, len(gradients), block)]
+        small = gradients.size <= HELD
+        self.squares = np.square(gradients, dtype=np.float64) if small else None
 
     def gains(self) -> np.ndarray:
-        """One pass over the gradients."""
-        values = np.empty(len(self.gradients))
-        for rows in self.blocks:
+        """One pass over the squares."""
+        n, block = len(self.gradients), 256
+        parts = [self._gains(slice(i, i + block)) for i in range(0, n, block)]
+        return np.concatenate([np.empty(0), *parts])[self.alike]
+
+    def _gains(self, rows: slice) -> np.ndarray:
+        if self.squares is None:
             squares = np.square(self.gradients[rows], dtype=np.float64)
-            if self.mode == "diag_logdet":
-                values[rows] = np.log1p(self.alpha * squares / self.denominator).sum(axis=1)
-            else:
-                values[rows] = np.log1p(self.alpha * (squares / self.denominator).sum(axis=1))
-        return values[self.alike]
+        else:
+            squares = self.squares[rows]
+        if self.mode == "diag_logdet":
+            return np.log1p(self.alpha * squares / self.denominator).sum(axis=1)
+        return np.log1p(self.alpha * (squares @ (1.0 / self.denominator)))
 
     def doubt(self) -> np.ndarray:
         """Sums of squares lose nothing but the last places, and equal rows share one value."""

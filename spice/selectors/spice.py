@@ -99,6 +99,7 @@ class Spice:
             excluded={why: sorted(which) for why, which in excluded.items() if which},
             trace={
                 **selection.trace,
+                "pool_conflict": _share_against_mean(chosen_from),
                 "changed_by_penalty": len(set(trace.picks) - set(plain.picks)),
             },
         )
@@ -115,6 +116,15 @@ class Spice:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _share_against_mean(gradients: np.ndarray, block: int = 1024) -> float:
+    """The share of rows with g · ḡ < 0."""
+    if not len(gradients):
+        return 0.0
+    total = gradients.sum(axis=0, dtype=np.float64)
+    blocks = (gradients[i : i + block] for i in range(0, len(gradients), block))
+    return sum(int(np.sum(part @ total < 0)) for part in blocks) / len(gradients)
 
 
 def _squared_norms(gradients: np.ndarray, rows: np.ndarray) -> np.ndarray:
