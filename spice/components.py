@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spice.selectors import Selector
     from spice.signals.extraction import Extraction
     from spice.tracking import Tracker
+    from spice.validation import BenchmarkExamples, FileExamples
     from spice.windows import Global, Pools
 
 
@@ -41,6 +42,7 @@ class Components:
     lora: Lora
     recipe: Recipe | None
     suite: Suite
+    validation: BenchmarkExamples | FileExamples | None
     machine: Hardware
     tracker: Tracker
     proxy: Checkpoint | None
@@ -60,6 +62,7 @@ class Components:
             lora=make(config, "lora"),
             recipe=recipe,
             suite=suite,
+            validation=make(config, "validation") if "influence" in selector.needs else None,
             machine=make(config, "trainer"),
             tracker=make(config, "logger"),
             proxy=make(config, "proxy") if selector.needs else None,

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from spice.batches import Batch, PaddedBatches, TrainingPlan, response_nll
 from spice.recipe import Recipe
 from spice.rendering import Example
+from spice.signals.store import publish
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -64,9 +65,8 @@ class FineTuning(pl.LightningModule):
             trainable, lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
         )
         total = len(self.plan.steps)
-        warmup = math.ceil(self.recipe.warmup_ratio * total)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: cosine(step, warmup, total)
+            optimizer, lambda step: pace(step, total, self.recipe)
         )
         return {
             "optimizer": optimizer,
@@ -86,12 +86,46 @@ class FineTuning(pl.LightningModule):
         self.plan.start = checkpoint["global_step"] * self.plan.accumulate
 
 
-def cosine(step: int, warmup: int, total: int) -> float:
-    """The learning rate's factor at ``step`` (from 0): linear up to 1, then cosine down to 0."""
+class EpochKeeper(pl.Callback):
+    """Keeps the adapter and Adam's moments, by parameter name, after given optimizer steps."""
+
+    def __init__(self, folder: Path, ends: Sequence[int]) -> None:
+        self.folder = folder
+        self.ends = list(ends)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+    ) -> None:
+        """Write ``epoch-<i>.safetensors`` where step ``ends[i]`` is done."""
+        if trainer.global_step not in self.ends:
+            return
+        path = self.folder / f"epoch-{self.ends.index(trainer.global_step)}.safetensors"
+        if path.is_file():
+            return
+        from safetensors.torch import save_file
+
+        [optimizer], kept = trainer.optimizers, {}
+        for name, parameter in pl_module.model.named_parameters():  # type: ignore[union-attr]
+            if parameter.requires_grad:
+                kept[name] = parameter.detach()
+                for moment in ("exp_avg", "exp_avg_sq"):
+                    kept[f"{name}.{moment}"] = optimizer.state[parameter][moment]
+        whole = {name: value.cpu().contiguous() for name, value in kept.items()}
+        publish(path, lambda partial: save_file(whole, partial))
+
+
+def learning_rates(recipe: Recipe, total: int) -> list[float]:
+    """The rate of each of ``total`` optimizer steps."""
+    return [recipe.learning_rate * pace(step, total, recipe) for step in range(total)]
+
+
+def pace(step: int, total: int, recipe: Recipe) -> float:
+    """The learning rate's factor at ``step`` (from 0): linear up to 1, then down to 0."""
+    warmup = math.ceil(recipe.warmup_ratio * total)
     if step < warmup:
         return (step + 1) / warmup
-    progress = (step - warmup) / max(total - warmup, 1)
-    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    progress = min((step - warmup) / max(total - warmup, 1), 1.0)
+    return 1 - progress if recipe.decay == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def finetune(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from spice.models import Checkpoint
     from spice.recipe import Recipe
+    from spice.records import Row
     from spice.selectors.spice import Spice
     from spice.tracking import TrackedRun
     from spice.windows import Pools
@@ -196,8 +197,23 @@ class Job:
         if "gradients" in made_by:
             made_by["gradients"] = self.parts.extraction
         return {
-            name: self._signal_key(maker.fingerprint()) for name, maker in made_by.items() if maker
+            name: self._signal_key({**maker.fingerprint(), **self._aims(maker)})
+            for name, maker in made_by.items()
+            if maker
         }
+
+    @cached_property
+    def targets(self) -> list[Row]:
+        """The validation examples that the selector aims at."""
+        assert self.parts.validation is not None
+        rows = self.parts.validation.rows(self.parts.suite, self.stages.root / "datasets")
+        say("validation", f"{len(rows):,} examples of {len({row.source for row in rows})} subtasks")
+        return rows
+
+    def _aims(self, signal: Any) -> dict[str, Any]:
+        if self.parts.validation is None or not hasattr(signal, "build"):
+            return {}
+        return {"validation": [(row.id, row.source) for row in self.targets]}
 
     def _selection_key(self) -> dict[str, Any]:
         wants = "gradients" in self.parts.selector.needs
@@ -306,8 +322,17 @@ class Job:
 
         reading, signal = self.as_proxy, self.parts.selector.needs[name]
         ids = [row.id for row in self.pool.rows]
-        given: tuple[Any, ...] = (self.parts.extraction, reading.examples, ids)
+        passing = {
+            "trainer": self.parts.machine.trainer_arguments(),
+            "say": lambda message: say(name, message),
+        }
+        if hasattr(signal, "build"):  # one that needs more than passes over the pool
+            aimed: Any = signal
+            inputs = (reading, ids, self.targets, self.parts.extraction)
+            done = self._run(name, key, lambda partial: aimed.build(partial, *inputs, **passing))
+            return aimed.load(done.folder)
         module: Any = gradients
+        given: tuple[Any, ...] = (self.parts.extraction, reading.examples, ids)
         if signal is not None:
             texts = signal.texts(reading.renderer, self.pool.rows, reading.examples)
             module, given = forward, (signal, texts, ids, self.parts.extraction)
@@ -319,8 +344,7 @@ class Job:
                 folder=partial,
                 metadata=key,
                 pad_id=reading.pad_id,
-                trainer=self.parts.machine.trainer_arguments(),
-                say=lambda message: say(name, message),
+                **passing,
             )
 
         done = self._run(name, key, build)

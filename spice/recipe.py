@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to fine-tune: AdamW, linear warm-up and cosine decay to zero, gradient norm clipping.
+    """How to fine-tune: AdamW, linear warm-up, decay to zero, gradient norm clipping.
+
+    ``decay`` is cosine or linear.
 
     ``batch_size`` rows make one optimizer step, ``micro_batch_size`` of them fit in memory at
     once; the split changes nothing but rounding, since each step's loss is the mean over all its
@@ -25,6 +27,7 @@ class Recipe:
     epochs: int
     max_steps: int | None
     learning_rate: float
+    decay: str
     warmup_ratio: float
     weight_decay: float
     clip: float
@@ -38,6 +41,8 @@ class Recipe:
                 raise InputError(f"finetune.{name}={getattr(self, name)}: must be at least 1")
         if self.max_steps is not None and self.max_steps < 1:
             raise InputError(f"finetune.max_steps={self.max_steps}: must be at least 1")
+        if self.decay not in {"cosine", "linear"}:
+            raise InputError(f"finetune.decay={self.decay}: must be cosine or linear")
         if not 0 <= self.warmup_ratio <= 1:
             raise InputError(f"finetune.warmup_ratio={self.warmup_ratio}: must be in [0, 1]")
         if not self.learning_rate > 0:

@@ -71,8 +71,8 @@ class Signals:
 
     ``ids`` n, ``sources`` n, ``lengths`` n (supervised response tokens; 0 where no model was
     read), ``gradients`` n × d float32 per-sample gradients, or None. ``losses`` n × 2, ``ratings``
-    n × q × 5, ``embeddings`` n × h and ``token_information`` n × h(h+1)/2 are as
-    :mod:`spice.signals` has them, NaN for rows that could not be read.
+    n × q × 5, ``embeddings`` n × h, ``token_information`` n × h(h+1)/2 and ``influence`` n, with a
+    named column per subtask, are as :mod:`spice.signals` has them, NaN for rows not read.
     """
 
     ids: list[str]
@@ -83,6 +83,7 @@ class Signals:
     ratings: np.ndarray | None = None
     embeddings: np.ndarray | None = None
     token_information: np.ndarray | None = None
+    influence: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

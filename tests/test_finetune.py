@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from spice.batches import pad, response_nll
 from spice.errors import InputError
-from spice.finetune import cosine, finetune
+from spice.finetune import finetune, pace
 from spice.models import Checkpoint, Lora
 from spice.recipe import Recipe
 from spice.rendering import Example
@@ -27,6 +27,7 @@ RECIPE = Recipe(
     epochs=2,
     max_steps=None,
     learning_rate=1e-2,
+    decay="cosine",
     warmup_ratio=0.25,
     weight_decay=0.01,
     clip=1.0,
@@ -210,15 +211,15 @@ def test_the_rate_warms_up_and_falls_along_a_cosine(checkpoint: Path, tmp_path: 
     assert watch.rates == pytest.approx([1e-2, 1e-2, 0.75e-2, 0.25e-2])
 
 
-def test_the_cosine_is_linear_up_and_half_a_wave_down() -> None:
-    assert [cosine(step, 4, 12) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
-    assert cosine(4, 4, 12) == 1.0
-    assert cosine(8, 4, 12) == pytest.approx(0.5)
-    assert cosine(10, 4, 12) == pytest.approx(0.5 * (1 - 2**-0.5))
-    assert cosine(12, 4, 12) == pytest.approx(0.0)
-    assert cosine(50, 4, 12) == pytest.approx(0.0)
-    assert cosine(0, 0, 1) == 1.0
-    assert cosine(2, 3, 3) == 1.0
+def test_the_rate_goes_up_in_a_line_and_down_half_a_wave_or_in_a_line() -> None:
+    third = dataclasses.replace(RECIPE, warmup_ratio=1 / 3)
+    assert [pace(step, 12, third) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    wave = [pace(step, 12, third) for step in (4, 8, 10, 12, 50)]
+    assert wave == pytest.approx([1.0, 0.5, 0.5 * (1 - 2**-0.5), 0.0, 0.0])
+    line = [pace(step, 12, dataclasses.replace(third, decay="linear")) for step in (4, 6, 8, 12)]
+    assert line == pytest.approx([1.0, 0.75, 0.5, 0.0])
+    assert pace(0, 1, dataclasses.replace(RECIPE, warmup_ratio=0.0)) == 1.0
+    assert pace(2, 3, dataclasses.replace(RECIPE, warmup_ratio=1.0)) == 1.0
 
 
 def test_each_epoch_sees_each_row_once() -> None:

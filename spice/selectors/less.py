@@ -1,0 +1,64 @@
+"""LESS: rows whose training step would help with given examples (arXiv 2402.04333)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spice.models import Lora
+from spice.recipe import Recipe
+from spice.records import Selection, Signals
+from spice.selectors.ranking import top
+from spice.signals.influence import Influence
+
+
+@dataclass(frozen=True)
+class Less:
+    """Take the rows with the greatest influence on any target; see :class:`Influence`.
+
+    Within a benchmark the best of its subtasks counts, as published. Several benchmarks are made
+    comparable by z-scores over the pool before the best of them counts: that is our choice, for
+    the method aims at one benchmark at a time.
+    """
+
+    warmup_share: float
+    lora: Lora
+    recipe: Recipe
+    projection: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        _ = self.needs  # refuses what makes no sense
+
+    @property
+    def needs(self) -> Mapping[str, Any]:
+        """The table of influences."""
+        options = self.warmup_share, self.lora, self.recipe, self.projection, self.seed
+        return {"influence": Influence(*options)}
+
+    def select(
+        self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
+    ) -> Selection:
+        """The k highest; ties go to the smaller id."""
+        if signals.influence is None:
+            raise ValueError("this selector needs influence")
+        rows = np.array(eligible, dtype=np.int64)
+        scores = np.full(len(signals), np.nan)
+        scores[rows] = best_of_benchmarks(signals.influence[rows])
+        known = rows[np.isfinite(scores[rows])]
+        picks = top(scores, signals.ids, known, k)
+        return Selection(n=len(signals), indices=picks, scores=scores[picks].tolist())
+
+
+def best_of_benchmarks(influence: np.ndarray) -> np.ndarray:
+    """Scores of n rows from a structured array with a column ``benchmark/subtask`` for each."""
+    columns: dict[str, list[np.ndarray]] = {}
+    for name in influence.dtype.names or ():
+        columns.setdefault(name.split("/")[0], []).append(influence[name])
+    each = [np.max(parts, axis=0) for parts in columns.values()]
+    if len(each) > 1:
+        each = [(values - values.mean()) / (values.std() or 1.0) for values in each]
+    return np.max(each, axis=0)

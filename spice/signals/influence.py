@@ -1,0 +1,278 @@
+"""LESS's gradient features: what a step on each row would do to examples that are aimed at.
+
+Three things come together (arXiv 2402.04333): a short warm-up whose every epoch leaves a checkpoint
+and its Adam state; the direction that Adam would take for each row at each checkpoint; and the
+plain gradients of the examples there. Both sides go through one random projection.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spice.errors import InputError
+from spice.models import Lora
+from spice.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from torch import Tensor
+
+    from spice.reading import Reading
+    from spice.records import Row
+    from spice.rendering import Example
+    from spice.signals.extraction import Extraction
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+@dataclass(frozen=True)
+class Influence:
+    """Σ_i η̄_i · mean over a subtask's examples v of cos(Γ_i(z), ∇ℓ_i(v)), n × subtasks.
+
+    i runs over the warm-up's epochs, η̄_i is the mean learning rate of epoch i, scaled to Σ = 1.
+    ``share`` of the rows is warmed up on with ``lora`` and ``recipe``; features are projected to
+    ``projection`` coordinates. ``seed`` draws the rows, the adapter and the projection.
+    """
+
+    share: float
+    lora: Lora
+    recipe: Recipe
+    projection: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise InputError(f"selector.warmup_share={self.share}: must be in (0, 1]")
+        if self.projection < 1:
+            raise InputError(f"selector.projection={self.projection}: must be at least 1")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All its options."""
+        return {"signal": "influence", **dataclasses.asdict(self)}
+
+    def build(
+        self,
+        folder: Path,
+        reading: Reading,
+        ids: Sequence[str],
+        targets: Sequence[Row],
+        extraction: Extraction,
+        *,
+        trainer: dict[str, Any],
+        say: Callable[[str], None],
+    ) -> None:
+        """Warm up, read both sides at every checkpoint, and write the table."""
+        from spice.signals.gradients import eligible_rows
+        from spice.signals.passes import Pass, fill, open_store
+
+        examples, rows = reading.examples, eligible_rows(reading.examples)
+        encoded = zip(targets, reading.renderer.encode(targets), strict=True)
+        pairs = [(target.source, example) for target, example in encoded if example.supervised]
+        subtasks, aims = [source for source, _ in pairs], [example for _, example in pairs]
+        if not aims:
+            raise InputError("none of the validation examples fits the proxy's context")
+        model = self.lora.attach(reading.checkpoint.load(), self.seed)
+        rates = self._warm_up(model, examples, ids, rows, folder, reading.pad_id, trainer, say)
+        names = sorted(set(subtasks))
+        membership = np.array([[s == name for name in names] for s in subtasks], dtype=np.float64)
+        membership /= membership.sum(axis=0)
+        total = np.zeros((len(examples), len(names)))
+        for epoch, rate in enumerate(rates):
+            state = load_state(folder / f"epoch-{epoch}.safetensors", model)
+            read = Features(model, state, self.projection, self.seed, extraction.reduction)
+            aimed = read.plain(aims, extraction.batch_size, reading.pad_id, trainer)
+            store = open_store(
+                folder / f"cosines-{epoch}", examples, rows, ids, self.fingerprint(),
+                extraction.shard_rows, len(aims),
+            )  # fmt: skip
+            say(f"checkpoint {epoch + 1} of {len(rates)}")
+            fill(
+                store,
+                Pass(model, partial(_cosines, features=read, aimed=aimed)),
+                examples,
+                batch_size=extraction.batch_size,
+                pad_id=reading.pad_id,
+                trainer=trainer,
+                say=say,
+            )
+            total += rate * store.read().astype(np.float64) @ membership
+        np.save(folder / "influence.npy", total)
+        (folder / "subtasks.json").write_text(json.dumps(names))
+        for path in (*folder.glob("epoch-*"), *folder.glob("cosines-*"), folder / "adapter"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def load(self, folder: Path) -> np.ndarray:
+        """The table as a structured array: one named column per subtask."""
+        values = np.load(folder / "influence.npy", allow_pickle=False)
+        names = json.loads((folder / "subtasks.json").read_text())
+        return np.rec.fromarrays(values.T, names=names) if len(names) else values
+
+    def _warm_up(
+        self,
+        model: PeftModel,
+        examples: Sequence[Example],
+        ids: Sequence[str],
+        rows: Sequence[int],
+        folder: Path,
+        pad_id: int,
+        trainer: dict[str, Any],
+        say: Callable[[str], None],
+    ) -> list[float]:
+        """Train on a share of the rows; each epoch's mean learning rate, scaled to Σ = 1."""
+        from spice.finetune import EpochKeeper, finetune, learning_rates
+
+        in_order = sorted(rows, key=lambda row: ids[row])
+        count = max(1, round(self.share * len(in_order)))
+        drawn = np.random.default_rng(self.seed).permutation(in_order)[:count].tolist()
+        ends = epoch_ends(count, self.recipe)
+        if not (folder / f"epoch-{len(ends) - 1}.safetensors").is_file():
+            say(f"warming up on {count} rows, {self.recipe.epochs} epochs")
+            keeper = EpochKeeper(folder, ends)
+            with_keeper = {**trainer, "callbacks": [*trainer.get("callbacks", []), keeper]}
+            finetune(
+                model, self.recipe, examples, drawn, folder=folder, pad_id=pad_id, seed=self.seed,
+                trainer={**with_keeper, "logger": False},
+            )  # fmt: skip
+        rates = learning_rates(self.recipe, ends[-1])
+        means = [float(np.mean(rates[a:b])) for a, b in zip([0, *ends], ends, strict=False)]
+        return [mean / sum(means) for mean in means]
+
+
+def _cosines(model: Any, batch: Any, features: Features, aimed: Tensor) -> Tensor:
+    return features.adam(batch) @ aimed.T
+
+
+def epoch_ends(rows: int, recipe: Recipe) -> list[int]:
+    """The optimizer step that ends each epoch; a step may hold the end of one and more."""
+    ends = [math.ceil(e * rows / recipe.batch_size) for e in range(1, recipe.epochs + 1)]
+    return sorted({end for end in ends if recipe.max_steps is None or end <= recipe.max_steps})
+
+
+@dataclass(frozen=True)
+class AdamState:
+    """Adam's moments over the gradient's coordinates, d each."""
+
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+def coordinates(model: PeftModel) -> list[str]:
+    """The parameter behind each LoRA factor of a gradient, in the gradient's order."""
+    from spice.signals.gradients import factors
+
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    weights: list[Any] = [module.weight for _, module in factors(model)]
+    return [names[id(weight)] for weight in weights]
+
+
+def load_state(path: Path, model: PeftModel) -> AdamState:
+    """Put a checkpoint's weights into the model, and align its moments by parameter name."""
+    import torch
+    from safetensors.torch import load_file
+
+    state = load_file(path)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(_entry(state, name, parameter.shape, path))
+    shapes = dict(model.named_parameters())
+    first, second = (
+        torch.cat([_entry(state, f"{name}.{moment}", shapes[name].shape, path).flatten()
+                   for name in coordinates(model)])
+        for moment in ("exp_avg", "exp_avg_sq")
+    )  # fmt: skip
+    return AdamState(first, second)
+
+
+def _entry(state: dict[str, Tensor], name: str, shape: Any, path: Path) -> Tensor:
+    if name not in state:
+        raise InputError(f"{path}: no {name}; this checkpoint is of another adapter or optimizer")
+    if state[name].shape != shape:
+        raise InputError(f"{path}: {name} is {list(state[name].shape)}, not {list(shape)}")
+    return state[name]
+
+
+def adam_direction(gradients: Tensor, state: AdamState) -> Tensor:
+    """Γ = m'/√(v' + ε) with m' = β₁m + (1 − β₁)g, v' = β₂v + (1 − β₂)g²; b × d.
+
+    ε stands inside the root and nothing is corrected for bias, as in the authors' code.
+    """
+    first = BETA1 * state.first + (1 - BETA1) * gradients
+    second = BETA2 * state.second + (1 - BETA2) * gradients**2
+    return first / (second + EPSILON).sqrt()
+
+
+def sketch(vectors: Tensor, size: int, seed: int) -> Tensor:
+    """Project b × d to b × size: each coordinate is added to one of ``size`` with a random sign.
+
+    Keeps inner products on average, with the spread of the published matrix of random signs over
+    √size and without its d × size entries (Charikar et al. 2002). Up to ``size`` coordinates stay
+    as they are.
+    """
+    import torch
+
+    d = vectors.shape[1]
+    if d <= size:
+        return vectors
+    draw = torch.Generator().manual_seed(seed)
+    places = torch.randint(0, size, (d,), generator=draw).to(vectors.device)
+    signs = (torch.randint(0, 2, (d,), generator=draw) * 2 - 1).to(vectors)
+    return torch.zeros(len(vectors), size).to(vectors).index_add_(1, places, vectors * signs)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Projected features of unit length at one checkpoint; a zero gradient's feature is zero."""
+
+    model: PeftModel
+    state: AdamState
+    size: int
+    seed: int
+    reduction: str
+
+    def adam(self, batch: Any) -> Tensor:
+        """Of rows to train on: Adam's direction, b × size."""
+        device = batch["input_ids"].device
+        state = AdamState(self.state.first.to(device), self.state.second.to(device))
+        gradients = self._gradients(batch)
+        moved = adam_direction(gradients, state) * gradients.any(dim=1, keepdim=True)
+        return self._unit(moved)
+
+    def plain(
+        self, examples: Sequence[Example], batch_size: int, pad_id: int, trainer: dict[str, Any]
+    ) -> Tensor:
+        """Of examples to aim at: the gradient as it is, m × size."""
+        import torch
+
+        from spice.batches import pad
+        from spice.models import device
+
+        where = device(trainer.get("accelerator", "cpu"))
+        self.model.to(where).eval()
+        found = []
+        for i in range(0, len(examples), batch_size):
+            rows = range(i, min(i + batch_size, len(examples)))
+            batch = pad(examples, rows, pad_id)
+            moved = {k: v.to(where) if torch.is_tensor(v) else v for k, v in batch.items()}
+            found.append(self._unit(self._gradients(moved)))
+        return torch.cat(found)
+
+    def _gradients(self, batch: Any) -> Tensor:
+        from spice.signals.gradients import per_sample_gradients
+
+        return per_sample_gradients(self.model, batch, self.reduction)
+
+    def _unit(self, vectors: Tensor) -> Tensor:
+        small = sketch(vectors, self.size, self.seed)
+        return small / small.norm(dim=1, keepdim=True).clamp(min=1e-12)
