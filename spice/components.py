@@ -62,7 +62,7 @@ class Components:
             lora=make(config, "lora"),
             recipe=recipe,
             suite=suite,
-            validation=make(config, "validation") if "influence" in selector.needs else None,
+            validation=make(config, "validation") if _aims(selector) else None,
             machine=make(config, "trainer"),
             tracker=make(config, "logger"),
             proxy=make(config, "proxy") if selector.needs else None,
@@ -82,6 +82,11 @@ class Components:
                 f"schedule=pools has no use for selector={selector}, which does not choose by "
                 "gradients alone; take schedule=global"
             )
+
+
+def _aims(selector: Selector) -> bool:
+    """Whether a signal that it needs is read off validation examples."""
+    return any(hasattr(signal, "build") for signal in selector.needs.values())
 
 
 def make(config: DictConfig, group: str) -> Any:

@@ -72,7 +72,8 @@ class Signals:
     ``ids`` n, ``sources`` n, ``lengths`` n (supervised response tokens; 0 where no model was
     read), ``gradients`` n × d float32 per-sample gradients, or None. ``losses`` n × 2, ``ratings``
     n × q × 5, ``embeddings`` n × h, ``token_information`` n × h(h+1)/2 and ``influence`` n, with a
-    named column per subtask, are as :mod:`spice.signals` has them, NaN for rows not read.
+    named column per subtask, are as :mod:`spice.signals` has them, NaN for rows not read;
+    ``target_embeddings`` m × h are of the validation examples.
     """
 
     ids: list[str]
@@ -84,6 +85,7 @@ class Signals:
     embeddings: np.ndarray | None = None
     token_information: np.ndarray | None = None
     influence: np.ndarray | None = None
+    target_embeddings: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
