@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from spice import hardware
+from spice.card import other_selections
 from spice.components import Components
 from spice.errors import InputError
 from spice.messages import audit_line, diagnostics_line, say, score_line, sources_line, warn
@@ -106,6 +107,7 @@ class Job:
     def load_pool(self) -> None:
         """Read the rows, and refuse a budget or weights that cannot work, before any model."""
         start = time.perf_counter()
+        self.others = other_selections(self.config.card.compare)
         self.pool: Pool = self.parts.data.load()
         self.k = resolve_budget(self.config.budget, len(self.pool.rows))
         for note in self.pool.notes:
@@ -178,7 +180,20 @@ class Job:
             truth = truth_report(self.pool.rows, selection["ids"], self.pool.truth)
             _write_json(self.folder / "truth.json", truth)
         self._tell(selection)
+        self._write_card(selection)
         return selection
+
+    def _write_card(self, selection: Mapping[str, Any]) -> None:
+        import numpy as np
+
+        from spice.card import write_card
+
+        examples = self.reading.examples if self.reading else []
+        lengths = np.array([e.supervised for e in examples] or [0] * len(self.pool.rows))
+        write_card(
+            self.folder, self.pool.rows, lengths, selection, self.selection_report,
+            self.others, self.config.seed,
+        )  # fmt: skip
 
     def _signal_key(self, fingerprint: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -309,6 +324,7 @@ class Job:
             "epsilons": selection.epsilons,
             "information": selection.information,
             "alpha": selection.alpha,
+            "without_penalty": selection.without_penalty,
             "excluded": {
                 why: [self.pool.rows[i].id for i in rows]
                 for why, rows in selection.excluded.items()

@@ -93,6 +93,9 @@ def joined(parts: Sequence[tuple[Sequence[int], Selection]], n: int) -> Selectio
         bases=chain("bases"),
         epsilons=chain("epsilons"),
         information=sum(part.information or 0.0 for _, part in parts),
+        without_penalty=None
+        if any(part.without_penalty is None for _, part in parts)
+        else [rows[i] for rows, part in parts for i in part.without_penalty or []],
         alpha=float(np.mean([part.alpha for _, part in parts])) if parts else None,
         excluded={why: sorted(which) for why, which in excluded.items()},
         trace={

@@ -33,10 +33,14 @@ class RandomSubset:
         """k rows, or all where there are fewer."""
         rows = sorted(eligible, key=lambda row: signals.ids[row])
         if self.stratify is None:
-            drawn = rng.permutation(np.array(rows, dtype=np.int64))[:k]
-        else:
-            drawn = self._stratified(signals, rows, min(k, len(rows)), rng)
+            return Selection(n=len(signals), indices=self.uniform(rows, k, rng))
+        drawn = self._stratified(signals, rows, min(k, len(rows)), rng)
         return Selection(n=len(signals), indices=[int(row) for row in drawn])
+
+    @staticmethod
+    def uniform(rows: Sequence[int], k: int, rng: np.random.Generator) -> list[int]:
+        """k of some rows, or all where there are fewer."""
+        return [int(row) for row in rng.permutation(np.array(rows, dtype=np.int64))[:k]]
 
     @staticmethod
     def _stratified(

@@ -96,6 +96,7 @@ class Spice:
             selection = replace(selection, information=information(kernel, trace.picks, alpha))
         return replace(
             selection,
+            without_penalty=[int(rows[i]) for i in plain.picks] if self.penalty else None,
             excluded={why: sorted(which) for why, which in excluded.items() if which},
             trace={
                 **selection.trace,
