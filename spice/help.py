@@ -49,10 +49,12 @@ def text(conf: Path) -> str:
 def _group(folder: Path, default: str | None) -> list[str]:
     """One line per option, the group's name in front of the first."""
     lines = []
-    for i, path in enumerate(sorted(folder.glob("*.yaml"))):
+    paths = sorted(folder.glob("*.yaml"))
+    width = max(len(path.stem) for path in paths)
+    for i, path in enumerate(paths):
         name = folder.name if i == 0 else ""
         mark = "*" if path.stem == default else " "
-        lines.append(f"  {name:<11}{mark} {path.stem:<12} {_first_comment(path)}")
+        lines.append(f"  {name:<11}{mark} {path.stem:<{width}}  {_first_comment(path)}")
     return lines
 
 

@@ -75,7 +75,7 @@ def test_help_says_what_each_option_of_each_group_is(spice: Spice) -> None:
     shown = spice("--help")
     assert shown.returncode == 0
     lines = {tuple(line.split()[:3]) for line in shown.stdout.splitlines()}
-    assert {("selector", "fisher", "Fisher"), ("*", "spice", "SPICE:")} <= lines
+    assert {("selector", "dpp", "DPP:"), ("*", "spice", "SPICE:")} <= lines
     for group in (path for path in conf_dir().iterdir() if path.is_dir() and path.name != "hydra"):
         assert f"\n  {group.name} " in shown.stdout
         for option in group.glob("*.yaml"):
