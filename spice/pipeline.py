@@ -28,12 +28,11 @@ from spice.records import Score, Selection, Signals
 from spice.stages import Done, Stages, code_version, digest
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from spice.models import Checkpoint
     from spice.recipe import Recipe
     from spice.records import Row
     from spice.selectors.spice import Spice
+    from spice.signals.stages import SignalStages
     from spice.tracking import TrackedRun
     from spice.windows import Pools
 
@@ -161,7 +160,7 @@ class Job:
         """Choose the rows and write ``selection.json`` and ``selected.jsonl``."""
         done = self._run("selection", self._selection_key(), self._build_selection)
         if done.reused:
-            for name, key in self._signal_keys().items():
+            for name, key in self.signals.keys.items() if self.signals else ():
                 self.reused.insert(0, name)
                 say(name, f"key {digest(key)}, reused with the selection")
         selection = json.loads((done.folder / "selection.json").read_text())
@@ -195,27 +194,24 @@ class Job:
             self.others, self.config.seed,
         )  # fmt: skip
 
-    def _signal_key(self, fingerprint: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "data": self.pool.digest(),
-            **self.as_proxy.view,
-            **fingerprint,
-            "code": code_version(*CORE, "spice.signals"),
-            "versions": _versions("torch", "transformers", "peft"),
-        }
+    @cached_property
+    def signals(self) -> SignalStages | None:
+        """What the selector needs read off the proxy; windows read their own as they go."""
+        if self.parts.proxy is None or self.parts.schedule.windowed:
+            return None
+        from spice.signals.stages import SignalStages
 
-    def _signal_keys(self) -> dict[str, dict[str, Any]]:
-        """What decides each signal that the selector asked for."""
-        if self.parts.schedule.windowed:  # reads its own, as it goes
-            return {}
-        made_by: dict[str, Any] = dict(self.parts.selector.needs)
-        if "gradients" in made_by:
-            made_by["gradients"] = self.parts.extraction
-        return {
-            name: self._signal_key({**maker.fingerprint(), **self._aims(maker)})
-            for name, maker in made_by.items()
-            if maker
-        }
+        return SignalStages(
+            needs=self.parts.selector.needs,
+            rows=self.pool.rows,
+            pool=self.pool.digest(),
+            reading=self.as_proxy,
+            extraction=self.parts.extraction,
+            targets=lambda: self.targets,
+            trainer=self.parts.machine.trainer_arguments(),
+            run=self._run,
+            say=say,
+        )
 
     @cached_property
     def targets(self) -> list[Row]:
@@ -225,17 +221,13 @@ class Job:
         say("validation", f"{len(rows):,} examples of {len({row.source for row in rows})} subtasks")
         return rows
 
-    def _aims(self, signal: Any) -> dict[str, Any]:
-        if self.parts.validation is None or not hasattr(signal, "build"):
-            return {}
-        return {"validation": [(row.id, row.source) for row in self.targets]}
-
     def _selection_key(self) -> dict[str, Any]:
         wants = "gradients" in self.parts.selector.needs
+        keys = self.signals.keys if self.signals else {}
         return {
             "data": self.pool.digest(),
             "view": self.reading.view if self.reading else None,
-            "signals": {name: digest(key) for name, key in self._signal_keys().items()},
+            "signals": {name: digest(key) for name, key in keys.items()},
             "scaling": self.parts.extraction.scaling() if wants else None,
             "selector": self._selector_key(),
             "k": self.k,
@@ -272,7 +264,7 @@ class Job:
             ids=[row.id for row in self.pool.rows],
             sources=[row.source for row in self.pool.rows],
             lengths=supervised,
-            **{name: self._signal(name, key) for name, key in self._signal_keys().items()},
+            **(self.signals.read() if self.signals else {}),
         )
         if self.parts.schedule.windowed:
             selection = self._choose_in_windows(eligible, partial)
@@ -332,52 +324,19 @@ class Job:
             "selector": self.config.names.selector,
         }
 
-    def _signal(self, name: str, key: dict[str, Any]) -> np.ndarray:
-        """One signal of all rows, from its stage."""
-        from spice.signals import forward, gradients
-
-        reading, signal = self.as_proxy, self.parts.selector.needs[name]
-        ids = [row.id for row in self.pool.rows]
-        passing = {
-            "trainer": self.parts.machine.trainer_arguments(),
-            "say": lambda message: say(name, message),
-        }
-        if hasattr(signal, "build"):  # one that needs more than passes over the pool
-            aimed: Any = signal
-            inputs = (reading, ids, self.targets, self.parts.extraction)
-            done = self._run(name, key, lambda partial: aimed.build(partial, *inputs, **passing))
-            return aimed.load(done.folder)
-        module: Any = gradients
-        given: tuple[Any, ...] = (self.parts.extraction, reading.examples, ids)
-        if signal is not None:
-            texts = signal.texts(reading.renderer, self.pool.rows, reading.examples)
-            module, given = forward, (signal, texts, ids, self.parts.extraction)
-
-        def build(partial: Path) -> None:
-            module.extract(
-                reading.checkpoint,
-                *given,
-                folder=partial,
-                metadata=key,
-                pad_id=reading.pad_id,
-                **passing,
-            )
-
-        done = self._run(name, key, build)
-        return module.read(done.folder, *given, key)
-
     def _tell(self, selection: Mapping[str, Any]) -> None:
-        facts = self.selection_report
+        facts, k = self.selection_report, selection["k"]
+        if k == 0:
+            say("selection", "nothing chosen: the model stays untuned")
+            return
         information = selection["information"]
         gained = f", F(S) = {information:.3f} nats" if information is not None else ""
-        say("selection", f"{selection['k']:,} of {selection['n']:,} rows{gained}")
+        say("selection", f"{k:,} of {selection['n']:,} rows{gained}")
         if information is not None:
             say("selection", diagnostics_line(facts))
         say("selection", f"sources: {sources_line(facts)}")
-        if selection["k"] == 0:
-            say("selection", "nothing chosen: the model stays untuned")
-        elif selection["k"] < self.k:
-            facts["warnings"].append(f"{self.k} rows were asked for, {selection['k']} chosen")
+        if k < self.k:
+            facts["warnings"].append(f"{self.k} rows were asked for, {k} chosen")
         for warning in facts["warnings"]:
             warn("selection", warning)
 
@@ -386,7 +345,7 @@ class Job:
     def _tuning_key(self, selection: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
         return {
             **self.as_model.view,
-            "rows": digest(selection["ids"]),
+            "rows": digest(sorted(selection["ids"])),
             "lora": dataclasses.asdict(self.parts.lora),
             "recipe": dataclasses.asdict(recipe),
             "precision": self.parts.machine.resolved_precision(),
@@ -400,7 +359,9 @@ class Job:
         recipe = self.parts.recipe
         if recipe is None or not selection["indices"]:
             return None
-        rows = [i for i in selection["indices"] if self.as_model.examples[i].supervised]
+        # By id, not by pick: the same set of rows is tuned on alike, whatever order chose it.
+        by_id = sorted(selection["indices"], key=lambda row: self.pool.rows[row].id)
+        rows = [row for row in by_id if self.as_model.examples[row].supervised]
         if not rows:
             raise InputError(
                 "none of the chosen rows fits the model's context; nothing to train on"

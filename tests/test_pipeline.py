@@ -124,6 +124,11 @@ def test_random_and_full_read_no_proxy(start: Run) -> None:
     assert start("selector=full", "proxy.path=/nowhere")["k"] == 40
 
 
+def test_the_order_of_picking_changes_no_tuning(start: Run) -> None:
+    start("selector=full")
+    assert start("selector=random", "budget=1.0")["reused"] == ["finetune"]
+
+
 def test_none_chooses_nothing_and_leaves_the_model_untuned(start: Run, tmp_path: Path) -> None:
     results = start("selector=none", "proxy.path=/nowhere")
     assert (results["k"], results["budget"], results["n"]) == (0, 0.0, 40)
