@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
+from spice.errors import InputError
 from spice.records import Row, row_id
 from spice.sandbox.exercise import Facts, Skill
 from spice.sandbox.noise import malformed, off_topic
@@ -58,15 +60,29 @@ def truth(
     return {row.id: known for row, known in generate(size, seed, kinds)}
 
 
+def checked(kinds: Mapping[str, float]) -> Mapping[str, float]:
+    """Shares of kinds that rows can be made of: known names, none negative, not all zero."""
+    known = ", ".join(KINDS)
+    if not isinstance(kinds, Mapping) or not kinds:
+        raise InputError(f"data.kinds={kinds}: give shares of {known}")
+    for kind, share in kinds.items():
+        if kind not in KINDS:
+            raise InputError(f"data.kinds: no kind {kind!r}; known are {known}")
+        number = isinstance(share, int | float) and not isinstance(share, bool)
+        if not number or not math.isfinite(share) or share < 0:
+            raise InputError(f"data.kinds.{kind}={share}: must be a number of at least 0")
+    if not sum(kinds.values()):
+        raise InputError(f"data.kinds={dict(kinds)}: at least one share must be above 0")
+    return kinds
+
+
 def generate(
     size: int, seed: int = 0, kinds: Mapping[str, float] | None = None
 ) -> list[tuple[Row, Truth]]:
     """Rows with the truth about them, in a random order, each one a text of its own."""
-    if unknown := set(kinds or ()) - set(KINDS):
-        raise ValueError(f"unknown kinds {sorted(unknown)}; known are {', '.join(KINDS)}")
-    counts = apportion(size, kinds or KINDS)
+    counts = apportion(size, KINDS if kinds is None else checked(kinds))
     if counts.get("redundant") and not counts.get("clean"):
-        raise ValueError("redundant rows paraphrase clean ones: their share needs a clean share")
+        raise InputError("data.kinds: redundant rows paraphrase clean ones, so give these a share")
     rng = Random(seed)
     writer = _Writer(rng)
     rows = [entry for kind in KINDS for entry in writer.rows(kind, counts.get(kind, 0))]

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from spice.errors import InputError
 from spice.sandbox.pool import KINDS, SOURCES, apportion, generate, pool, truth
 from spice.sandbox.skills import SKILLS
 
@@ -44,11 +45,22 @@ def test_apportion_gives_the_largest_remainders_the_rest():
     assert sum(apportion(97, KINDS).values()) == 97
 
 
-def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="unknown kinds"):
-        pool(10, kinds={"celan": 1.0})
-    with pytest.raises(ValueError, match="paraphrase"):
-        pool(10, kinds={"redundant": 1.0})
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        ({"celan": 1.0}, "no kind 'celan'; known are clean"),
+        ({"redundant": 1.0}, "paraphrase"),
+        ({"clean": -1.0}, r"data\.kinds\.clean=-1\.0: must be a number"),
+        ({"clean": float("nan")}, "must be a number"),
+        ({"clean": "a"}, "must be a number"),
+        ({"clean": 0.0}, "at least one share"),
+        ({}, "give shares of clean"),
+        (3, "give shares of clean"),
+    ],
+)
+def test_shares_that_no_rows_can_have_are_refused(kinds, message):
+    with pytest.raises(InputError, match=message):
+        pool(10, kinds=kinds)
 
 
 def test_every_row_has_its_truth_and_its_own_id():
