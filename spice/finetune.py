@@ -105,7 +105,8 @@ class EpochKeeper(pl.Callback):
         from safetensors.torch import save_file
 
         [optimizer], kept = trainer.optimizers, {}
-        for name, parameter in pl_module.model.named_parameters():  # type: ignore[union-attr]
+        model: Any = pl_module.model
+        for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 kept[name] = parameter.detach()
                 for moment in ("exp_avg", "exp_avg_sq"):

@@ -238,8 +238,9 @@ class Job:
         }
 
     def _schedule_key(self) -> dict[str, Any]:
+        options: Any = OmegaConf.to_container(self.config.schedule, resolve=True)
         return {
-            **OmegaConf.to_container(self.config.schedule, resolve=True),  # type: ignore[dict-item]
+            **options,
             **self.parts.extraction.fingerprint(),
             "batch_size": self.parts.extraction.batch_size,  # of the training between windows
             "code": code_version(*CORE, "spice.signals", "spice.schedule", "spice.windows"),

@@ -163,6 +163,6 @@ def test_runs_cut_short_anywhere_end_like_one_that_was_not(
     [("pool_size", 0), ("refresh_every", 0), ("learning_rate", 0.0), ("weight_decay", -1.0)],
 )
 def test_impossible_settings_are_refused(option: str, value: float) -> None:
-    given = {"pool_size": 6, "refresh_every": 2, "train_proxy": True, "learning_rate": 0.1}
+    given: dict[str, Any] = {"pool_size": 6, "refresh_every": 2, "train_proxy": True}
     with pytest.raises(InputError, match=f"schedule.{option}"):
-        Pools(**{**given, "weight_decay": 0.0, option: value})  # type: ignore[arg-type]
+        Pools(**{**given, "learning_rate": 0.1, "weight_decay": 0.0, option: value})

@@ -12,6 +12,7 @@ from spice.benchmarks import Suite
 from spice.components import make
 from spice.errors import InputError
 from spice.sandbox.items import items
+from spice.sandbox.language import Split
 from spice.sandbox.skills import SKILLS
 from spice.validation import BenchmarkExamples, FileExamples
 
@@ -28,11 +29,12 @@ def test_the_sandboxs_examples_are_of_its_validation_split(tmp_path: Path) -> No
     assert len(tasks) == 10  # eight benchmarks, two of them in two parts
     assert len(rows) == 80
     prompts = {row.instruction for row in rows}
-    for split, inside in (("validation", True), ("test", False)):
+    splits: list[tuple[Split, bool]] = [("validation", True), ("test", False)]
+    for split, inside in splits:
         known = {
             item["prompt"]: item["reference"]
             for skills in _skills()
-            for item in items(skills, split, 120)  # type: ignore[arg-type]
+            for item in items(skills, split, 120)
         }
         assert (prompts <= set(known)) is inside
         assert bool(prompts & set(known)) is inside

@@ -198,7 +198,7 @@ def _gradients(settings: Mapping[str, list[Run]]) -> str:
 
 def _ranks(folder: Path) -> str:
     """Spearman between models, of Δ(x|∅) and of the place in a greedy order of the whole pool."""
-    pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    pairs: dict[tuple[str, str], list[list[float | None]]] = {}
     for sweep in sorted(folder.glob("*/gains")):
         read = {}
         for path in sorted(sweep.glob("*/selection.json")):
@@ -212,7 +212,7 @@ def _ranks(folder: Path) -> str:
             correlations = [
                 spearman(np.array([e[i] for e in a]), np.array([e[i] for e in b])) for i in (1, 2)
             ]
-            pairs.setdefault((one, other), []).append((correlations[0], correlations[1]))  # type: ignore[arg-type]
+            pairs.setdefault((one, other), []).append(correlations)
     rows = [
         [f"{one} and {other}", *(", ".join(f"{v[i]:.2f}" for v in values) for i in (0, 1))]
         for (one, other), values in pairs.items()

@@ -33,7 +33,7 @@ from spice.signals.influence import (
     sketch,
 )
 
-LORA = Lora(4, 8, 0.0, ["q_proj", "v_proj"])  # type: ignore[arg-type]
+LORA = Lora(4, 8, 0.0, ("q_proj", "v_proj"))
 RECIPE = Recipe(3, None, 0.02, "linear", 0.0, 0.0, 1.0, 4, 4, 5)
 WORDS = ["red", "green", "blue", "black", "white", "grey"]
 ROWS = identify(
