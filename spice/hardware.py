@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import platform
 import subprocess
 import sys
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -75,7 +77,8 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
-def versions() -> dict[str, str]:
+@functools.cache  # of distributions' metadata, which every key asks for
+def versions() -> Mapping[str, str]:
     """Versions of Python and of the packages that decide a result."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:

@@ -1,71 +1,28 @@
-"""What the study's runs say: one CSV line per run, tables and figures.
-
-The unit of evidence is the pool: seeds of one pool share its rows, and a greedy selector's picks.
-So a setting's interval is Student's over the pools' means, each over its seeds; differences are
-paired by pool.
-"""
+"""What the study's runs say: one CSV line per run, tables and figures."""
 
 from __future__ import annotations
 
 import csv
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import numpy as np
-import yaml
 from matplotlib.figure import Figure
-from scipy.stats import t as student
 
+from experiments.evidence import COLOURS, KINDS, Run, by_pool, collect, interval, table
 from spice.diagnostics import spearman
 
 NAMES = {"none": "base", "clean": "oracle", "contradicting": "contradicting"}
 SETTINGS = ["base", "contradicting", "random", "oracle", "full"]
 SETTINGS += [f"{name} {scale}" for name in ("fisher", "spice") for scale in ("raw", "clip", "unit")]
-KINDS = ["clean", "redundant", "contradicting", "off_topic", "malformed"]
-COLOURS = ["#4f8a5b", "#a9cbb0", "#c8553d", "#9fb3bd", "#26323a"]
 
 
-@dataclass(frozen=True)
-class Run:
-    """One finished run, and the pool and setting that it belongs to."""
-
-    pool: int
-    seed: int
-    setting: str
-    results: dict[str, Any]
-    truth: dict[str, Any]
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """Percent, the average first."""
-        scores = {name: 100 * s["value"] for name, s in self.results["scores"].items()}
-        return {"average": 100 * self.results["average"], **scores}
-
-    def share(self, aspect: str, value: str) -> float:
-        """Percent of the selection."""
-        return 100 * self.truth[aspect].get(value, {"selection": 0.0})["selection"]
-
-
-def collect(folder: Path) -> list[Run]:
-    """All scored runs below a folder."""
-    runs = []
-    for path in sorted(folder.rglob("results.json")):
-        results = json.loads(path.read_text())
-        if not results["scores"]:
-            continue
-        config = yaml.safe_load((path.parent / "config.yaml").read_text())
-        truth = json.loads((path.parent / "truth.json").read_text())
-        runs.append(Run(config["data"]["seed"], results["seed"], _setting(config), results, truth))
-    return runs
-
-
-def _setting(config: Mapping[str, Any]) -> str:
+def setting(config: Mapping[str, Any]) -> str:
+    """What a run is called."""
     if config["data"]["only"]:
         return NAMES[config["data"]["only"][0]]
     selector = config["names"]["selector"]
@@ -74,31 +31,9 @@ def _setting(config: Mapping[str, Any]) -> str:
     return NAMES.get(selector, selector)
 
 
-def interval(values: Sequence[float]) -> str:
-    """Mean ± half of Student's 95 % interval."""
-    if len(values) < 2:
-        return f"{fmean(values):.1f}"
-    half = student.ppf(0.975, len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return f"{fmean(values):.1f} ± {half:.1f}"
-
-
-def by_pool(runs: Iterable[Run], value: Callable[[Run], float]) -> dict[int, float]:
-    """Each pool's mean over its seeds."""
-    pools: dict[int, list[float]] = {}
-    for run in runs:
-        pools.setdefault(run.pool, []).append(value(run))
-    return {pool: fmean(values) for pool, values in sorted(pools.items())}
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
 def write(runs_folder: Path, folder: Path) -> None:
     """``runs.csv``, ``RESULTS.md`` and the figures, from all runs below a folder."""
-    runs = collect(runs_folder)
+    runs = collect(runs_folder, setting)
     settings = {s: [r for r in runs if r.setting == s] for s in SETTINGS}
     settings = {name: found for name, found in settings.items() if found}
     _csv(runs, folder / "runs.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import math
 from typing import Any
 
@@ -38,10 +39,15 @@ def verified(doc: Doc, results: list[str]) -> dict[str, float]:
 
 def passes(doc: Doc, results: list[str]) -> dict[str, float]:
     """1 if the given head with the generated code passes the checks, in a process apart."""
+    program = f"{doc['head']}{results[0].strip()}\n\n{doc['checks']}\n"
+    return {"pass@1": float(_parses(program) and _passes(program))}
+
+
+@functools.cache  # the runs of a sweep mostly write the same programs, and a process costs 30 ms
+def _passes(program: str) -> bool:
     from spice.code_execution import run_program
 
-    program = f"{doc['head']}{results[0].strip()}\n\n{doc['checks']}\n"
-    return {"pass@1": float(_parses(program) and run_program(program).passed)}
+    return run_program(program).passed
 
 
 def _parses(program: str) -> bool:

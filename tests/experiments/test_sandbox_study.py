@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from pathlib import Path
-from typing import Any
 
 import pytest
 from compose import composed
 
-FOLDER = Path(__file__).parents[2] / "experiments/sandbox"
-
-
-@pytest.fixture
-def study(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module("study")
+from experiments.evidence import interval
+from experiments.sandbox import study
+from experiments.sandbox.report import setting
 
 
 @pytest.mark.parametrize("models", [None, Path("/some/models")])
 @pytest.mark.parametrize(
     "sweep", ["base", "controls", "oracle", "contradicting", "greedy", "gains"]
 )
-def test_every_sweep_composes(study: Any, sweep: str, models: Path | None, tmp_path: Path) -> None:
+def test_every_sweep_composes(sweep: str, models: Path | None, tmp_path: Path) -> None:
     arguments = argparse.Namespace(models=models, split="validation")
     program = study.command(7, sweep, arguments, tmp_path)
     overrides = [o for o in program[4:] if not o.startswith("hydra.")]
@@ -43,17 +37,13 @@ def _value(override: str, place: int) -> str:
     return f"{name}={values.split(',')[place]}"
 
 
-def test_settings_are_told_apart(study: Any) -> None:
-    from report import _setting
-
+def test_settings_are_told_apart() -> None:
     config = composed("selector=spice", "gradients.scale=unit")
-    assert _setting(config) == "spice unit"
-    assert _setting(composed("selector=random", "data.only=[clean]")) == "oracle"
-    assert _setting(composed("selector=none")) == "base"
+    assert setting(config) == "spice unit"
+    assert setting(composed("selector=random", "data.only=[clean]")) == "oracle"
+    assert setting(composed("selector=none")) == "base"
 
 
-def test_an_interval_is_students_over_the_pools(study: Any) -> None:
-    from report import interval
-
+def test_an_interval_is_students_over_the_pools() -> None:
     assert interval([1.0, 2.0, 3.0]) == "2.0 ± 2.5"  # 4.3027 * 1 / sqrt(3)
     assert interval([4.0]) == "4.0"
