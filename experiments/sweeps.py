@@ -6,9 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 BENCHMARKS = ["gsm8k", "bbh", "mmlu", "arc_challenge"]
 BENCHMARKS += ["truthfulqa", "ifeval", "humaneval", "mbpp"]
@@ -43,7 +44,24 @@ def run(program: Sequence[str], folder: Path) -> None:
     print(folder, flush=True)
 
 
-def run_all(jobs: Iterable[tuple[Sequence[str], Path]], workers: int | None) -> None:
-    """All of them, as many at a time as there are workers."""
+def run_all(
+    jobs: Mapping[Path, Callable[[], Sequence[str]]],
+    workers: int | None,
+    after: Mapping[Path, Path] = MappingProxyType({}),
+) -> None:
+    """All of them in their order, as many at a time as there are workers.
+
+    A job's command is made when it is its turn, once the job that it comes ``after`` is done.
+    """
+    started: dict[Path, Future[None]] = {}
+
+    def do(folder: Path) -> None:
+        if folder in after:
+            started[after[folder]].result()
+        run(jobs[folder](), folder)
+
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        list(pool.map(lambda job: run(*job), jobs))
+        for folder in jobs:
+            started[folder] = pool.submit(do, folder)
+    for future in started.values():
+        future.result()

@@ -1,14 +1,15 @@
-"""The child process of :mod:`spice.code_execution`: locks itself in, then runs one program.
+"""The far side of :mod:`spice.code_execution`: forks a child per program, which locks itself in.
 
-Standard input holds one line ``nonce cpu_seconds memory_mb parent_pid`` and then the program;
-standard output is the report: the nonce where the program ran to its end, the nonce and a reason
-where the sandbox could not be set up, else the program's error. The file imports nothing of the
-project, nor ``contextlib`` or ``signal``, so that it starts in a few hundredths of a second.
+A child's standard input holds one line ``nonce cpu_seconds memory_mb`` and then the
+program; its standard output is the report: the nonce where the program ran to its end, the nonce
+and a reason where the sandbox could not be set up, else the program's error. The file imports
+nothing of the project, and nothing of torch's size, so that a fork costs a few milliseconds.
 """
 
 import ctypes
 import os
 import resource
+import socket
 import sys
 import types
 
@@ -223,10 +224,10 @@ def _told(error: BaseException) -> str:
         return name
 
 
-def main() -> None:
+def run(parent: int) -> None:
     """Read a program, run it, report; never returns."""
     header, _, program = sys.stdin.buffer.read().partition(b"\n")
-    nonce, cpu_s, memory_mb, parent = header.split()
+    nonce, cpu_s, memory_mb = header.split()
     report = os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
@@ -235,7 +236,7 @@ def main() -> None:
     # The program may replace what it likes in these modules.
     write, leave = os.write, os._exit
     try:
-        lock_in(int(cpu_s), int(memory_mb), int(parent))
+        lock_in(int(cpu_s), int(memory_mb), parent)
     except OSError as error:
         write(report, nonce + f" unavailable: {error}".encode())
         leave(0)
@@ -251,5 +252,38 @@ def main() -> None:
     leave(0)
 
 
+def serve() -> None:
+    """Fork a child for each program that is asked for, until the asking side is gone.
+
+    A request is the name of an empty folder with two open files, the program and the report. The
+    next message, or the end of the asking side, ends the child; the answer is its wait status.
+    """
+    asking = socket.socket(fileno=os.dup(0))
+    while True:
+        folder, files, _, _ = socket.recv_fds(asking, 4096, 2)
+        if not folder:
+            return
+        starter, child = os.getpid(), os.fork()
+        if not child:
+            os.setsid()
+            os.chdir(folder)
+            for number, file in enumerate(files):
+                os.dup2(file, number)
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            run(starter)
+        for file in files:
+            os.close(file)
+        asking.recv(1)
+        # Before it is waited for, while its number cannot belong to anyone else. It may not lead
+        # its group yet.
+        for kill in (os.killpg, os.kill):
+            try:
+                kill(child, SIGKILL)
+            except ProcessLookupError:
+                continue
+        status = os.waitpid(child, 0)[1]
+        asking.send(str(status).encode())
+
+
 if __name__ == "__main__":
-    main()
+    serve()

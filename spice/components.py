@@ -73,6 +73,8 @@ class Components:
         for role, checkpoint in (("proxy", parts.proxy), ("model", parts.model)):
             if checkpoint:
                 checkpoint.check(role)
+        for checkpoint in getattr(selector, "checkpoints", ()):
+            checkpoint.check("selector.more_proxies")
         return parts
 
     def check_schedule(self, selector: str) -> None:
@@ -86,7 +88,7 @@ class Components:
 
 def _aims(selector: Selector) -> bool:
     """Whether a signal that it needs is read off validation examples."""
-    return any(hasattr(signal, "build") for signal in selector.needs.values())
+    return any(getattr(signal, "aims", False) for signal in selector.needs.values())
 
 
 def make(config: DictConfig, group: str) -> Any:

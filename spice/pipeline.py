@@ -28,9 +28,12 @@ from spice.records import Score, Selection, Signals
 from spice.stages import Done, Stages, code_version, digest
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+
     from spice.models import Checkpoint
     from spice.recipe import Recipe
     from spice.records import Row
+    from spice.selectors.lead import Lead
     from spice.selectors.spice import Spice
     from spice.signals.stages import SignalStages
     from spice.tracking import TrackedRun
@@ -100,6 +103,7 @@ class Job:
     seconds: dict[str, float] = field(default_factory=dict)
     reused: list[str] = field(default_factory=list)
     selection_report: dict[str, Any] = field(default_factory=dict)
+    others_readings: dict[str, Reading] = field(default_factory=dict)
 
     # -- the pool and how it is read -------------------------------------------------------
 
@@ -153,6 +157,13 @@ class Job:
             warn("audit", f"{left_out}: their prompts fill its tokens; listed in audit.json")
         self.seconds["pool"] += time.perf_counter() - start
         return found
+
+    def _read_by(self, checkpoint: Checkpoint) -> Reading:
+        """The pool as one more checkpoint reads it."""
+        if checkpoint.path not in self.others_readings:
+            name = Path(checkpoint.path).name
+            self.others_readings[checkpoint.path] = self._read(name, checkpoint)
+        return self.others_readings[checkpoint.path]
 
     # -- selection -------------------------------------------------------------------------
 
@@ -208,6 +219,7 @@ class Job:
             reading=self.as_proxy,
             extraction=self.parts.extraction,
             targets=lambda: self.targets,
+            reading_of=self._read_by,
             trainer=self.parts.machine.trainer_arguments(),
             run=self._run,
             say=say,
@@ -232,18 +244,24 @@ class Job:
             "selector": self._selector_key(),
             "k": self.k,
             "seed": self.config.seed,
-            "schedule": self._schedule_key() if self.parts.schedule.windowed else None,
+            "schedule": self._learning_key() if self.proxy_learns else None,
             "code": code_version("spice.records", "spice.selectors", "spice.diagnostics"),
             "versions": _versions("numpy"),
         }
 
-    def _schedule_key(self) -> dict[str, Any]:
+    @property
+    def proxy_learns(self) -> bool:
+        """Whether the proxy is trained while it is chosen from."""
+        return self.parts.schedule.windowed or hasattr(self.parts.selector, "begin")
+
+    def _learning_key(self) -> dict[str, Any]:
         options: Any = OmegaConf.to_container(self.config.schedule, resolve=True)
+        learning = ("spice.learning", "spice.schedule", "spice.windows", "spice.rounds")
         return {
             **options,
             **self.parts.extraction.fingerprint(),
-            "batch_size": self.parts.extraction.batch_size,  # of the training between windows
-            "code": code_version(*CORE, "spice.signals", "spice.schedule", "spice.windows"),
+            "batch_size": self.parts.extraction.batch_size,  # of the training in between
+            "code": code_version(*CORE, "spice.signals", *learning),
             "versions": _versions("torch", "transformers", "peft", "pytorch-lightning"),
         }
 
@@ -269,6 +287,8 @@ class Job:
         )
         if self.parts.schedule.windowed:
             selection = self._choose_in_windows(eligible, partial)
+        elif self.proxy_learns:
+            selection = self._choose_in_rounds(signals, eligible, partial)
         else:
             rng = np.random.default_rng(self.config.seed)
             selection = self.parts.selector.select(signals, self.k, rng, eligible)
@@ -277,7 +297,7 @@ class Job:
         )
         _write_json(partial / "selection.json", self._selection_record(selection))
         _write_json(partial / "report.json", facts)
-        shutil.rmtree(partial / "schedule", ignore_errors=True)
+        shutil.rmtree(partial / "learning", ignore_errors=True)
 
     def _choose_in_windows(self, eligible: Sequence[int], partial: Path) -> Selection:
         from spice.schedule import PoolSchedule, choose
@@ -286,11 +306,8 @@ class Job:
         ids = [row.id for row in self.pool.rows]
         windows = options.windows(ids, eligible, self.config.seed)
         say("selection", f"{len(windows):,} windows of {options.pool_size} rows")
-        model = self.parts.extraction.lora.attach(
-            reading.checkpoint.load(), self.parts.extraction.seed
-        )
         module = PoolSchedule(
-            model,
+            self._fresh_adapter(),
             cast("Spice", self.parts.selector),
             self.parts.extraction,
             options,
@@ -298,11 +315,36 @@ class Job:
             ids,
             windows,
             self.k,
-            folder=partial / "schedule",
+            folder=partial / "learning",
             pad_id=reading.pad_id,
             seed=self.config.seed,
         )
         return choose(module, self.parts.machine.trainer_arguments())
+
+    def _choose_in_rounds(
+        self, signals: Signals, eligible: Sequence[int], partial: Path
+    ) -> Selection:
+        from spice.rounds import LeadRounds, choose
+
+        rounds = cast("Lead", self.parts.selector).begin(
+            signals, self.k, self.config.seed, eligible
+        )
+        say("selection", f"{len(rounds.groups)} clusters of difficulty")
+        module = LeadRounds(
+            self._fresh_adapter(),
+            rounds,
+            self.as_proxy.examples,
+            batch_size=self.parts.extraction.batch_size,
+            folder=partial / "learning",
+            pad_id=self.as_proxy.pad_id,
+            seed=self.config.seed,
+        )
+        return choose(module, self.parts.machine.trainer_arguments())
+
+    def _fresh_adapter(self) -> PeftModel:
+        """The proxy with the adapter that gradients are read at."""
+        extraction = self.parts.extraction
+        return extraction.lora.attach(self.as_proxy.checkpoint.load(), extraction.seed)
 
     def _selection_record(self, selection: Selection) -> dict[str, Any]:
         return {

@@ -70,10 +70,11 @@ class Signals:
     """What can be read off a model over a pool; a selector is handed only what it asked for.
 
     ``ids`` n, ``sources`` n, ``lengths`` n (supervised response tokens; 0 where no model was
-    read), ``gradients`` n × d float32 per-sample gradients, or None. ``losses`` n × 2, ``ratings``
-    n × q × 5, ``embeddings`` n × h, ``token_information`` n × h(h+1)/2 and ``influence`` n, with a
-    named column per subtask, are as :mod:`spice.signals` has them, NaN for rows not read;
-    ``target_embeddings`` m × h are of the validation examples.
+    read), ``gradients`` n × d float32 per-sample gradients, or None. ``losses`` and
+    ``experienced_losses`` n × 2, ``ratings`` n × q × 5 (of several models n × models × q × 5, with
+    their ``rater_sizes``), ``embeddings`` n × h, ``token_information`` n × h(h+1)/2 and
+    ``influence`` n, with a named column per subtask, are as :mod:`spice.signals` has them, NaN for
+    rows not read; ``target_embeddings`` m × h are of the validation examples.
     """
 
     ids: list[str]
@@ -81,7 +82,9 @@ class Signals:
     lengths: np.ndarray
     gradients: np.ndarray | None = None
     losses: np.ndarray | None = None
+    experienced_losses: np.ndarray | None = None
     ratings: np.ndarray | None = None
+    rater_sizes: np.ndarray | None = None
     embeddings: np.ndarray | None = None
     token_information: np.ndarray | None = None
     influence: np.ndarray | None = None

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from spice.batches import Batch, pad, response_nll
+from spice.batches import pad
+from spice.learning import LearningProxy, go_through
 from spice.records import Selection
 from spice.rendering import Example
 from spice.selectors.spice import Spice
@@ -56,7 +56,7 @@ class Windows(IterableDataset):
             yield {"number": number, "batches": batches}
 
 
-class PoolSchedule(pl.LightningModule):
+class PoolSchedule(LearningProxy):
     """Chooses from each window, and every so often trains the proxy on what was chosen.
 
     A window's choice is written to ``folder`` as soon as it is made. The proxy changes only at a
@@ -79,46 +79,30 @@ class PoolSchedule(pl.LightningModule):
         pad_id: int,
         seed: int,
     ) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.model = model.eval()
+        super().__init__(
+            model,
+            examples,
+            learning_rate=options.learning_rate,
+            weight_decay=options.weight_decay,
+            batch_size=extraction.batch_size,
+            folder=folder,
+            pad_id=pad_id,
+            seed=seed,
+        )
         self.selector = selector
         self.extraction = extraction
         self.options = options
-        self.examples = examples
         self.ids = ids
         self.windows = windows
         self.shares = shares(windows, k)
-        self.folder = folder
-        folder.mkdir(exist_ok=True)
-        self.pad_id = pad_id
-        self.seed = seed
-        self.start = 0
         self.waiting: list[int] = []  # chosen since the last refresh
-        self._optimizer_state: dict[str, Any] | None = None
-        self._resume()
+        progress = self.resume()
+        self.start = progress["reached"] if progress else 0
 
     def train_dataloader(self) -> DataLoader:
         """What is left to be chosen from."""
-        left = Windows(
-            self.windows, self.examples, self.extraction.batch_size, self.pad_id, self.start
-        )
+        left = Windows(self.windows, self.examples, self.batch_size, self.pad_id, self.start)
         return DataLoader(left, batch_size=None)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW on the adapter at a constant rate."""
-        optimizer = torch.optim.AdamW(
-            [parameter for parameter in self.model.parameters() if parameter.requires_grad],
-            lr=self.options.learning_rate,
-            weight_decay=self.options.weight_decay,
-        )
-        if self._optimizer_state is not None:
-            optimizer.load_state_dict(self._optimizer_state)
-        return optimizer
-
-    def on_train_start(self) -> None:
-        """Gradients are read in evaluation mode, whatever Lightning likes."""
-        self.model.eval()
 
     def training_step(self, window: Window, batch_idx: int) -> None:
         """One window, and the refresh behind it if one is due."""
@@ -132,9 +116,9 @@ class PoolSchedule(pl.LightningModule):
         due = (number + 1) % self.options.refresh_every == 0 or number + 1 == len(self.windows)
         if due:
             if self.options.train_proxy and self.waiting:
-                self._refresh(number)
+                self.learn(self.waiting, number)
             self.waiting = []
-            self._save(number + 1)
+            self.save({"reached": number + 1})
 
     def selection(self) -> Selection:
         """All windows' choices as one."""
@@ -154,27 +138,6 @@ class PoolSchedule(pl.LightningModule):
         count = self.shares[window["number"]]
         return self.selector.select_gradients(gradients, names, count, range(len(rows)))
 
-    def _refresh(self, number: int) -> None:
-        """One optimizer step on the mean loss over all tokens of the waiting rows."""
-        size = self.extraction.batch_size
-        tokens = sum(self.examples[row].supervised for row in self.waiting)
-        torch.manual_seed(self.seed * 1_000_003 + number)  # of dropout
-        self.model.train()
-        for i in range(0, len(self.waiting), size):
-            batch = self._batch(self.waiting[i : i + size])
-            nll, _ = response_nll(self.model, batch)
-            self.manual_backward(nll.sum() / tokens)
-        self.model.eval()
-        optimizer: Any = self.optimizers()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    def _batch(self, rows: Sequence[int]) -> Batch:
-        batch = pad(self.examples, rows, self.pad_id)
-        return self.transfer_batch_to_device(batch, self.device, 0)
-
-    # -- what a killed run leaves ----------------------------------------------------------
-
     def _path(self, number: int) -> Path:
         return self.folder / f"window-{number:06}.json"
 
@@ -192,41 +155,9 @@ class PoolSchedule(pl.LightningModule):
             record["trace"][name] = np.array(record["trace"][name])
         return Selection(**record)
 
-    def _save(self, reached: int) -> None:
-        optimizer: Any = self.optimizers()
-        state = {
-            "reached": reached,
-            "adapter": {n: p.detach().cpu() for n, p in self._adapter().items()},
-            "optimizer": optimizer.optimizer.state_dict(),
-        }
-        publish(self.folder / "state.pt", lambda path: torch.save(state, path))
-
-    def _resume(self) -> None:
-        path = self.folder / "state.pt"
-        if not path.is_file():
-            return
-        state = torch.load(path, weights_only=True)
-        self.start = state["reached"]
-        self._optimizer_state = state["optimizer"]
-        with torch.no_grad():
-            for name, parameter in self._adapter().items():
-                parameter.copy_(state["adapter"][name])
-
-    def _adapter(self) -> dict[str, torch.nn.Parameter]:
-        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-
 
 def choose(module: PoolSchedule, trainer: dict[str, Any]) -> Selection:
     """Go through what is left of the windows; all their choices as one selection."""
     if module.start < len(module.windows):
-        fitting = pl.Trainer(
-            **trainer,
-            max_epochs=1,
-            logger=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-        )
-        fitting.fit(module)
-        if fitting.interrupted:
-            raise KeyboardInterrupt
+        go_through(module, trainer)
     return module.selection()

@@ -70,3 +70,35 @@ def spice(
         if stops:
             break
     return steps
+
+
+def primal(G: np.ndarray, k: int, alpha: float, penalty: float) -> list[int]:
+    """The same greedy by (I + α Σ g gᵀ)⁻¹, updated by Sherman and Morrison's formula."""
+    M, s, picks = np.eye(G.shape[1]), np.zeros(G.shape[1]), []
+    for _ in range(min(k, len(G))):
+        r = alpha * np.einsum("nd,de,ne->n", G, M, G)
+        length = np.linalg.norm(G, axis=1) * np.linalg.norm(s) + max(len(picks), 1) * 1e-8
+        score = np.log1p(r) - penalty * np.maximum(0.0, -(G @ s) / length)
+        score[picks] = -np.inf
+        best = int(np.argmax(score))
+        v = M @ G[best]
+        M = M - alpha * np.outer(v, v) / (1 + r[best])
+        s = s + G[best]
+        picks.append(best)
+    return picks
+
+
+def lazy(G: np.ndarray, k: int, alpha: float, penalty: float) -> list[int]:
+    """The same greedy on stale gains: no row whose old gain is below the best score is solved."""
+    stale, picks = np.log1p(alpha * np.square(G).sum(axis=1)), []
+    while len(picks) < min(k, len(G)):
+        best, best_score, c = -1, -np.inf, conflicts(G, picks)
+        for row in sorted(set(range(len(G))) - set(picks), key=lambda row: (-stale[row], row)):
+            if stale[row] < best_score:
+                break
+            stale[row] = gains(G[[row, *picks]], list(range(1, len(picks) + 1)), alpha)[0]
+            score = stale[row] - penalty * c[row]
+            if score > best_score or (score == best_score and row < best):
+                best, best_score = row, score
+        picks.append(best)
+    return picks

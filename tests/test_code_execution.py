@@ -4,15 +4,25 @@ import math
 import os
 import random
 import socket
+import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from spice import code_execution
-from spice.code_execution import Outcome, PassAtK, pass_at_k, run_program, sandbox_available
+from spice.code_execution import (
+    Outcome,
+    PassAtK,
+    SandboxError,
+    pass_at_k,
+    run_program,
+    sandbox_available,
+)
 
 linux = pytest.mark.skipif(
     sandbox_available() is not None, reason=f"no sandbox here: {sandbox_available()}"
@@ -328,3 +338,53 @@ def test_the_sandbox_fails_no_correct_program_of_humaneval():
         k=[1],
     )
     assert scores == {"pass@1": 1.0}
+
+
+# ---- the process that starts them
+
+
+@linux
+def test_one_starter_serves_programs_of_threads_that_come_and_go():
+    code_execution._close_idle()
+    for _ in range(3):
+        with ThreadPoolExecutor(2) as pool:
+            assert all(outcome.passed for outcome in pool.map(run_program, ["x = 1"] * 4))
+    assert 1 <= len(code_execution._idle) <= 2
+    before = [starter.process.pid for starter in code_execution._idle]
+    assert run_program("x = 1").passed
+    assert [starter.process.pid for starter in code_execution._idle] == before
+
+
+@linux
+def test_no_program_finds_anything_of_an_earlier_one():
+    assert run_program("import sys; sys.left, x = 1, 1; import json; json.dumps = None").passed
+    assert run_program("import sys, json; assert not hasattr(sys, 'left') and json.dumps").passed
+
+
+@linux
+def test_a_starter_that_is_gone_is_an_error_once_and_then_replaced():
+    assert run_program("x = 1").passed
+    for starter in code_execution._idle:
+        starter.process.kill()
+        starter.process.wait()
+    broken = len(code_execution._idle)
+    for _ in range(broken):
+        with pytest.raises(SandboxError):
+            run_program("x = 1")
+    assert run_program("x = 1").passed
+
+
+@linux
+def test_nothing_outlives_a_killed_run(tmp_path):
+    code = "from spice.code_execution import run_program; run_program('while True: pass', 60)"
+    run = subprocess.Popen([sys.executable, "-c", code])
+    families = psutil.Process(run.pid)
+    deadline = time.monotonic() + 30
+    while len(families.children(recursive=True)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    starter_and_program = families.children(recursive=True)
+    assert len(starter_and_program) == 2
+    run.kill()
+    run.wait()
+    _, alive = psutil.wait_procs(starter_and_program, timeout=10)
+    assert not alive

@@ -146,7 +146,7 @@ def test_runs_cut_short_anywhere_end_like_one_that_was_not(
     schedule: Callable[..., PoolSchedule], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = choose(schedule("whole", dropout=0.3), QUIET)
-    state = {n: p.clone() for n, p in schedule("whole", dropout=0.3)._adapter().items()}
+    state = {n: p.clone() for n, p in schedule("whole", dropout=0.3).adapter().items()}
     for survived in (0, 1, 1, 2, 3):  # windows chosen before each of five ends
         with monkeypatch.context() as patch:
             patch.setattr(PoolSchedule, "_write", cut_after(survived))
@@ -154,7 +154,7 @@ def test_runs_cut_short_anywhere_end_like_one_that_was_not(
                 choose(schedule("cut", dropout=0.3), QUIET)
     ended = choose(schedule("cut", dropout=0.3), QUIET)
     assert (ended.indices, ended.gains) == (whole.indices, whole.gains)
-    for name, parameter in schedule("cut", dropout=0.3)._adapter().items():
+    for name, parameter in schedule("cut", dropout=0.3).adapter().items():
         assert torch.equal(parameter, state[name])
 
 

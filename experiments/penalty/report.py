@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -83,8 +83,13 @@ def score(run: Run) -> float:
 
 def greedy(runs: Runs) -> list[Setting]:
     """The settings of the full factorial."""
-    found = [s for s in runs if s.group in {"global", "pools"}]
-    return sorted(found, key=lambda s: (s.group, SCALES.index(s.scale), s.penalty))
+    return in_order(s for s in runs if s.group in {"global", "pools"})
+
+
+def in_order(settings: Iterable[Setting]) -> list[Setting]:
+    """By group, scale and λ."""
+    scales = ["", *SCALES]
+    return sorted(settings, key=lambda s: (s.group, scales.index(s.scale), s.penalty))
 
 
 def changed(runs: Runs, of: Setting) -> list[float]:
@@ -156,16 +161,15 @@ def _scores(runs: Runs) -> str:
             name._replace(penalty=0.0) if name.penalty else None,
         ]
         differences = [interval(gaps(runs, name, to)) if to else "" for to in against]
-        sets = len({(run.seed, *sorted(run.selection["ids"])) for run in runs[name]})
         mean = interval(list(by_pool(runs[name], score).values()))
-        rows.append([str(name), f"{len(runs[name])}", f"{sets}", mean, *differences])
-    head = ["setting", "runs", "different tunings", "average", "minus uniform"]
+        rows.append([str(name), f"{len(runs[name])}", mean, *differences])
+    head = ["setting", "runs", "average", "minus uniform"]
     return table([*head, "minus matched", "minus λ = 0"], rows)
 
 
 def _well_formed(runs: Runs) -> str:
     rows, uniform = [], Setting("uniform of well-formed")
-    for name in [s for s in runs if s.group in {"well-formed", uniform.group}]:
+    for name in in_order(s for s in runs if s.group in {"well-formed", uniform.group}):
         twin = name._replace(group="global") if name.scale else Setting("uniform")
         mean = interval(list(by_pool(runs[name], score).values()))
         over = interval(gaps(runs, name, uniform)) if name != uniform else ""
@@ -198,7 +202,9 @@ def draw_scores(runs: Runs, path: Path) -> None:
         axes.grid(axis="y", color="#e5eaed")
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("average of eight benchmarks (%)")
-    panels[0].legend(frameon=False, title="gradients.scale", loc="center left")
+    handles, labels = panels[0].get_legend_handles_labels()
+    names = [f"gradients.scale={label}" for label in labels]
+    figure.legend(handles, names, frameon=False, ncols=3, loc="outside upper center")
     figure.savefig(path, dpi=150)
 
 

@@ -10,6 +10,7 @@ come from ``python -m spice.sandbox.train --seed 1 --to FOLDER`` and ``--models 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from experiments import sweeps
@@ -63,7 +64,7 @@ def main() -> None:
         for name in arguments.sweeps
         for pool in (arguments.pools[:1] if name == "base" else arguments.pools)
     ]
-    jobs = [(command(pool, name, arguments, to), to) for pool, name, to in folders]
+    jobs = {to: partial(command, pool, name, arguments, to) for pool, name, to in folders}
     sweeps.run_all(jobs, arguments.workers)
     report.write(arguments.to, arguments.report)
 

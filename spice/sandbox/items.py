@@ -6,6 +6,7 @@ item shares one with a pool or with what the base models read.
 
 from __future__ import annotations
 
+import functools
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from spice.sandbox.skills.general import (
 )
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict
 
 CHOICES = {
     "choose_word": choice_of_words,
@@ -34,12 +35,17 @@ SPLITS: tuple[Split, ...] = ("validation", "test")
 
 def dataset(skills: list[str], test: int = 120, validation: int = 60, **_: Any) -> DatasetDict:
     """The splits of a benchmark over some skills (lm-eval's ``custom_dataset``)."""
-    from datasets import Dataset, DatasetDict
+    from datasets import DatasetDict
 
     sizes = {"test": test, "validation": validation}
-    return DatasetDict(
-        {split: Dataset.from_list(items(skills, split, sizes[split])) for split in SPLITS}
-    )
+    return DatasetDict({split: _split(tuple(skills), split, sizes[split]) for split in SPLITS})
+
+
+@functools.cache  # the runs of a sweep ask for the same ones
+def _split(skills: tuple[str, ...], split: Split, count: int) -> Dataset:
+    from datasets import Dataset
+
+    return Dataset.from_list(items(list(skills), split, count))
 
 
 def items(skills: list[str], split: Split, count: int) -> list[dict[str, Any]]:

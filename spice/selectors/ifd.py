@@ -11,6 +11,7 @@ import numpy as np
 from spice.errors import InputError
 from spice.records import Selection, Signals
 from spice.selectors.ranking import top
+from spice.signals.experience import Experience, ExperiencedLosses
 from spice.signals.losses import Losses
 
 RATIOS = ("loss", "perplexity")
@@ -23,10 +24,12 @@ class Ifd:
     With L_cond the mean loss of the response given its prompt, L_dir that of the same tokens given
     only what opens a response: ``ratio`` ``loss`` scores L_cond / L_dir and keeps scores ≤ 1 (the
     authors' first code), ``perplexity`` scores exp(L_cond − L_dir) and keeps scores < 1 (their
-    second). Both keep the same rows but for ties at 1, and rank them differently.
+    second). Both keep the same rows but for ties at 1, and rank them differently. The losses are
+    the proxy's as it is, or after an ``experience`` of some rows.
     """
 
     ratio: str
+    experience: Experience | None
 
     def __post_init__(self) -> None:
         if self.ratio not in RATIOS:
@@ -35,15 +38,18 @@ class Ifd:
     @property
     def needs(self) -> Mapping[str, Any]:
         """Both losses."""
+        if self.experience:
+            return {"experienced_losses": ExperiencedLosses(self.experience)}
         return {"losses": Losses()}
 
     def select(
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
     ) -> Selection:
         """The k highest that are kept, or all of them; ties go to the smaller id."""
-        if signals.losses is None:
+        losses = signals.experienced_losses if self.experience else signals.losses
+        if losses is None:
             raise ValueError("this selector needs losses")
-        scores = ifd(signals.losses, self.ratio)
+        scores = ifd(losses, self.ratio)
         kept = scores <= 1 if self.ratio == "loss" else scores < 1
         rows = np.array(eligible, dtype=np.int64)
         invalid = rows[~np.isfinite(scores[rows])]

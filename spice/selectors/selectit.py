@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from spice.errors import InputError
+from spice.models import Checkpoint
 from spice.records import Selection, Signals
 from spice.selectors.ranking import top
-from spice.signals.ratings import LEVELS, Ratings
+from spice.signals.ratings import LEVELS, Panel, RaterSizes, Ratings
 
 NORMALISATIONS = ("softmax", "linear")
 
@@ -23,12 +24,15 @@ class SelectIt:
     Token level: with p_k the probability of grade k of K, P' = softmax(p/Σp) (``normalisation``
     ``softmax``, the authors' code) or p/Σp (``linear``), and b the likeliest grade,
     s = b · Σ_i |P'_i − P'_b| / (K − 1). Sentence level: mean(s) / (1 + ``penalty`` · std(s)) over
-    the requests, std that of the population. With one proxy the model level is the sentence's.
+    the requests, std that of the population. Model level: the mean of the sentence scores of the
+    proxy and of the checkpoints in ``more_proxies`` (folders, or names on the hub), weighted by
+    their numbers of parameters; without any it is the sentence's.
     """
 
     requests: Sequence[str]
     normalisation: str
     penalty: float
+    more_proxies: Sequence[str]
 
     def __post_init__(self) -> None:
         if self.normalisation not in NORMALISATIONS:
@@ -45,9 +49,17 @@ class SelectIt:
             raise InputError(f"selector.penalty={self.penalty}: must be at least 0")
 
     @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """The further models."""
+        return [Checkpoint(path, "float32") for path in self.more_proxies]
+
+    @property
     def needs(self) -> Mapping[str, Any]:
-        """Ratings."""
-        return {"ratings": Ratings(tuple(self.requests))}
+        """Ratings; those of several models come with their sizes."""
+        requests, checkpoints = tuple(self.requests), self.checkpoints
+        if not checkpoints:
+            return {"ratings": Ratings(requests)}
+        return {"ratings": Panel(requests, checkpoints), "rater_sizes": RaterSizes(checkpoints)}
 
     def select(
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
@@ -56,6 +68,8 @@ class SelectIt:
         if signals.ratings is None:
             raise ValueError("this selector needs ratings")
         scores = sentence_score(token_score(signals.ratings, self.normalisation), self.penalty)
+        if signals.rater_sizes is not None:
+            scores = model_score(scores, signals.rater_sizes)
         rows = np.array(eligible, dtype=np.int64)
         known = np.isfinite(scores[rows])
         picks = top(scores, signals.ids, rows[known], k)
@@ -83,3 +97,8 @@ def token_score(p: np.ndarray, normalisation: str) -> np.ndarray:
 def sentence_score(s: np.ndarray, penalty: float) -> np.ndarray:
     """mean / (1 + penalty · std) over the requests, the last axis."""
     return s.mean(axis=-1) / (1 + penalty * s.std(axis=-1))
+
+
+def model_score(s: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Σ_i θ_i s_i / Σ_i θ_i over the models, the last axis, with θ_i their parameters."""
+    return s @ (sizes / sizes.sum())

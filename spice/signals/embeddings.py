@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -12,10 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spice.batches import Batch
-    from spice.reading import Reading
     from spice.records import Row
     from spice.rendering import Example, Renderer
-    from spice.signals.extraction import Extraction
+    from spice.signals.source import Source
 
 
 class Embeddings:
@@ -54,39 +53,16 @@ class Embeddings:
 class TargetEmbeddings:
     """The same of the validation examples, m × h."""
 
+    aims: ClassVar[bool] = True
+
     def fingerprint(self) -> dict[str, Any]:
         """Nothing but what it is."""
         return {"signal": "target embeddings"}
 
-    def build(
-        self,
-        folder: Path,
-        reading: Reading,
-        ids: Sequence[str],
-        targets: Sequence[Row],
-        extraction: Extraction,
-        *,
-        trainer: dict[str, Any],
-        say: Callable[[str], None],
-    ) -> None:
+    def build(self, folder: Path, source: Source) -> None:
         """Read the targets as rows of a pool of their own."""
-        from spice.signals import forward
-
-        signal, own = Embeddings(), [row.id for row in targets]
-        texts = signal.texts(reading.renderer, targets, reading.renderer.encode(targets))
-        forward.extract(
-            reading.checkpoint,
-            signal,
-            texts,
-            own,
-            extraction,
-            folder=folder / "store",
-            metadata=self.fingerprint(),
-            pad_id=reading.pad_id,
-            trainer=trainer,
-            say=say,
-        )
-        found = forward.read(folder / "store", signal, texts, own, extraction, self.fingerprint())
+        model, store = source.reading.checkpoint.load(), folder / "store"
+        found = source.forward(model, Embeddings(), store, self.fingerprint(), source.targets)
         np.save(folder / "embeddings.npy", found)
 
     def load(self, folder: Path) -> np.ndarray:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from spice.models import Checkpoint
 from spice.rendering import Example
 from spice.signals import Signal
 from spice.signals.extraction import Extraction
@@ -19,7 +18,7 @@ Texts = Sequence[Sequence[Example]]  # equally many for each row
 
 
 def extract(
-    checkpoint: Checkpoint,
+    model: Any,
     signal: Signal,
     texts: Texts,
     ids: Sequence[str],
@@ -32,7 +31,6 @@ def extract(
     say: Callable[[str], None],
 ) -> None:
     """Fill the store in ``folder`` with what it lacks, in ``extraction``'s batches and shards."""
-    model = checkpoint.load()
     flat, rows, names = _flat(texts, ids)
     size = extraction.shard_rows
     store = open_store(folder, flat, rows, names, metadata, size, signal.width(model))

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from spice.batches import Batch, response_nll
-from spice.models import Checkpoint
 from spice.rendering import Example
 from spice.signals.extraction import Extraction
 from spice.signals.passes import Pass, fill, open_store
@@ -26,6 +25,7 @@ from spice.signals.passes import Pass, fill, open_store
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor, nn
+    from transformers import PreTrainedModel
 
     Call = tuple[nn.Module, Tensor, Tensor]  # a module, its input b × t × i, its output b × t × o
 
@@ -95,7 +95,7 @@ def eligible_rows(examples: Sequence[Example]) -> list[int]:
 
 
 def extract(
-    checkpoint: Checkpoint,
+    base: PreTrainedModel,
     extraction: Extraction,
     examples: Sequence[Example],
     ids: Sequence[str],
@@ -107,7 +107,7 @@ def extract(
     say: Callable[[str], None],
 ) -> None:
     """Fill the store in ``folder`` with the gradients it lacks."""
-    model = extraction.lora.attach(checkpoint.load(), extraction.seed)
+    model = extraction.lora.attach(base, extraction.seed)
     rows, size = eligible_rows(examples), extraction.shard_rows
     store = open_store(folder, examples, rows, ids, metadata, size, dimension(model))
     fill(

@@ -11,27 +11,26 @@ import dataclasses
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from spice.errors import InputError
 from spice.models import Lora
 from spice.recipe import Recipe
+from spice.signals.experience import drawn_rows
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
     from torch import Tensor
 
-    from spice.reading import Reading
-    from spice.records import Row
     from spice.rendering import Example
-    from spice.signals.extraction import Extraction
+    from spice.signals.source import Source
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -50,6 +49,7 @@ class Influence:
     recipe: Recipe
     projection: int
     seed: int
+    aims: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
@@ -61,50 +61,41 @@ class Influence:
         """All its options."""
         return {"signal": "influence", **dataclasses.asdict(self)}
 
-    def build(
-        self,
-        folder: Path,
-        reading: Reading,
-        ids: Sequence[str],
-        targets: Sequence[Row],
-        extraction: Extraction,
-        *,
-        trainer: dict[str, Any],
-        say: Callable[[str], None],
-    ) -> None:
+    def build(self, folder: Path, source: Source) -> None:
         """Warm up, read both sides at every checkpoint, and write the table."""
         from spice.signals.gradients import eligible_rows
         from spice.signals.passes import Pass, fill, open_store
 
-        examples, rows = reading.examples, eligible_rows(reading.examples)
-        encoded = zip(targets, reading.renderer.encode(targets), strict=True)
+        reading, extraction = source.reading, source.extraction
+        rows = eligible_rows(reading.examples)
+        encoded = zip(source.targets, reading.renderer.encode(source.targets), strict=True)
         pairs = [(target.source, example) for target, example in encoded if example.supervised]
-        subtasks, aims = [source for source, _ in pairs], [example for _, example in pairs]
+        subtasks, aims = [name for name, _ in pairs], [example for _, example in pairs]
         if not aims:
             raise InputError("none of the validation examples fits the proxy's context")
         model = self.lora.attach(reading.checkpoint.load(), self.seed)
-        rates = self._warm_up(model, examples, ids, rows, folder, reading.pad_id, trainer, say)
+        rates = self._warm_up(model, source, rows, folder)
         names = sorted(set(subtasks))
         membership = np.array([[s == name for name in names] for s in subtasks], dtype=np.float64)
         membership /= membership.sum(axis=0)
-        total = np.zeros((len(examples), len(names)))
+        total = np.zeros((len(reading.examples), len(names)))
         for epoch, rate in enumerate(rates):
             state = load_state(folder / f"epoch-{epoch}.safetensors", model)
             read = Features(model, state, self.projection, self.seed, extraction.reduction)
-            aimed = read.plain(aims, extraction.batch_size, reading.pad_id, trainer)
+            aimed = read.plain(aims, extraction.batch_size, reading.pad_id, source.trainer)
             store = open_store(
-                folder / f"cosines-{epoch}", examples, rows, ids, self.fingerprint(),
-                extraction.shard_rows, len(aims),
+                folder / f"cosines-{epoch}", reading.examples, rows, source.ids,
+                self.fingerprint(), extraction.shard_rows, len(aims),
             )  # fmt: skip
-            say(f"checkpoint {epoch + 1} of {len(rates)}")
+            source.say(f"checkpoint {epoch + 1} of {len(rates)}")
             fill(
                 store,
                 Pass(model, partial(_cosines, features=read, aimed=aimed)),
-                examples,
+                reading.examples,
                 batch_size=extraction.batch_size,
                 pad_id=reading.pad_id,
-                trainer=trainer,
-                say=say,
+                trainer=source.trainer,
+                say=source.say,
             )
             total += rate * store.read().astype(np.float64) @ membership
         np.save(folder / "influence.npy", total)
@@ -119,31 +110,30 @@ class Influence:
         return np.rec.fromarrays(values.T, names=names) if len(names) else values
 
     def _warm_up(
-        self,
-        model: PeftModel,
-        examples: Sequence[Example],
-        ids: Sequence[str],
-        rows: Sequence[int],
-        folder: Path,
-        pad_id: int,
-        trainer: dict[str, Any],
-        say: Callable[[str], None],
+        self, model: PeftModel, source: Source, rows: Sequence[int], folder: Path
     ) -> list[float]:
         """Train on a share of the rows; each epoch's mean learning rate, scaled to Σ = 1."""
         from spice.finetune import EpochKeeper, finetune, learning_rates
 
-        in_order = sorted(rows, key=lambda row: ids[row])
-        count = max(1, round(self.share * len(in_order)))
-        drawn = np.random.default_rng(self.seed).permutation(in_order)[:count].tolist()
-        ends = epoch_ends(count, self.recipe)
+        drawn = drawn_rows(source.ids, rows, self.share, self.seed)
+        ends = epoch_ends(len(drawn), self.recipe)
         if not (folder / f"epoch-{len(ends) - 1}.safetensors").is_file():
-            say(f"warming up on {count} rows, {self.recipe.epochs} epochs")
-            keeper = EpochKeeper(folder, ends)
-            with_keeper = {**trainer, "callbacks": [*trainer.get("callbacks", []), keeper]}
+            source.say(f"warming up on {len(drawn)} rows, {self.recipe.epochs} epochs")
+            keeper, trainer = EpochKeeper(folder, ends), source.trainer
             finetune(
-                model, self.recipe, examples, drawn, folder=folder, pad_id=pad_id, seed=self.seed,
-                trainer={**with_keeper, "logger": False},
-            )  # fmt: skip
+                model,
+                self.recipe,
+                source.reading.examples,
+                drawn,
+                folder=folder,
+                pad_id=source.reading.pad_id,
+                seed=self.seed,
+                trainer={
+                    **trainer,
+                    "callbacks": [*trainer.get("callbacks", []), keeper],
+                    "logger": False,
+                },
+            )
         rates = learning_rates(self.recipe, ends[-1])
         means = [float(np.mean(rates[a:b])) for a, b in zip([0, *ends], ends, strict=False)]
         return [mean / sum(means) for mean in means]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +16,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spice.batches import Batch
+    from spice.models import Checkpoint
+    from spice.reading import Reading
     from spice.records import Row
     from spice.rendering import Example, Renderer
+    from spice.signals.source import Source
 
 LEVELS = ("1", "2", "3", "4", "5")
 
@@ -77,12 +82,65 @@ class Ratings:
         return values
 
 
+@dataclass(frozen=True)
+class Panel:
+    """The :class:`Ratings` of the proxy and of further ``checkpoints``, n × models × q × 5."""
+
+    requests: Sequence[str]
+    checkpoints: Sequence[Checkpoint]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The requests' wording; the checkpoints are told by their views."""
+        return {"signal": "ratings", "requests": list(self.requests)}
+
+    def build(self, folder: Path, source: Source) -> None:
+        """Ask one model after the other."""
+        found = []
+        for place, reading in enumerate(_readings(source, self.checkpoints)):
+            source.say(f"model {place + 1} of {1 + len(self.checkpoints)}")
+            store, key = folder / f"store-{place}", {**self.fingerprint(), **reading.view}
+            model = reading.checkpoint.load()
+            found.append(source.forward(model, Ratings(self.requests), store, key, reading=reading))
+        np.save(folder / "ratings.npy", np.stack(found, axis=1))
+        for store in folder.glob("store-*"):
+            shutil.rmtree(store)
+
+    def load(self, folder: Path) -> np.ndarray:
+        """n × models × q × 5."""
+        return np.load(folder / "ratings.npy", allow_pickle=False)
+
+
+@dataclass(frozen=True)
+class RaterSizes:
+    """The number of parameters of the proxy and of further ``checkpoints``, one each."""
+
+    checkpoints: Sequence[Checkpoint]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Nothing but what it is; the checkpoints are told by their views."""
+        return {"signal": "rater sizes"}
+
+    def build(self, folder: Path, source: Source) -> None:
+        """Count, from the configurations alone."""
+        raters = [reading.checkpoint for reading in _readings(source, self.checkpoints)]
+        sizes = [rater.skeleton().num_parameters() for rater in raters]
+        np.save(folder / "sizes.npy", np.array(sizes, dtype=np.float64))
+
+    def load(self, folder: Path) -> np.ndarray:
+        """One number per model."""
+        return np.load(folder / "sizes.npy", allow_pickle=False)
+
+
+def _readings(source: Source, checkpoints: Sequence[Checkpoint]) -> list[Reading]:
+    return [source.reading, *map(source.reading_of, checkpoints)]
+
+
 def digit_ids(renderer: Renderer) -> list[int]:
     """The token of each level, looked up: every tokenizer has them elsewhere."""
     ids = []
     for level in LEVELS:
         found = renderer.continuation(level)
         if len(found) != 1:
-            raise InputError(f"the proxy's tokenizer has no single token for the grade {level!r}")
+            raise InputError(f"the tokenizer has no single token for the grade {level!r}")
         ids.append(found[0])
     return ids

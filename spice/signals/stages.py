@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spice import hardware
+from spice.signals.source import Source
 from spice.stages import code_version
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from spice.models import Checkpoint
     from spice.reading import Reading
     from spice.records import Row
     from spice.signals import Signal
@@ -29,7 +31,8 @@ class SignalStages:
     """What a selector needs of a pool as the proxy reads it.
 
     ``needs`` are the selector's, ``targets`` gives the validation examples to those that aim at
-    some, ``run(stage, key, build)`` makes a stage or finds it, ``say(stage, message)`` tells.
+    some, ``reading_of`` the pool as another checkpoint reads it, ``run(stage, key, build)`` makes a
+    stage or finds it, ``say(stage, message)`` tells.
     """
 
     needs: Mapping[str, Signal | None]
@@ -38,6 +41,7 @@ class SignalStages:
     reading: Reading
     extraction: Extraction
     targets: Callable[[], list[Row]]
+    reading_of: Callable[[Checkpoint], Reading]
     trainer: dict[str, Any]
     run: Callable[[str, dict[str, Any], Callable[[Path], None]], Done]
     say: Callable[[str, str], None]
@@ -51,15 +55,17 @@ class SignalStages:
         return {name: self._key(maker) for name, maker in makers.items() if maker}
 
     def _key(self, maker: Any) -> dict[str, Any]:
-        aimed = {}
-        if hasattr(maker, "build"):
-            aimed = {"validation": [(row.id, row.source) for row in self.targets()]}
+        more: dict[str, Any] = {}
+        if getattr(maker, "aims", False):
+            more["validation"] = [(row.id, row.source) for row in self.targets()]
+        if also := getattr(maker, "checkpoints", None):
+            more["also read by"] = [self.reading_of(checkpoint).view for checkpoint in also]
         versions = hardware.versions()
         return {
             "data": self.pool,
             **self.reading.view,
             **maker.fingerprint(),
-            **aimed,
+            **more,
             "code": code_version(*READERS),
             "versions": {package: versions[package] for package in LIBRARIES},
         }
@@ -71,26 +77,37 @@ class SignalStages:
     def _read(self, name: str, key: dict[str, Any]) -> np.ndarray:
         from spice.signals import forward, gradients
 
-        reading, signal = self.reading, self.needs[name]
-        ids = [row.id for row in self.rows]
+        signal: Any = self.needs[name]
+        if hasattr(signal, "build"):  # one that needs more than passes over the pool
+            source = self._source(name, getattr(signal, "aims", False))
+            done = self.run(name, key, lambda partial: signal.build(partial, source))
+            return signal.load(done.folder)
+        reading, ids = self.reading, [row.id for row in self.rows]
         passing: dict[str, Any] = {
+            "metadata": key,
+            "pad_id": reading.pad_id,
             "trainer": self.trainer,
             "say": lambda message: self.say(name, message),
         }
-        if hasattr(signal, "build"):  # one that needs more than passes over the pool
-            aimed: Any = signal
-            inputs = (reading, ids, self.targets(), self.extraction)
-            done = self.run(name, key, lambda partial: aimed.build(partial, *inputs, **passing))
-            return aimed.load(done.folder)
         module: Any = gradients
         given: tuple[Any, ...] = (self.extraction, reading.examples, ids)
         if signal is not None:
             texts = signal.texts(reading.renderer, self.rows, reading.examples)
             module, given = forward, (signal, texts, ids, self.extraction)
-        passing |= {"metadata": key, "pad_id": reading.pad_id}
 
         def build(partial: Path) -> None:
-            module.extract(reading.checkpoint, *given, folder=partial, **passing)
+            module.extract(reading.checkpoint.load(), *given, folder=partial, **passing)
 
         done = self.run(name, key, build)
         return module.read(done.folder, *given, key)
+
+    def _source(self, name: str, aims: bool) -> Source:
+        return Source(
+            rows=self.rows,
+            reading=self.reading,
+            extraction=self.extraction,
+            targets=self.targets() if aims else [],
+            reading_of=self.reading_of,
+            trainer=self.trainer,
+            say=lambda message: self.say(name, message),
+        )

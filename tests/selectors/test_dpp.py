@@ -22,7 +22,7 @@ def pick(features: np.ndarray, k: int, ids: list[str] | None = None) -> Selectio
     return Dpp("embeddings").select(signals, k, np.random.default_rng(0), range(n))
 
 
-def test_the_worked_example() -> None:
+def test_methods_section_7_dpp_worked_example() -> None:
     picks, volumes = greedy_map(np.diagonal(WORKED), lambda x: WORKED[x], 2)
     assert picks == [0, 2]
     assert np.prod(volumes) == pytest.approx(0.79)

@@ -71,7 +71,7 @@ def test_every_form_is_its_formula_after_any_picks(mode: str, seed: int, alpha: 
     ("penalty", "exact", "g4"),
     [(0.0, [0, 2, 3], [0, 2, 3]), (0.1, [0, 3, 2], [0, 3, 2]), (0.5, [0, 3, 1], [0, 3, 2])],
 )
-def test_what_the_mathematics_and_the_published_code_choose_in_the_worked_example(
+def test_methods_section_1_6_mathematics_and_published_code(
     penalty: float, exact: list[int], g4: list[int]
 ) -> None:
     assert spice.select(WORKED, 3, penalty=penalty, fisher="exact").indices == exact

@@ -42,7 +42,7 @@ def plain(states: list[np.ndarray], k: int) -> tuple[list[int], list[float]]:
     return picks, gains
 
 
-def test_the_worked_example() -> None:
+def test_methods_section_4_worked_example() -> None:
     first = [np.linalg.slogdet(np.eye(2) + square(t))[1] for t in triangles(WORKED)]
     assert first == pytest.approx([1.098612, 0.693147, 1.098612], abs=5e-7)
     picks, gains = lazy_greedy(triangles(WORKED), 3)

@@ -47,7 +47,7 @@ def chosen(kernel: Kernel, k: int, *, alpha: float, **options: float) -> GreedyT
 # -- the worked example, to the digit ----------------------------------------------------------
 
 
-def test_first_gains_of_the_worked_example() -> None:
+def test_methods_section_1_6_first_gains() -> None:
     for row, gain in enumerate((2.302585, 1.609438, 1.098612, 0.693147)):
         assert run(WORKED[[row]], 1).gains == [pytest.approx(gain, abs=5e-7)]
 
@@ -56,19 +56,19 @@ def test_first_gains_of_the_worked_example() -> None:
     ("candidate", "gain", "conflict"),
     [(1, 0.336472, 0.0), (2, 0.741937, 0.707107), (3, 0.693147, 0.0)],
 )
-def test_second_step_of_the_worked_example(candidate: int, gain: float, conflict: float) -> None:
+def test_methods_section_1_6_second_step(candidate: int, gain: float, conflict: float) -> None:
     trace = run(WORKED[[0, candidate]], 2)
     assert trace.picks == [0, 1]
     assert trace.gains[1] == pytest.approx(gain, abs=5e-7)
     assert trace.conflicts[1] == pytest.approx(conflict, abs=5e-7)
 
 
-def test_epsilon_of_the_worked_example() -> None:
+def test_methods_section_1_6_epsilon() -> None:
     trace = run(WORKED[[0, 2]], 2)
     assert trace.gains[1] - math.log1p(2) == pytest.approx(-0.356675, abs=5e-7)
 
 
-def test_third_step_of_the_worked_example() -> None:
+def test_methods_section_1_6_third_step() -> None:
     trace = run(WORKED, 3, penalty=0.1)
     assert trace.picks == [0, 3, 2]
     assert trace.gains[2] == pytest.approx(0.470004, abs=5e-7)
@@ -80,7 +80,7 @@ def test_third_step_of_the_worked_example() -> None:
     ("penalty", "picks", "information"),
     [(0.0, [0, 2, 3], 3.465736), (0.1, [0, 3, 2], 3.465736), (0.5, [0, 3, 1], 3.332205)],
 )
-def test_penalties_of_the_worked_example(
+def test_methods_section_1_6_penalties(
     penalty: float, picks: list[int], information: float
 ) -> None:
     trace = run(WORKED, 3, penalty=penalty)
@@ -89,11 +89,11 @@ def test_penalties_of_the_worked_example(
 
 
 @pytest.mark.parametrize(("inclusive", "picks"), [(False, [0]), (True, [0, 2])])
-def test_early_stop_of_the_worked_example(inclusive: bool, picks: list[int]) -> None:
+def test_methods_section_1_6_early_stop(inclusive: bool, picks: list[int]) -> None:
     assert run(WORKED, 3, stop_ratio=0.5, stop_inclusive=inclusive).picks == picks
 
 
-def test_scores_kept_from_earlier_steps_would_mislead_here() -> None:
+def test_methods_section_8_stale_scores_would_mislead() -> None:
     """Conflicts can shrink, so a heap of stale scores gives [1, 3, 0]."""
     G = np.array([(-1, 1), (-1, -2), (1, 2), (1, -2)], dtype=float)
     assert run(G, 3, penalty=1.0).picks == [1, 3, 2]
@@ -109,6 +109,18 @@ def test_gains_add_up_to_the_log_determinant(G: np.ndarray, alpha: float, penalt
     assert sorted(trace.picks) == list(range(len(G)))
     expected = plain.information(G, trace.picks, alpha)
     assert sum(trace.gains) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@few
+@given(seeds, alphas, penalties, st.integers(1, 9))
+def test_plain_primal_and_lazy_greedies_make_the_same_picks(
+    seed: int, alpha: float, penalty: float, k: int
+) -> None:
+    G = cloud(seed, n=15)
+    ours = run(G, k, alpha=alpha, penalty=penalty).picks
+    steps = plain.spice(G, k, alpha=alpha, penalty=penalty)
+    assert ours == [step.pick for step in steps]
+    assert ours == plain.primal(G, k, alpha, penalty) == plain.lazy(G, k, alpha, penalty)
 
 
 @few

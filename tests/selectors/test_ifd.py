@@ -18,10 +18,10 @@ RNG = np.random.default_rng(0)
 def pick(losses: np.ndarray, k: int, ratio: str, ids: list[str] | None = None) -> Selection:
     n = len(losses)
     signals = Signals(ids or [f"{i:02}" for i in range(n)], ["a"] * n, np.ones(n), losses=losses)
-    return Ifd(ratio).select(signals, k, RNG, range(n))
+    return Ifd(ratio, None).select(signals, k, RNG, range(n))
 
 
-def test_the_worked_example() -> None:
+def test_methods_section_3_worked_example() -> None:
     assert ifd(WORKED, "loss") == pytest.approx([0.5, 2 / 3, 1.2])
     assert ifd(WORKED, "perplexity") == pytest.approx([0.6065, 0.3679, 1.2214], abs=5e-5)
     assert pick(WORKED, 3, "loss").indices == [1, 0]
@@ -64,4 +64,4 @@ def test_no_score_above_one_is_chosen_and_the_pools_order_changes_nothing(
 
 def test_another_ratio_is_refused() -> None:
     with pytest.raises(InputError, match=r"selector\.ratio=odds"):
-        Ifd("odds")
+        Ifd("odds", None)

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from spice.errors import InputError
 from spice.records import Signals
-from spice.selectors.selectit import SelectIt, sentence_score, token_score
+from spice.selectors.selectit import SelectIt, model_score, sentence_score, token_score
 
 REQUEST = "{instruction} {response}"
 ONE, OTHER = np.array([0.05, 0.05, 0.1, 0.2, 0.1]), np.array([0.1, 0.1, 0.2, 0.3, 0.3])
 
 
-def test_the_worked_example() -> None:
+def test_methods_section_6_worked_example() -> None:
     assert token_score(ONE, "softmax") == pytest.approx(0.213858, abs=5e-7)
     assert token_score(ONE, "linear") == pytest.approx(1.0)
     assert token_score(OTHER, "softmax") == pytest.approx(0.100764, abs=5e-7)
@@ -48,10 +48,30 @@ def test_only_the_shares_among_the_grades_count(
 def test_rows_that_no_request_fits_are_left_out_and_ties_go_to_the_smaller_id() -> None:
     ratings = np.array([[OTHER, OTHER], [ONE, ONE], [ONE, ONE], [ONE * np.nan, ONE]])
     signals = Signals(["0", "2", "1", "3"], ["a"] * 4, np.ones(4), ratings=ratings)
-    selector = SelectIt([REQUEST, REQUEST], "softmax", 0.2)
+    selector = SelectIt([REQUEST, REQUEST], "softmax", 0.2, [])
     chosen = selector.select(signals, 4, np.random.default_rng(0), range(4))
     assert chosen.indices == [2, 1, 0]
     assert chosen.excluded == {"a request does not fit": [3]}
+
+
+def test_models_are_weighted_by_their_parameters() -> None:
+    scores = np.array([[1.0, 4.0], [2.0, 0.0]])  # two rows, two models
+    assert model_score(scores, np.array([3.0, 1.0])).tolist() == [1.75, 1.5]
+    ratings = np.array([[[OTHER], [ONE]], [[ONE], [ONE]]])  # n × models × q × 5
+    sizes = np.array([1.0, 2.0])
+    signals = Signals(["0", "1"], ["a"] * 2, np.ones(2), ratings=ratings, rater_sizes=sizes)
+    chosen = SelectIt([REQUEST], "softmax", 0.2, ["other"]).select(
+        signals, 2, np.random.default_rng(0), range(2)
+    )
+    assert chosen.indices == [1, 0]
+    assert chosen.scores == pytest.approx([0.213858, (0.100764 + 2 * 0.213858) / 3], abs=5e-7)
+
+
+def test_one_proxy_asks_for_no_sizes() -> None:
+    assert set(SelectIt([REQUEST], "softmax", 0.2, []).needs) == {"ratings"}
+    more = SelectIt([REQUEST], "softmax", 0.2, ["folder"])
+    assert set(more.needs) == {"ratings", "rater_sizes"}
+    assert [checkpoint.path for checkpoint in more.checkpoints] == ["folder"]
 
 
 @pytest.mark.parametrize(
@@ -65,4 +85,4 @@ def test_rows_that_no_request_fits_are_left_out_and_ties_go_to_the_smaller_id() 
 )
 def test_what_makes_no_sense_is_refused(options: tuple, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        SelectIt(*options)
+        SelectIt(*options, [])

@@ -31,7 +31,9 @@ def pick(pool: np.ndarray, targets: np.ndarray, k: int, ids: list[str] | None = 
     ("density", "expected"),
     [([1, 1, 1, 1, 1], [1 / 3, 1 / 3, 1 / 3, 0, 0]), ([1, 2, 2, 1, 1], [0.5, 0.25, 0.25, 0, 0])],
 )
-def test_the_worked_examples(density: list[float], expected: list[float]) -> None:
+def test_methods_section_7_tsds_worked_examples(
+    density: list[float], expected: list[float]
+) -> None:
     found = transport(DISTANCES, np.array([density], dtype=float), 0.5, 5.0)
     assert found[0] == pytest.approx(expected)
 

@@ -59,8 +59,8 @@ def values(
     metadata = signal.fingerprint()
     trainer = {"accelerator": "cpu", "enable_progress_bar": False}
     forward.extract(
-        checkpoint, signal, texts, ids, extraction, folder=folder, metadata=metadata, pad_id=0,
-        trainer=trainer, say=(said if said is not None else []).append,
+        checkpoint.load(), signal, texts, ids, extraction, folder=folder, metadata=metadata,
+        pad_id=0, trainer=trainer, say=(said if said is not None else []).append,
     )  # fmt: skip
     return forward.read(folder, signal, texts, ids, extraction, metadata)
 

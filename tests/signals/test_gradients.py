@@ -212,7 +212,7 @@ def extract(
 
     def extract(name: str = "store", callbacks: Any = (), **changed: Any) -> Path:
         gradients.extract(
-            Checkpoint(str(make_checkpoint("llama")), "float32"),
+            Checkpoint(str(make_checkpoint("llama")), "float32").load(),
             dataclasses.replace(EXTRACTION, **changed),
             examples,
             IDS,

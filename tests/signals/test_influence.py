@@ -25,6 +25,7 @@ from spice.records import Row
 from spice.signals.extraction import Extraction
 from spice.signals.influence import (
     AdamState,
+    Features,
     Influence,
     adam_direction,
     coordinates,
@@ -32,6 +33,7 @@ from spice.signals.influence import (
     load_state,
     sketch,
 )
+from spice.signals.source import Source
 
 LORA = Lora(4, 8, 0.0, ("q_proj", "v_proj"))
 RECIPE = Recipe(3, None, 0.02, "linear", 0.0, 0.0, 1.0, 4, 4, 5)
@@ -54,7 +56,19 @@ def reading(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Reading:
     return read(checkpoint, template, Pool(ROWS), tmp_path / "memo")
 
 
-def test_the_worked_example() -> None:
+def source_of(reading: Reading, extraction: Extraction, targets: list[Row]) -> Source:
+    return Source(
+        rows=ROWS,
+        reading=reading,
+        extraction=extraction,
+        targets=targets,
+        reading_of=lambda checkpoint: reading,
+        trainer=QUIET,
+        say=lambda message: None,
+    )
+
+
+def test_methods_section_5_worked_example() -> None:
     state = AdamState(torch.tensor([0.1, 0.0]).double(), torch.tensor([0.01, 0.04]).double())
     [moved] = adam_direction(torch.tensor([[1.0, -2.0]]).double(), state)
     assert moved.tolist() == pytest.approx([1.812402, -0.953896], abs=5e-7)
@@ -135,13 +149,37 @@ def test_sketches_keep_inner_products_on_average_and_small_vectors_as_they_are()
     assert np.std(found) == pytest.approx(spread, rel=0.25)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.floats(1e-3, 1e3))
+def test_the_length_of_a_validation_gradient_does_not_count(seed: int, factor: float) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    rows, aims = torch.randn(2, 5, 300, generator=draw, dtype=torch.float64)
+    features = Features(None, None, 100, seed, "mean")  # type: ignore[arg-type]
+    cosines = features._unit(rows) @ features._unit(aims).T
+    assert torch.allclose(features._unit(rows) @ features._unit(factor * aims).T, cosines)
+    assert cosines.abs().max() <= 1 + 1e-9
+
+
+def test_a_projection_with_columns_of_unit_length_would_shrink_inner_products() -> None:
+    """The published code's: ‖Pg‖² falls to p/d of ‖g‖², where the sketch keeps it on average."""
+    draw = torch.Generator().manual_seed(3)
+    d, p = 4000, 100
+    G = torch.randn(6, d, generator=draw, dtype=torch.float64)
+    P = torch.randn(d, p, generator=draw, dtype=torch.float64)
+    shrunk = G @ (P / P.norm(dim=0))
+    lengths = G.square().sum(dim=1)
+    assert (shrunk.square().sum(dim=1) / lengths) == pytest.approx(np.full(6, p / d), rel=0.6)
+    kept = torch.stack([sketch(G, p, seed).square().sum(dim=1) for seed in range(50)]).mean(dim=0)
+    assert (kept / lengths).numpy() == pytest.approx(np.ones(6), rel=0.15)
+
+
 def test_the_table_is_what_single_rows_and_examples_give(reading: Reading, tmp_path: Path) -> None:
     signal = Influence(0.5, LORA, RECIPE, 8192, 0)
     extraction = Extraction(LORA, "mean", "raw", 0.95, 5, 4, 0)
-    ids = [row.id for row in ROWS]
     kept = tmp_path / "kept"
     kept.mkdir()
-    signal.build(kept, reading, ids, TARGETS, extraction, trainer=QUIET, say=lambda _: None)
+    source = source_of(reading, extraction, TARGETS)
+    signal.build(kept, source)
     table = signal.load(kept)
     assert table.dtype.names == ("one/a", "one/b", "two")
     assert sorted(path.name for path in kept.iterdir()) == ["influence.npy", "subtasks.json"]
@@ -149,7 +187,7 @@ def test_the_table_is_what_single_rows_and_examples_give(reading: Reading, tmp_p
     model = LORA.attach(reading.checkpoint.load(), 0)
     warm = tmp_path / "warm"
     warm.mkdir()
-    rates = signal._warm_up(model, reading.examples, ids, range(12), warm, 0, QUIET, lambda _: None)
+    rates = signal._warm_up(model, source, range(12), warm)
     assert sum(rates) == pytest.approx(1)
     aims = reading.renderer.encode(TARGETS)
     expected = np.zeros((12, 4))
@@ -179,6 +217,5 @@ def test_no_example_that_fits_is_an_error(reading: Reading, tmp_path: Path) -> N
     long = identify([Row("", "x" * 300, "", "y", "a")])
     signal = Influence(0.5, LORA, RECIPE, 8192, 0)
     extraction = Extraction(LORA, "mean", "raw", 0.95, 5, 4, 0)
-    ids = [row.id for row in ROWS]
     with pytest.raises(InputError, match="none of the validation examples fits"):
-        signal.build(tmp_path, reading, ids, long, extraction, trainer=QUIET, say=print)
+        signal.build(tmp_path, source_of(reading, extraction, long))

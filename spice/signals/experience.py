@@ -1,0 +1,187 @@
+"""A first acquaintance of the proxy with the pool, before it is asked about the rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spice.errors import InputError
+from spice.models import Lora
+from spice.recipe import Recipe
+from spice.signals.losses import Losses
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from spice.batches import Batch
+    from spice.records import Row
+    from spice.rendering import Example, Renderer
+    from spice.signals.source import Source
+
+CHOICES = ("random", "clusters")
+
+
+@dataclass(frozen=True)
+class Experience:
+    """A brief tuning of a fresh adapter on a part of the pool.
+
+    ``choose`` ``random`` takes ``share`` of the rows. ``clusters`` takes ``per_cluster`` rows of
+    each of ``clusters`` k-means clusters of the prompts' mean hidden states, evenly spaced in the
+    middle half of the cluster's prompt losses (arXiv 2308.12032, section 2.1). ``seed`` draws the
+    rows and the adapter, and starts k-means.
+    """
+
+    choose: str
+    share: float | None
+    clusters: int | None
+    per_cluster: int | None
+    lora: Lora
+    recipe: Recipe
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.choose not in CHOICES:
+            raise InputError(f"experience.choose={self.choose}: one of {', '.join(CHOICES)}")
+        if self.choose == "random":
+            if self.share is None or not 0 < self.share <= 1:
+                raise InputError(f"experience.share={self.share}: must be in (0, 1]")
+            return
+        for name in ("clusters", "per_cluster"):
+            value = getattr(self, name)
+            if value is None or value < 1:
+                raise InputError(f"experience.{name}={value}: must be at least 1")
+
+    def gain(self, folder: Path, source: Source) -> Any:
+        """The proxy with the tuned adapter; what an interrupted run left is gone on from."""
+        from peft import PeftModel
+
+        from spice.finetune import finetune
+
+        model: Any = source.reading.checkpoint.load()
+        if (folder / "adapter").is_dir():
+            return PeftModel.from_pretrained(model, str(folder / "adapter")).eval()
+        rows = self.rows(folder, source, model)
+        source.say(f"tuning briefly on {len(rows)} rows")
+        tuned = self.lora.attach(model, self.seed)
+        finetune(
+            tuned,
+            self.recipe,
+            source.reading.examples,
+            rows,
+            folder=folder,
+            pad_id=source.reading.pad_id,
+            seed=self.seed,
+            trainer={**source.trainer, "logger": False},
+        )
+        return tuned.eval()
+
+    def rows(self, folder: Path, source: Source, model: Any) -> list[int]:
+        """What is tuned on."""
+        from spice.signals.gradients import eligible_rows
+
+        usable = eligible_rows(source.reading.examples)
+        if self.choose == "random":
+            assert self.share is not None
+            return drawn_rows(source.ids, usable, self.share, self.seed)
+        assert self.clusters is not None
+        assert self.per_cluster is not None
+        prompts = Prompts()
+        values = source.forward(model, prompts, folder / "prompts", prompts.fingerprint())
+        rows = [row for row in usable if np.isfinite(values[row]).all()]
+        rows = sorted(rows, key=lambda row: source.ids[row])
+        labels = k_means(values[rows, :-1], self.clusters, self.seed)
+        return [
+            rows[place]
+            for label in np.unique(labels)
+            for place in middle(np.flatnonzero(labels == label), values[rows, -1], self.per_cluster)
+        ]
+
+
+def drawn_rows(ids: Sequence[str], rows: Sequence[int], share: float, seed: int) -> list[int]:
+    """A share of the rows, at least one; the order of the pool changes nothing."""
+    in_order = sorted(rows, key=lambda row: ids[row])
+    count = max(1, round(share * len(in_order)))
+    return np.random.default_rng(seed).permutation(in_order)[:count].tolist()
+
+
+def k_means(values: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    """Each row's cluster (n) of points n × h; fewer than ``clusters`` where points coincide."""
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    count = min(clusters, len(np.unique(values, axis=0)))
+    with threadpool_limits(1):  # sums in one order, so the same clusters on any number of cores
+        return KMeans(count, n_init=10, random_state=seed).fit_predict(values.astype(np.float64))
+
+
+def middle(places: np.ndarray, losses: np.ndarray, count: int) -> list[int]:
+    """``count`` of the places, evenly spaced by rank between the quartiles of their losses."""
+    in_order = places[np.argsort(losses[places], kind="stable")]
+    between = in_order[len(in_order) // 4 : len(in_order) - len(in_order) // 4]
+    chosen = np.unique(np.linspace(0, len(between) - 1, min(count, len(between))).round())
+    return between[chosen.astype(np.int64)].tolist()
+
+
+class Prompts:
+    """The mean of the last hidden states over a row's prompt, and its mean loss: n × (h + 1)."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Nothing but what it is."""
+        return {"signal": "prompts"}
+
+    def texts(
+        self, renderer: Renderer, rows: Sequence[Row], examples: Sequence[Example]
+    ) -> list[list[Example]]:
+        """The prompt alone; its first token is not predicted."""
+        from spice.rendering import Example
+
+        return [
+            [Example(e.ids[: e.start], 1) if e.start > 1 and e.supervised else Example([], 0)]
+            for e in examples
+        ]
+
+    def width(self, model: Any) -> int:
+        """h + 1."""
+        return int(model.config.hidden_size) + 1
+
+    def read(self, model: Any, batch: Batch) -> Tensor:
+        """States and losses of a batch of prompts."""
+        import torch
+
+        from spice.signals.embeddings import Embeddings
+
+        states = Embeddings().read(model, batch)
+        return torch.cat([states, Losses().read(model, batch)], dim=1)
+
+    def collect(self, values: np.ndarray) -> np.ndarray:
+        """n × (h + 1)."""
+        return values[:, 0]
+
+
+@dataclass(frozen=True)
+class ExperiencedLosses:
+    """:class:`Losses` as the proxy has them after an :class:`Experience`, n × 2."""
+
+    experience: Experience
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the experience was."""
+        return {"signal": "losses", "experience": dataclasses.asdict(self.experience)}
+
+    def build(self, folder: Path, source: Source) -> None:
+        """Gain the experience, then read the losses."""
+        model = self.experience.gain(folder, source)
+        found = source.forward(model, Losses(), folder / "store", self.fingerprint())
+        np.save(folder / "losses.npy", found)
+        for name in ("adapter", "prompts", "store"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+    def load(self, folder: Path) -> np.ndarray:
+        """n × 2."""
+        return np.load(folder / "losses.npy", allow_pickle=False)

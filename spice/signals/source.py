@@ -1,0 +1,70 @@
+"""What a signal is read from that needs more than passes over the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from spice.models import Checkpoint
+    from spice.reading import Reading
+    from spice.records import Row
+    from spice.signals import Signal
+    from spice.signals.extraction import Extraction
+
+
+@dataclass(frozen=True)
+class Source:
+    """The n rows of a pool as the proxy reads them, and the means to read more.
+
+    ``targets`` are the validation examples, empty for a signal that does not aim at any;
+    ``reading_of`` is the same pool as another checkpoint reads it.
+    """
+
+    rows: Sequence[Row]
+    reading: Reading
+    extraction: Extraction
+    targets: Sequence[Row]
+    reading_of: Callable[[Checkpoint], Reading]
+    trainer: dict[str, Any]
+    say: Callable[[str], None]
+
+    @property
+    def ids(self) -> list[str]:
+        """The rows' ids, n."""
+        return [row.id for row in self.rows]
+
+    def forward(
+        self,
+        model: Any,
+        signal: Signal,
+        folder: Path,
+        metadata: dict[str, Any],
+        rows: Sequence[Row] | None = None,
+        reading: Reading | None = None,
+    ) -> np.ndarray:
+        """A forward signal of the pool, or of other rows, off ``model``; kept in ``folder``."""
+        from spice.signals import forward
+
+        reading = reading or self.reading
+        examples = reading.examples if rows is None else reading.renderer.encode(rows)
+        rows = self.rows if rows is None else rows
+        texts, ids = signal.texts(reading.renderer, rows, examples), [row.id for row in rows]
+        forward.extract(
+            model,
+            signal,
+            texts,
+            ids,
+            self.extraction,
+            folder=folder,
+            metadata=metadata,
+            pad_id=reading.pad_id,
+            trainer=self.trainer,
+            say=self.say,
+        )
+        return forward.read(folder, signal, texts, ids, self.extraction, metadata)
