@@ -446,7 +446,9 @@ def sandboxed_code() -> Iterator[None]:
 
 def _forget_task_modules() -> None:
     """Drop what lm-eval imported for its yaml files; it marks those modules with their mtime."""
-    marked = [name for name, module in list(sys.modules.items()) if hasattr(module, "__mtime__")]
+    # vars and not hasattr, at which lazy modules would go and look
+    marked = [name for name, module in list(sys.modules.items())
+              if "__mtime__" in getattr(module, "__dict__", ())]  # fmt: skip
     for name in marked:
         del sys.modules[name]
 

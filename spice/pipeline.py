@@ -9,35 +9,31 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from spice import hardware
 from spice.card import other_selections
+from spice.choosing import Choosing, proxy_learns
 from spice.components import Components
 from spice.errors import InputError
 from spice.messages import audit_line, diagnostics_line, say, score_line, sources_line, warn
 from spice.pool import Pool
 from spice.reading import Reading, read
-from spice.records import Score, Selection, Signals
+from spice.records import Score, Selection
 from spice.stages import Done, Stages, code_version, digest
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-
     from spice.models import Checkpoint
     from spice.recipe import Recipe
     from spice.records import Row
-    from spice.selectors.lead import Lead
-    from spice.selectors.spice import Spice
     from spice.signals.stages import SignalStages
     from spice.tracking import TrackedRun
-    from spice.windows import Pools
 
 SCORING = (
     "spice.benchmarks",
@@ -46,6 +42,7 @@ SCORING = (
     "spice.code_execution",
     "spice._code_runner",
 )
+CHOOSING = ("spice.records", "spice.selectors", "spice.choosing", "spice.diagnostics")
 CORE = ("spice.records", "spice.rendering", "spice.models", "spice.batches")
 
 
@@ -244,15 +241,12 @@ class Job:
             "selector": self._selector_key(),
             "k": self.k,
             "seed": self.config.seed,
-            "schedule": self._learning_key() if self.proxy_learns else None,
-            "code": code_version("spice.records", "spice.selectors", "spice.diagnostics"),
+            "schedule": self._learning_key() if proxy_learns(self.parts) else None,
+            "code": code_version(
+                "spice.records", "spice.selectors", "spice.choosing", "spice.diagnostics"
+            ),
             "versions": _versions("numpy"),
         }
-
-    @property
-    def proxy_learns(self) -> bool:
-        """Whether the proxy is trained while it is chosen from."""
-        return self.parts.schedule.windowed or hasattr(self.parts.selector, "begin")
 
     def _learning_key(self) -> dict[str, Any]:
         options: Any = OmegaConf.to_container(self.config.schedule, resolve=True)
@@ -272,79 +266,24 @@ class Job:
         return {**options, **fingerprint()}
 
     def _build_selection(self, partial: Path) -> None:
-        import numpy as np
-
         from spice import diagnostics
 
-        examples = self.reading.examples if self.reading else []
-        supervised = np.array([e.supervised for e in examples] or [0] * len(self.pool.rows))
-        eligible = np.flatnonzero(supervised).tolist() if examples else range(len(supervised))
-        signals = Signals(
-            ids=[row.id for row in self.pool.rows],
-            sources=[row.source for row in self.pool.rows],
-            lengths=supervised,
-            **(self.signals.read() if self.signals else {}),
+        choosing = Choosing(
+            parts=self.parts,
+            rows=self.pool.rows,
+            reading=self.reading,
+            read=self.signals.read() if self.signals else {},
+            k=self.k,
+            seed=self.config.seed,
+            folder=partial / "learning",
         )
-        if self.parts.schedule.windowed:
-            selection = self._choose_in_windows(eligible, partial)
-        elif self.proxy_learns:
-            selection = self._choose_in_rounds(signals, eligible, partial)
-        else:
-            rng = np.random.default_rng(self.config.seed)
-            selection = self.parts.selector.select(signals, self.k, rng, eligible)
+        selection = choosing.choose()
         facts = diagnostics.report(
-            selection, signals, getattr(self.parts.selector, "penalty", None)
+            selection, choosing.signals, getattr(self.parts.selector, "penalty", None)
         )
         _write_json(partial / "selection.json", self._selection_record(selection))
         _write_json(partial / "report.json", facts)
         shutil.rmtree(partial / "learning", ignore_errors=True)
-
-    def _choose_in_windows(self, eligible: Sequence[int], partial: Path) -> Selection:
-        from spice.schedule import PoolSchedule, choose
-
-        reading, options = self.as_proxy, cast("Pools", self.parts.schedule)
-        ids = [row.id for row in self.pool.rows]
-        windows = options.windows(ids, eligible, self.config.seed)
-        say("selection", f"{len(windows):,} windows of {options.pool_size} rows")
-        module = PoolSchedule(
-            self._fresh_adapter(),
-            cast("Spice", self.parts.selector),
-            self.parts.extraction,
-            options,
-            reading.examples,
-            ids,
-            windows,
-            self.k,
-            folder=partial / "learning",
-            pad_id=reading.pad_id,
-            seed=self.config.seed,
-        )
-        return choose(module, self.parts.machine.trainer_arguments())
-
-    def _choose_in_rounds(
-        self, signals: Signals, eligible: Sequence[int], partial: Path
-    ) -> Selection:
-        from spice.rounds import LeadRounds, choose
-
-        rounds = cast("Lead", self.parts.selector).begin(
-            signals, self.k, self.config.seed, eligible
-        )
-        say("selection", f"{len(rounds.groups)} clusters of difficulty")
-        module = LeadRounds(
-            self._fresh_adapter(),
-            rounds,
-            self.as_proxy.examples,
-            batch_size=self.parts.extraction.batch_size,
-            folder=partial / "learning",
-            pad_id=self.as_proxy.pad_id,
-            seed=self.config.seed,
-        )
-        return choose(module, self.parts.machine.trainer_arguments())
-
-    def _fresh_adapter(self) -> PeftModel:
-        """The proxy with the adapter that gradients are read at."""
-        extraction = self.parts.extraction
-        return extraction.lora.attach(self.as_proxy.checkpoint.load(), extraction.seed)
 
     def _selection_record(self, selection: Selection) -> dict[str, Any]:
         return {
@@ -491,6 +430,10 @@ class Job:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, str(adapter.folder / "adapter"))
+            if self.as_model.checkpoint.dtype == "float32":
+                # The same function to rounding, in two thirds of the time; half precision would
+                # lose digits of the adapter.
+                model = model.merge_and_unload()
         evaluate(
             model,
             self.as_model.renderer,

@@ -8,6 +8,7 @@ again. :mod:`spice.rounds` does the training; here is all that decides what come
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -122,7 +123,8 @@ class Rounds:
 
     def probabilities(self) -> np.ndarray:
         """The chance of each cluster; none for one whose rows are used up."""
-        left = np.array([any(map(self._left, sources)) for sources in self.groups])
+        rows = [itertools.chain.from_iterable(sources) for sources in self.groups]
+        left = np.array([any(self.used[row] < self.options.uses for row in of) for of in rows])
         chances = np.zeros(len(self.groups))
         chances[left] = exp3_probabilities(self.weights[left], self.options.exploration)
         return chances
