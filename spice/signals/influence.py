@@ -245,18 +245,18 @@ class Features:
         """Of examples to aim at: the gradient as it is, m × size."""
         import torch
 
-        from spice.batches import pad
+        from spice.batches import length_order, pad
         from spice.models import device
 
         where = device(trainer.get("accelerator", "cpu"))
         self.model.to(where).eval()
+        order = length_order(examples, range(len(examples)))
         found = []
-        for i in range(0, len(examples), batch_size):
-            rows = range(i, min(i + batch_size, len(examples)))
-            batch = pad(examples, rows, pad_id)
+        for i in range(0, len(order), batch_size):
+            batch = pad(examples, [int(row) for row in order[i : i + batch_size]], pad_id)
             moved = {k: v.to(where) if torch.is_tensor(v) else v for k, v in batch.items()}
             found.append(self._unit(self._gradients(moved)))
-        return torch.cat(found)
+        return torch.cat(found)[torch.from_numpy(order.argsort())]
 
     def _gradients(self, batch: Any) -> Tensor:
         from spice.signals.gradients import per_sample_gradients
