@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from timing import medians, table
 
-from spice.selectors.fisher import ExactFisher
+from spice.selectors.fisher import DualFisher
 from spice.selectors.greedy import greedy
 from spice.selectors.kernel import gram_kernel, streaming_kernel
 
@@ -47,7 +47,7 @@ def pool(n: int, d: int) -> np.ndarray:
 
 def ours(make_kernel, G: np.ndarray, k: int) -> list[int]:
     kernel = make_kernel(G)
-    return greedy(kernel, ExactFisher(kernel, k, ALPHA), k, penalty=0.1).picks
+    return greedy(kernel, DualFisher(kernel, k, ALPHA), k, penalty=0.1).picks
 
 
 def solves(G: np.ndarray, k: int) -> list[int]:

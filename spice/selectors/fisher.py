@@ -10,8 +10,13 @@ been picked. With S the picks so far and den_j = 1 + α Σ_S g_j² (``g4``: g_j�
     scalar       Δ_x = log1p(α‖g_x‖² / (1 + α))                never changes; published as an option
     norm         Δ_x = log1p(α‖g_x‖²)                          never changes; the published top-k
 
-``exact`` is one step of a Cholesky factorisation of I + αK per pick: with κ = αK_·* and C the
-columns so far, e = (κ − C C_*ᵀ)/√(1 + r_*), then r ← r − e² and C ← [C e].
+``exact`` has three ways to the same r. With * the pick:
+
+    dual     Cholesky's factorisation of I + αK goes on by one column: with κ = αK_·* and C the
+             columns so far, e = (κ − C C_*ᵀ)/√(1 + r_*), then r ← r − e² and C ← [C e]
+    primal   Sherman and Morrison's update of M = (I + α Σ_S g gᵀ)⁻¹, d × d: with v = M g_*,
+             r ← r − α² (Gv)²/(1 + r_*) and M ← M − α v vᵀ/(1 + r_*)
+    plain    nothing is kept: r = α‖g‖² − α² K_·S (I + α K_SS)⁻¹ K_S·, solved anew at every pick
 """
 
 from __future__ import annotations
@@ -45,20 +50,17 @@ class Fisher(Protocol):
 
 
 class ExactFisher:
-    """The log-determinant itself, through K alone.
+    """The log-determinant itself: what its three ways have in common.
 
     r is what is left of α‖g‖² after subtractions, so rounding leaves it uncertain by about
     ``ROUNDING`` times α‖g‖², however small it has become.
     """
 
-    def __init__(self, kernel: Kernel, k: int, alpha: float) -> None:
+    def __init__(self, kernel: Kernel, alpha: float) -> None:
         self.alike = kernel.alike
         self.alpha = alpha
         self.whole = alpha * kernel.diagonal[kernel.alike]  # r at S = ∅
         self.residual = self.whole.copy()  # r of each candidate, only ever shrinking
-        # rows are the columns of C, so that each is contiguous
-        self.columns = np.empty((min(k, len(kernel)), len(kernel)))
-        self.picked = 0
 
     def gains(self) -> np.ndarray:
         """log1p(r)."""
@@ -68,6 +70,16 @@ class ExactFisher:
         """The uncertainty of r, carried through the logarithm."""
         return ROUNDING * self.whole / (1.0 + self.residual)
 
+
+class DualFisher(ExactFisher):
+    """Through K alone, a column per pick: n × k numbers."""
+
+    def __init__(self, kernel: Kernel, k: int, alpha: float) -> None:
+        super().__init__(kernel, alpha)
+        # rows are the columns of C, so that each is contiguous
+        self.columns = np.empty((min(k, len(kernel)), len(kernel)))
+        self.picked = 0
+
     def add(self, pick: int, column: np.ndarray) -> None:
         """One more column of the Cholesky factor."""
         m = self.picked
@@ -76,6 +88,41 @@ class ExactFisher:
         self.columns[m] = row
         self.residual = np.maximum(self.residual - row * row, 0.0)
         self.picked += 1
+
+
+class PrimalFisher(ExactFisher):
+    """Through the inverse, d × d numbers: for many picks of short rows."""
+
+    def __init__(self, gradients: np.ndarray, kernel: Kernel, alpha: float) -> None:
+        super().__init__(kernel, alpha)
+        self.gradients = gradients.astype(np.float64)
+        self.inverse = np.eye(gradients.shape[1])
+
+    def add(self, pick: int, column: np.ndarray) -> None:
+        """One more rank-one update."""
+        v = self.inverse @ self.gradients[pick]
+        shrunk = self.alpha / (1.0 + self.residual[pick])
+        taken = self.alpha * shrunk * np.square(self.gradients @ v)[self.alike]
+        self.residual = np.maximum(self.residual - taken, 0.0)
+        self.inverse -= shrunk * np.outer(v, v)
+
+
+class PlainFisher(ExactFisher):
+    """By a fresh solve for all candidates at every pick: the definition, to check others by."""
+
+    def __init__(self, kernel: Kernel, alpha: float) -> None:
+        super().__init__(kernel, alpha)
+        self.picks: list[int] = []
+        self.columns: list[np.ndarray] = []
+
+    def add(self, pick: int, column: np.ndarray) -> None:
+        """Solve with one more pick."""
+        self.picks.append(pick)
+        self.columns.append(column)
+        rows = np.array(self.columns)
+        inner = np.eye(len(rows)) + self.alpha * rows[:, self.picks]
+        taken = self.alpha**2 * np.einsum("mn,mn->n", rows, np.linalg.solve(inner, rows))
+        self.residual = np.maximum(self.whole - taken[self.alike], 0.0)
 
 
 class DiagonalFisher:
@@ -132,15 +179,6 @@ class ConstantFisher:
 
     def add(self, pick: int, column: np.ndarray) -> None:
         """Nothing changes."""
-
-
-def make_fisher(mode: str, gradients: np.ndarray, kernel: Kernel, k: int, alpha: float) -> Fisher:
-    """The information in one of :data:`MODES` with S = ∅."""
-    if mode == "exact":
-        return ExactFisher(kernel, k, alpha)
-    if mode in {"scalar", "norm"}:
-        return ConstantFisher(kernel, alpha, mode)
-    return DiagonalFisher(gradients, kernel, alpha, mode)
 
 
 def information(kernel: Kernel, picks: Sequence[int], alpha: float) -> float:

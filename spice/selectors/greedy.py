@@ -34,6 +34,7 @@ class GreedyTrace:
 
     ``conflicting`` is the share of candidates with c > 0; ``leverage`` is λ × the spread of the
     ten best candidates' conflicts over the gap of their gains: far below 1, λ cannot change a pick.
+    ``drift`` is the largest error of a gain that an exact recomputation found, None without one.
     """
 
     picks: list[int] = field(default_factory=list)
@@ -42,6 +43,7 @@ class GreedyTrace:
     conflicts: list[float] = field(default_factory=list)
     conflicting: list[float] = field(default_factory=list)
     leverage: list[float] = field(default_factory=list)
+    drift: float | None = None
 
 
 def greedy(
@@ -66,14 +68,16 @@ def greedy(
     trace = GreedyTrace()
     for m in range(min(k, n)):
         gains = fisher.gains()
-        conflicts, doubt = _conflicts(along, norms, trace.picks, eta)
-        doubt = fisher.doubt() + ROUNDING * penalty * doubt
-        best = _first_best(np.where(free, gains - penalty * conflicts, -np.inf), doubt)
+        length2, weight = along[trace.picks].sum(), norms[trace.picks].sum()
+        conflicts, blur = conflicts_of(along, norms, length2, weight, m, eta)
+        doubt = fisher.doubt() + ROUNDING * penalty * blur
+        best = first_best(np.where(free, gains - penalty * conflicts, -np.inf), doubt)
         first = trace.gains[0] if m else gains[best]
         stops = stop_ratio is not None and gains[best] <= stop_ratio * first
         if stops and not stop_inclusive:
             break
-        _record(trace, best, gains, conflicts, free, penalty)
+        share = float(np.mean(conflicts[free] > 0))
+        record(trace, best, best, gains, conflicts, free, penalty, share)
         if stops:
             break
         column = kernel.column(best)
@@ -83,44 +87,46 @@ def greedy(
     return trace
 
 
-def _conflicts(
-    along: np.ndarray, norms: np.ndarray, picks: list[int], eta: float
+def conflicts_of(
+    along: np.ndarray, norms: np.ndarray, length2: float, weight: float, m: int, eta: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """c(x|S) of all x, and the size of the terms that cancelled in it.
 
-    The mean's length drops out of a cosine, so the sum stands in its place and η is multiplied
-    by m.
+    ``along`` is g_x · Σ_S g, ``norms`` ‖g_x‖, ``length2`` ‖Σ_S g‖², ``weight`` Σ_S ‖g‖. The mean's
+    length drops out of a cosine, so the sum stands in its place and η is multiplied by m.
     """
-    if not picks:
+    if not m:
         return np.zeros_like(along), np.zeros_like(along)
-    length = np.sqrt(max(along[picks].sum(), 0.0))  # ‖Σ_S g‖
-    product = norms * length + len(picks) * eta
+    product = norms * np.sqrt(max(length2, 0.0)) + m * eta
     conflicts = np.clip(-along / product, 0.0, 1.0) + 0.0  # no -0.0
-    return conflicts, norms * norms[picks].sum() / product * (conflicts > 0)
+    return conflicts, norms * weight / product * (conflicts > 0)
 
 
-def _first_best(scores: np.ndarray, doubt: np.ndarray) -> int:
+def first_best(scores: np.ndarray, doubt: np.ndarray) -> int:
     """The smallest position among the scores that cannot be told from the best one."""
     best = int(np.argmax(scores))
     return int(np.argmax(scores + doubt >= scores[best] - doubt[best]))
 
 
-def _record(
+def record(
     trace: GreedyTrace,
+    pick: int,
     best: int,
     gains: np.ndarray,
     conflicts: np.ndarray,
     free: np.ndarray,
     penalty: float,
+    conflicting: float,
 ) -> None:
-    trace.picks.append(best)
+    """Note a pick, at place ``best`` of the arrays."""
+    trace.picks.append(pick)
     trace.scores.append(float(gains[best] - penalty * conflicts[best]))
     trace.gains.append(float(gains[best]))
     trace.conflicts.append(float(conflicts[best]))
     if len(trace.picks) == 1:
         return  # with nothing chosen yet there is no conflict to speak of
     candidates = np.flatnonzero(free)
-    trace.conflicting.append(float(np.mean(conflicts[candidates] > 0)))
+    trace.conflicting.append(conflicting)
     rivals = candidates[np.argsort(-gains[candidates], kind="stable")[:RIVALS]]
     gap = max(np.ptp(gains[rivals]), ROUNDING)  # JSON knows no infinity
     trace.leverage.append(float(penalty * np.ptp(conflicts[rivals]) / gap))

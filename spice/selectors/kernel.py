@@ -5,8 +5,53 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+
+
+class Rows(Protocol):
+    """n × d numbers that are read as they are asked for: an array, or a store on disk."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """n and d."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """What a row's numbers come as."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, which: slice | np.ndarray) -> np.ndarray:
+        """Some of the rows, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some rows of others, without a copy of them."""
+
+    whole: Rows
+    which: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As many as were asked for."""
+        return len(self.which), self.whole.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The same."""
+        return self.whole.dtype
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    def __getitem__(self, which: slice | np.ndarray) -> np.ndarray:
+        return self.whole[self.which[which]]
 
 
 @dataclass(frozen=True)
@@ -45,10 +90,15 @@ def streaming_kernel(gradients: np.ndarray, block: int = 1024) -> Kernel:
             values[rows] = gradients[rows].astype(np.float64) @ pick
         return values
 
-    squares = np.empty(n)
-    for rows in blocks:
-        squares[rows] = np.square(gradients[rows], dtype=np.float64).sum(axis=1)
-    return Kernel(squares, column, first_copies(gradients))
+    return Kernel(squared_norms(gradients), column, first_copies(gradients))
+
+
+def squared_norms(gradients: Rows, block: int = 1024) -> np.ndarray:
+    """‖g‖² of all rows, infinite where float64 does not reach that far."""
+    parts = (gradients[i : i + block] for i in range(0, len(gradients), block))
+    with np.errstate(over="ignore"):
+        squares = [np.square(part, dtype=np.float64).sum(axis=1) for part in parts]
+    return np.concatenate([np.empty(0), *squares])
 
 
 def first_copies(gradients: np.ndarray) -> np.ndarray:

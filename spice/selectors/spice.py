@@ -12,11 +12,10 @@ import numpy as np
 
 from spice.errors import InputError, did_you_mean
 from spice.records import Selection, Signals
-from spice.selectors.fisher import MODES, information, make_fisher
-from spice.selectors.greedy import ETA, GreedyTrace, greedy
-from spice.selectors.kernel import Kernel, gram_kernel, streaming_kernel
-
-GRAM_ROWS = 12_000  # up to this many rows K is held whole: 1.15 GB in float64
+from spice.selectors.fisher import MODES
+from spice.selectors.greedy import ETA, GreedyTrace
+from spice.selectors.kernel import Rows, Subset, squared_norms
+from spice.selectors.objective import MAXIMIZERS, Objective
 
 Alpha = float | Literal["relative"]
 
@@ -31,7 +30,8 @@ class Spice:
     independent of the gradients' scale. ``stop_ratio`` ω in [0, 1] stops at the first pick whose
     gain is at most ω times the first pick's (SPICE+); ``stop_inclusive`` keeps that pick. Rows
     whose gradient is zero are left out unless ``keep_zero``: they gain nothing, and yet a zero
-    score beats a conflicting row's negative one.
+    score beats a conflicting row's negative one. ``maximizer`` is one of
+    :data:`spice.selectors.objective.MAXIMIZERS`; it decides time and memory, not the picks.
     """
 
     penalty: float
@@ -40,12 +40,18 @@ class Spice:
     stop_inclusive: bool
     keep_zero: bool
     fisher: str
+    maximizer: str = "auto"
     needs: ClassVar[Mapping[str, Any]] = {"gradients": None}
 
     def __post_init__(self) -> None:
-        if self.fisher not in MODES:
-            hint = did_you_mean(str(self.fisher), MODES)
-            raise InputError(f"selector.fisher={self.fisher}: one of {', '.join(MODES)}.{hint}")
+        for name, known in (("fisher", MODES), ("maximizer", MAXIMIZERS)):
+            given = getattr(self, name)
+            if given not in known:
+                hint = did_you_mean(str(given), known)
+                raise InputError(f"selector.{name}={given}: one of {', '.join(known)}.{hint}")
+        if self.fisher != "exact" and self.maximizer != "auto":
+            several = "only fisher=exact has several ways; set it to auto"
+            raise InputError(f"selector.maximizer={self.maximizer}: {several}")
         if not (_is_number(self.penalty) and self.penalty >= 0):
             raise InputError(f"selector.penalty={self.penalty}: must be a number of at least 0")
         if self.alpha != "relative" and not (_is_number(self.alpha) and self.alpha > 0):
@@ -72,84 +78,57 @@ class Spice:
         of the input changes nothing, to the bit.
         """
         in_order = np.array(sorted(eligible, key=lambda row: ids[row]), dtype=np.int64)
-        squares = _squared_norms(gradients, in_order)
+        squares = squared_norms(Subset(gradients, in_order))
         finite, zero = np.isfinite(squares), squares == 0
         usable = finite if self.keep_zero else finite & ~zero
         excluded = {"not finite": in_order[~finite].tolist()}
         excluded["zero gradient"] = [] if self.keep_zero else in_order[zero].tolist()
-        rows = in_order[usable]
-        chosen_from = gradients[rows]
-        kernel = make_kernel(chosen_from)
-        alpha, eta = self._scale(kernel)
-
-        def run(count: int, penalty: float, **stopping: Any) -> GreedyTrace:
-            fisher = make_fisher(self.fisher, chosen_from, kernel, count, alpha)
-            return greedy(kernel, fisher, count, penalty=penalty, eta=eta, **stopping)
-
+        rows, squares = in_order[usable], squares[usable]
+        objective = self._objective(Subset(gradients, rows), squares)
         stopping = {"stop_ratio": self.stop_ratio, "stop_inclusive": self.stop_inclusive}
-        trace = run(k, float(self.penalty), **stopping)
+        trace = objective.maximise(k, float(self.penalty), **stopping)
         # How many picks λ changed: the same count of picks, chosen again with λ = 0.
-        plain = run(len(trace.picks), 0.0) if self.penalty else trace
-        alone = make_fisher(self.fisher, chosen_from, kernel, 0, alpha).gains()
-        selection = _selection(trace, kernel, rows, len(gradients), alone, alpha)
+        plain = objective.maximise(len(trace.picks), 0.0) if self.penalty else trace
+        selection = _selection(trace, objective, rows, len(gradients))
         if self.fisher != "exact":
-            selection = replace(selection, information=information(kernel, trace.picks, alpha))
+            selection = replace(selection, information=objective.information(trace.picks))
         return replace(
             selection,
             without_penalty=[int(rows[i]) for i in plain.picks] if self.penalty else None,
             excluded={why: sorted(which) for why, which in excluded.items() if which},
             trace={
                 **selection.trace,
-                "pool_conflict": _share_against_mean(chosen_from),
+                "pool_conflict": _share_against_mean(objective.gradients),
                 "changed_by_penalty": len(set(trace.picks) - set(plain.picks)),
             },
         )
 
-    def _scale(self, kernel: Kernel) -> tuple[float, float]:
-        """α and η; both follow the gradients' scale if α is relative."""
-        mean = float(kernel.diagonal.mean()) if len(kernel) else 0.0
+    def _objective(self, gradients: Rows, squares: np.ndarray) -> Objective:
+        """With α and η, which follow the gradients' scale if α is relative."""
+        mean = float(squares.mean()) if len(squares) else 0.0
         relative = self.alpha == "relative"
         alpha = (1.0 / mean if mean > 0 else 1.0) if relative else float(self.alpha)
-        if not math.isfinite(alpha * float(kernel.diagonal.max(initial=0.0))):
+        if not math.isfinite(alpha * float(squares.max(initial=0.0))):
             raise InputError(f"selector.alpha={self.alpha}: α‖g‖² is too large for a float")
-        return alpha, ETA / alpha if relative else ETA
+        eta = ETA / alpha if relative else ETA
+        return Objective(gradients, squares, alpha, eta, self.fisher, self.maximizer)
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _share_against_mean(gradients: np.ndarray, block: int = 1024) -> float:
+def _share_against_mean(gradients: Rows, block: int = 1024) -> float:
     """The share of rows with g · ḡ < 0."""
-    if not len(gradients):
+    blocks = [slice(i, i + block) for i in range(0, len(gradients), block)]
+    if not blocks:
         return 0.0
-    total = gradients.sum(axis=0, dtype=np.float64)
-    blocks = (gradients[i : i + block] for i in range(0, len(gradients), block))
-    return sum(int(np.sum(part @ total < 0)) for part in blocks) / len(gradients)
+    total = sum(gradients[rows].sum(axis=0, dtype=np.float64) for rows in blocks)
+    return sum(int(np.sum(gradients[rows] @ total < 0)) for rows in blocks) / len(gradients)
 
 
-def _squared_norms(gradients: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """‖g‖² of some rows, infinite where float64 does not reach that far."""
-    with np.errstate(over="ignore"):
-        each = (np.square(gradients[row], dtype=np.float64).sum() for row in rows)
-        return np.fromiter(each, dtype=np.float64, count=len(rows))
-
-
-def make_kernel(gradients: np.ndarray) -> Kernel:
-    """The whole K where it fits, else its columns on demand."""
-    small = len(gradients) <= GRAM_ROWS
-    return gram_kernel(gradients) if small else streaming_kernel(gradients)
-
-
-def _selection(
-    trace: GreedyTrace,
-    kernel: Kernel,
-    rows: np.ndarray,
-    n: int,
-    alone: np.ndarray,
-    alpha: float,
-) -> Selection:
-    bases = alone[trace.picks] if trace.picks else np.empty(0)
+def _selection(trace: GreedyTrace, objective: Objective, rows: np.ndarray, n: int) -> Selection:
+    bases = objective.bases()[trace.picks] if trace.picks else np.empty(0)
     gains = np.array(trace.gains)
     return Selection(
         n=n,
@@ -160,11 +139,11 @@ def _selection(
         bases=bases.tolist(),
         epsilons=np.minimum(gains - bases, 0.0).tolist(),
         information=float(gains.sum()),
-        alpha=alpha,
+        alpha=objective.alpha,
         trace={
             "conflicting": trace.conflicting,
             "leverage": trace.leverage,
             "rows": rows,
-            "squared_norms": kernel.diagonal,
+            "squared_norms": objective.squares,
         },
     )

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 import spice
 from spice.errors import InputError
-from spice.selectors.fisher import MODES, information, make_fisher
-from spice.selectors.kernel import gram_kernel
+from spice.selectors.fisher import MODES, Fisher
+from spice.selectors.kernel import gram_kernel, squared_norms
+from spice.selectors.objective import Objective
 
 WORKED = np.array([(3, 0), (2, 0), (-1, 1), (0, 1)], dtype=float)
 few = settings(max_examples=40, deadline=None)
@@ -23,10 +24,19 @@ def cloud(seed: int, n: int = 12, d: int = 4) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, d))
 
 
+def objective(mode: str, G: np.ndarray, alpha: float) -> Objective:
+    form, maximizer = (mode, "dual") if mode in MODES else ("exact", mode)
+    return Objective(G, squared_norms(G), alpha, 1e-8, form, maximizer)
+
+
+def make_fisher(mode: str, G: np.ndarray, k: int, alpha: float) -> Fisher:
+    return objective(mode, G, alpha).fisher(k)
+
+
 def path(mode: str, G: np.ndarray, picks: list[int], alpha: float = 1.0) -> list[float]:
     """The gain of each pick when they are taken in this order."""
     kernel = gram_kernel(G)
-    fisher = make_fisher(mode, G, kernel, len(picks), alpha)
+    fisher = make_fisher(mode, G, len(picks), alpha)
     found = []
     for pick in picks:
         found.append(float(fisher.gains()[pick]))
@@ -36,7 +46,7 @@ def path(mode: str, G: np.ndarray, picks: list[int], alpha: float = 1.0) -> list
 
 def gains_by_formula(mode: str, G: np.ndarray, picks: list[int], alpha: float) -> list[float]:
     """Every gain anew, one coordinate after the other."""
-    if mode == "exact":
+    if mode in {"exact", "primal", "plain"}:
         return plain.gains(G, picks, alpha).tolist()
     found = []
     for g in G:
@@ -53,13 +63,13 @@ def gains_by_formula(mode: str, G: np.ndarray, picks: list[int], alpha: float) -
     return found
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [*MODES, "primal", "plain"])
 @few
 @given(seeds, alphas)
 def test_every_form_is_its_formula_after_any_picks(mode: str, seed: int, alpha: float) -> None:
     G, picks = cloud(seed), [3, 7, 0]
     kernel = gram_kernel(G)
-    fisher = make_fisher(mode, G, kernel, len(picks), alpha)
+    fisher = make_fisher(mode, G, len(picks), alpha)
     for taken in range(len(picks) + 1):
         expected = gains_by_formula(mode, G, picks[:taken], alpha)
         assert fisher.gains() == pytest.approx(expected, rel=1e-9, abs=1e-12)
@@ -103,7 +113,7 @@ def test_the_information_of_a_selection_is_exact_whatever_the_form(seed: int, al
         chosen = spice.select(G, 5, alpha=alpha, fisher=mode)
         expected = plain.information(G, chosen.indices, alpha)
         assert chosen.information == pytest.approx(expected, rel=1e-9)
-    assert information(gram_kernel(G), [], alpha) == 0.0
+    assert objective("exact", G, alpha).information([]) == 0.0
 
 
 @pytest.mark.parametrize("mode", ["norm", "scalar"])

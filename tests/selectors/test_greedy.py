@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from spice.selectors.fisher import ExactFisher
+from spice.selectors.fisher import DualFisher
 from spice.selectors.greedy import GreedyTrace, greedy
 from spice.selectors.kernel import Kernel, gram_kernel, streaming_kernel
 
@@ -41,7 +41,7 @@ def run(G: np.ndarray, k: int, **options: float | None) -> GreedyTrace:
 
 
 def chosen(kernel: Kernel, k: int, *, alpha: float, **options: float) -> GreedyTrace:
-    return greedy(kernel, ExactFisher(kernel, k, alpha), k, **options)  # type: ignore[arg-type]
+    return greedy(kernel, DualFisher(kernel, k, alpha), k, **options)  # type: ignore[arg-type]
 
 
 # -- the worked example, to the digit ----------------------------------------------------------

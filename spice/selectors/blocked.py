@@ -1,0 +1,282 @@
+"""The exact greedy in blocks: many candidates are brought up to date by one product of matrices.
+
+A gain only ever shrinks, so one that has not been looked at for a while bounds what it is now, and
+the score too. A shortlist H of the candidates with the largest gains is kept exact; a pick from it
+is the greedy's own as long as its score exceeds the largest bound outside. With C the columns so
+far and L their rows at the picks (see :class:`spice.selectors.fisher`),
+
+    W = α K_HH − C_H C_Hᵀ,   r = diag W,   e = W_·* / √(1 + r_*),   W ← W − e eᵀ
+
+is Cholesky's factorisation going on: a block of picks costs two products of matrices, and vectors
+of the shortlist's length. What stands outside is left alone until its bound comes up; the columns
+that it lacks are then made up for by C ← (α G Sᵀ − C Lᵀ) L⁻ᵀ, with S the gradients of the picks.
+
+Products are taken in float32, on any device, unless the gradients come in float64 or a gain would
+be left uncertain by more than ``TOLERANCE``; sums that decide are in float64. Whenever the number
+of picks has doubled, L is factorised anew in float64 from K_SS: what the gains had drifted by is
+kept in :attr:`spice.selectors.greedy.GreedyTrace.drift`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spice.selectors.greedy import ETA, GreedyTrace, conflicts_of, first_best, record
+from spice.selectors.kernel import Rows, squared_norms
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHORTLIST = 512
+BLOCK = 64
+CHUNK = 512  # candidates that catch up at a time
+FIRST_REFRESH = 256
+ROUNDINGS = 10  # units in the last place by which r may be off, relative to α‖g‖²
+TOLERANCE = 1e-4  # nats
+WITNESSES = 1000  # candidates whose conflicts tell the share of all
+
+
+def blocked_greedy(
+    gradients: Rows,
+    k: int,
+    *,
+    alpha: float,
+    penalty: float,
+    squares: np.ndarray | None = None,
+    stop_ratio: float | None = None,
+    stop_inclusive: bool = False,
+    eta: float = ETA,
+    device: str | None = None,
+    size: int = SHORTLIST,
+    block: int = BLOCK,
+) -> GreedyTrace:
+    """The picks of :func:`spice.selectors.greedy.greedy` with the exact information.
+
+    ``gradients`` are n × d; rows are asked for in blocks, so a store on disk is never read whole.
+    ``squares`` are their ‖g‖², if known. A shortlist starts with
+    ``size`` candidates and grows where none of it is sure to be best, as a large ``penalty`` or
+    many equal rows make it; ``size`` and ``block`` decide time and memory only. With ``size`` and
+    ``block`` 1 this is the lazy greedy on stale gains.
+    """
+    state = State(gradients, min(k, len(gradients)), alpha, device, squares)
+    trace, wanted, refresh = GreedyTrace(), size, FIRST_REFRESH
+    while state.m < state.k:
+        which, bound = state.shortlist(wanted)
+        part = Block(state, which, bound, trace, penalty, eta)
+        stopped = part.run(min(block, state.k - state.m), stop_ratio, stop_inclusive)
+        if stopped:
+            break
+        wanted = size if part.order else 2 * wanted
+        if state.m >= refresh:
+            trace.drift = state.refresh(trace.gains)
+            refresh *= 2
+    if trace.picks:
+        trace.drift = state.refresh(trace.gains)
+    return trace
+
+
+class State:
+    """What is known of n candidates after m picks.
+
+    ``residual`` r is exact for candidates that ``known`` all m columns, and an upper bound else.
+    """
+
+    def __init__(
+        self, gradients: Rows, k: int, alpha: float, device: str | None, squares: np.ndarray | None
+    ) -> None:
+        import torch
+
+        self.gradients, self.k, self.alpha = gradients, k, alpha
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        n, d = gradients.shape
+        self.squares = squared_norms(gradients) if squares is None else squares
+        coarse = ROUNDINGS * np.finfo(np.float32).eps * alpha * self.squares.max(initial=0.0)
+        precise = gradients.dtype == np.float64 or coarse > TOLERANCE
+        self.dtype = torch.float64 if precise else torch.float32
+        self.rounding = ROUNDINGS * torch.finfo(self.dtype).eps
+        self.norms = np.sqrt(self.squares)
+        self.residual = alpha * self.squares
+        self.doubt = self.rounding * self.residual  # at most, of a gain
+        self.known = np.zeros(n, dtype=np.int64)
+        self.free = np.ones(n, dtype=bool)
+        self.m = 0
+        self.picks: list[int] = []
+        kind: dict[str, Any] = {"dtype": self.dtype, "device": self.device}
+        self.columns = torch.empty((n, k), **kind)  # memory is taken where it is written to
+        self.chosen = torch.empty((k, d), **kind)
+        self.factor = torch.zeros((k, k), **kind)
+        self.total = np.zeros(d)  # Σ_S g
+        self.witnesses = np.unique(np.linspace(0, n - 1, min(n, WITNESSES)).astype(np.int64))
+
+    def rows(self, which: np.ndarray) -> Tensor:
+        """Gradients of some candidates, on the device."""
+        import torch
+
+        return torch.from_numpy(self.gradients[which]).to(self.device, self.dtype)
+
+    def index(self, which: np.ndarray) -> Tensor:
+        """Positions, on the device."""
+        import torch
+
+        return torch.from_numpy(which).to(self.device)
+
+    def shortlist(self, size: int) -> tuple[np.ndarray, float]:
+        """The candidates whose gains may reach furthest, all exact, and how far all others may."""
+        candidates = np.flatnonzero(self.free)
+        while True:
+            reach = np.log1p(self.residual[candidates]) + self.doubt[candidates]
+            chosen, bound, next_best = candidates, -np.inf, candidates[:0]
+            if len(candidates) > size:
+                order = _largest(reach, size + CHUNK)
+                chosen, next_best = candidates[order[:size]], candidates[order[size:]]
+                bound = float(reach[order[size]])
+            stale = self._stale(chosen)
+            if not len(stale):
+                return np.sort(chosen), bound
+            # A product of few rows costs about as much as one of many.
+            self.catch_up(np.append(stale, self._stale(next_best)[: max(CHUNK - len(stale), 0)]))
+
+    def _stale(self, which: np.ndarray) -> np.ndarray:
+        return which[self.known[which] < self.m]
+
+    def catch_up(self, which: np.ndarray) -> None:
+        """Make up for the columns that candidates lack, those together that lack about as many."""
+        which = which[np.argsort(self.known[which], kind="stable")]
+        for i in range(0, len(which), CHUNK):
+            self._catch_up(which[i : i + CHUNK])
+
+    def _catch_up(self, which: np.ndarray) -> None:
+        import torch
+
+        start, m, places = int(self.known[which].min()), self.m, self.index(which)
+        columns = self.columns[places, :m]
+        right = self.alpha * (self.rows(which) @ self.chosen[start:m].T)
+        right -= columns[:, :start] @ self.factor[start:m, :start].T
+        triangle = self.factor[start:m, start:m]
+        columns[:, start:] = torch.linalg.solve_triangular(triangle, right.T, upper=False).T
+        self.columns[places, start:m] = columns[:, start:]
+        taken = columns.double().square().sum(dim=1).cpu().numpy()
+        self.residual[which] = np.maximum(self.alpha * self.squares[which] - taken, 0.0)
+        self.known[which] = m
+
+    def take(self, which: np.ndarray, order: list[int], made: np.ndarray, r: np.ndarray) -> None:
+        """Add a block of picks: their places in ``which``, its new columns, and the r they leave.
+
+        On the diagonal of ``made`` (picks × h), at the picks, stand the factor's own √(1 + r_*).
+        """
+        import torch
+
+        m, picks = self.m, which[order]
+        self.m += len(order)
+        new = torch.from_numpy(made).to(self.device, self.dtype)
+        self.factor[m : self.m, :m] = self.columns[self.index(picks), :m]
+        self.factor[m : self.m, m : self.m] = new[:, order].T.tril()
+        self.columns[self.index(which), m : self.m] = new.T
+        rows = self.rows(picks)
+        self.chosen[m : self.m] = rows
+        self.total += rows.double().sum(dim=0).cpu().numpy()
+        self.residual[which], self.known[which] = r, self.m
+        self.free[picks] = False
+        self.picks += picks.tolist()
+
+    def refresh(self, gains: list[float]) -> float:
+        """Factorise I + αK_SS anew in float64; how far the largest change of a gain was."""
+        import torch
+
+        chosen = self.chosen[: self.m]
+        gram = torch.eye(self.m, dtype=torch.float64, device=self.device)
+        for part in chosen.split(4096, dim=1):
+            gram.addmm_(part.double(), part.double().T, alpha=self.alpha)
+        factor = torch.linalg.cholesky(gram)
+        self.factor[: self.m, : self.m] = factor
+        exact = 2.0 * factor.diagonal().log().cpu().numpy()
+        return float(np.abs(exact - np.array(gains)).max())
+
+    def conflicting(self) -> float:
+        """The share of candidates with g · ḡ < 0, told by some of them."""
+        import torch
+
+        asked = self.witnesses[self.free[self.witnesses]]
+        if not len(asked):
+            return 0.0
+        along = self.rows(asked) @ torch.from_numpy(self.total).to(self.device, self.dtype)
+        return float((along < 0).double().mean())
+
+
+@dataclass
+class Block:
+    """Picks from one shortlist ``which``; no other candidate's gain can be above ``bound``."""
+
+    state: State
+    which: np.ndarray
+    bound: float
+    trace: GreedyTrace
+    penalty: float
+    eta: float
+    order: list[int] = field(default_factory=list)
+
+    def run(self, limit: int, stop_ratio: float | None, stop_inclusive: bool) -> bool:
+        """Pick up to ``limit``; whether the stopping rule ended it all."""
+        state, which, trace = self.state, self.which, self.trace
+        K, W, along = self._products()
+        r, norms = state.residual[which], state.norms[which]
+        length2, weight = float(state.total @ state.total), float(state.norms[state.picks].sum())
+        whole, free = state.alpha * state.squares[which], np.ones(len(which), dtype=bool)
+        share = state.conflicting() if state.m else 0.0
+        made, stopped = np.empty((limit, len(which))), False
+        while len(self.order) < limit and not stopped:
+            j, count = len(self.order), len(trace.picks)
+            gains = np.log1p(r)
+            conflicts, blur = conflicts_of(along, norms, length2, weight, count, self.eta)
+            doubt = state.rounding * (whole / (1.0 + r) + self.penalty * blur)
+            scores = np.where(free, gains - self.penalty * conflicts, -np.inf)
+            best = first_best(scores, doubt)
+            if scores[best] - doubt[best] <= self.bound + self._blur(length2, weight):
+                break
+            first = trace.gains[0] if count else gains[best]
+            stopped = stop_ratio is not None and bool(gains[best] <= stop_ratio * first)
+            if stopped and not stop_inclusive:
+                break
+            pick = int(which[best])
+            record(trace, pick, best, gains, conflicts, free, self.penalty, share)
+            made[j] = (W[best] - made[:j, best] @ made[:j]) / np.sqrt(1.0 + r[best])
+            r = np.maximum(r - np.square(made[j]), 0.0)
+            made[j, best] = np.exp(0.5 * gains[best])  # the factor's own √(1 + r_*)
+            length2 += 2.0 * along[best] + state.squares[pick]
+            weight += norms[best]
+            along = along + K[best]
+            free[best] = False
+            self.order.append(best)
+        if self.order:
+            state.take(which, self.order, made[: len(self.order)], r)
+        return stopped
+
+    def _products(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """K and W within the shortlist, and g · Σ_S g."""
+        import torch
+
+        rows = self.state.rows(self.which)
+        columns = self.state.columns[self.state.index(self.which), : self.state.m]
+        gram = rows @ rows.T
+        left = torch.addmm(gram, columns, columns.T, beta=self.state.alpha, alpha=-1.0)
+        along = rows.double() @ torch.from_numpy(self.state.total).to(rows.device)
+        K, W = (part.double().cpu().numpy() for part in (gram, left))
+        return K, W, along.cpu().numpy()
+
+    def _blur(self, length2: float, weight: float) -> float:
+        """The most that rounding of its conflict may lift any candidate's score by."""
+        if not (self.penalty and self.trace.picks):
+            return 0.0
+        return self.penalty * self.state.rounding * weight / np.sqrt(max(length2, 1e-300))
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Positions of the ``count`` largest, in falling order."""
+    if len(values) > count:
+        found = np.argpartition(-values, count)[:count]
+    else:
+        found = np.arange(len(values))
+    return found[np.argsort(-values[found], kind="stable")]

@@ -1,0 +1,107 @@
+"""One objective and the ways to maximise it: which of them is taken decides time and memory only.
+
+    plain     a fresh solve per pick                                    to check the others by
+    dual      K held whole or by columns, one more column of C per pick  pools of some thousand rows
+    primal    the inverse of d × d, one rank-one update per pick         many picks of short rows
+    lazy      one stale gain at a time                                   few of which come up at all
+    blocked   many stale gains by one product of matrices                whole pools
+
+The first three work in float64; see :mod:`spice.selectors.blocked` for the precision of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from spice.selectors.blocked import blocked_greedy
+from spice.selectors.fisher import (
+    ConstantFisher,
+    DiagonalFisher,
+    DualFisher,
+    Fisher,
+    PlainFisher,
+    PrimalFisher,
+)
+from spice.selectors.greedy import GreedyTrace, greedy
+from spice.selectors.kernel import Kernel, Rows, gram_kernel, streaming_kernel
+
+MAXIMIZERS = ("auto", "plain", "dual", "primal", "lazy", "blocked")
+GRAM_ROWS = 12_000  # up to this many rows K is held whole: 1.15 GB in float64
+FEW_ROWS = 4_000  # beyond it, blocks are faster than one column per pick
+LAZY = {"lazy": {"size": 1, "block": 1}, "blocked": {}}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Δ_x(S) − λ c(x|S) over n × d ``gradients``, whose ‖g‖² are ``squares``.
+
+    ``form`` is one of :data:`spice.selectors.fisher.MODES`, ``maximizer`` one of
+    :data:`MAXIMIZERS`; forms other than ``exact`` have one way of their own.
+    """
+
+    gradients: Rows
+    squares: np.ndarray
+    alpha: float
+    eta: float
+    form: str
+    maximizer: str
+
+    @property
+    def way(self) -> str:
+        """The maximiser that is taken."""
+        if self.maximizer != "auto" or self.form != "exact":
+            return self.maximizer
+        return "dual" if len(self.gradients) <= FEW_ROWS else "blocked"
+
+    def maximise(
+        self,
+        k: int,
+        penalty: float,
+        *,
+        stop_ratio: float | None = None,
+        stop_inclusive: bool = False,
+    ) -> GreedyTrace:
+        """Pick up to k."""
+        stopping = {"stop_ratio": stop_ratio, "stop_inclusive": stop_inclusive}
+        options = {"penalty": penalty, "eta": self.eta, **stopping}
+        if self.form == "exact" and self.way in LAZY:
+            given = {"alpha": self.alpha, "squares": self.squares, **LAZY[self.way]}
+            return blocked_greedy(self.gradients, k, **given, **options)
+        return greedy(self.kernel, self.fisher(k), k, **options)
+
+    def bases(self) -> np.ndarray:
+        """Δ_x(∅) of all x."""
+        if self.form == "exact":
+            return np.log1p(self.alpha * self.squares)
+        return self.fisher(0).gains()
+
+    def information(self, picks: Sequence[int]) -> float:
+        """F(S) = log det(I + α K_SS) in nats, whatever the form."""
+        chosen = np.asarray(self.gradients[np.array(picks, dtype=np.int64)], dtype=np.float64)
+        return float(np.linalg.slogdet(np.eye(len(chosen)) + self.alpha * chosen @ chosen.T)[1])
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """K, whole where it fits, else its columns on demand."""
+        small = len(self.gradients) <= GRAM_ROWS
+        return gram_kernel(self._array) if small else streaming_kernel(self._array)
+
+    @cached_property
+    def _array(self) -> np.ndarray:
+        return np.asarray(self.gradients[:])
+
+    def fisher(self, k: int) -> Fisher:
+        """The information at S = ∅, with room for k picks."""
+        if self.form in {"scalar", "norm"}:
+            return ConstantFisher(self.kernel, self.alpha, self.form)
+        if self.form != "exact":
+            return DiagonalFisher(self._array, self.kernel, self.alpha, self.form)
+        if self.way == "primal":
+            return PrimalFisher(self._array, self.kernel, self.alpha)
+        if self.way == "plain":
+            return PlainFisher(self.kernel, self.alpha)
+        return DualFisher(self.kernel, k, self.alpha)
