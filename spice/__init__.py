@@ -21,12 +21,15 @@ def select(
     stop_inclusive: bool = False,
     keep_zero: bool = False,
     fisher: str = "exact",
+    maximizer: str = "auto",
 ) -> Selection:
     """Pick k of n gradients by SPICE: exact Fisher log-determinant gains less a conflict penalty.
 
     At each step the row with the largest Δ_x(S) − λ·c(x|S) is taken, where
-    Δ_x(S) = log(1 + α g_xᵀ(I + α Σ_S g gᵀ)⁻¹ g_x) and c(x|S) = max(0, −cos(g_x, mean of S)), in
-    float64, ties to the smaller position (arXiv 2601.23155).
+    Δ_x(S) = log(1 + α g_xᵀ(I + α Σ_S g gᵀ)⁻¹ g_x) and c(x|S) = max(0, −cos(g_x, mean of S)), ties
+    to the smaller position (arXiv 2601.23155). Up to 4,000 rows all is done in float64; larger
+    pools are gone through in blocks, in float32 unless they come in float64, and may stay on disk
+    (a memory-mapped array is never read whole).
 
     Args:
         gradients: n × d, numpy or torch, any float type.
@@ -37,10 +40,12 @@ def select(
         stop_inclusive: keep that pick.
         keep_zero: let rows with a zero gradient be picked.
         fisher: the form of the information; :mod:`spice.selectors.fisher` has the others.
+        maximizer: the way to the same picks; :mod:`spice.selectors.objective` has them all.
 
     Returns:
         A selection with ``indices``, ``gains``, ``conflicts``, ``bases``, ``epsilons`` in the
-        order of picking, ``information`` F(S), and ``excluded`` rows (zero or not finite).
+        order of picking, ``information`` F(S), a ``certificate`` of how far from the best k rows
+        that can be, and ``excluded`` rows (zero or not finite).
 
     Raises:
         spice.errors.InputError: arguments outside these ranges, or gradients that are not n × d.
@@ -56,4 +61,5 @@ def select(
         stop_inclusive=stop_inclusive,
         keep_zero=keep_zero,
         fisher=fisher,
+        maximizer=maximizer,
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
     from spice.components import Components
+    from spice.orders import Orders
     from spice.reading import Reading
     from spice.records import Row
     from spice.selectors.lead import Lead
@@ -34,7 +35,8 @@ class Choosing:
     """One choice of k of the n ``rows``.
 
     ``reading`` is the pool as the selector's model reads it, ``read`` the signals that were read
-    off that model, by name. ``folder`` is where a learning proxy keeps what a kill must not cost.
+    off that model, by name. ``folder`` is where a learning proxy keeps what a kill must not cost,
+    ``orders`` where greedy runs are kept, for the selectors that make some.
     """
 
     parts: Components
@@ -44,6 +46,7 @@ class Choosing:
     k: int
     seed: int
     folder: Path
+    orders: Orders | None = None
 
     def choose(self) -> Selection:
         """The selector's choice; only rows with something to learn from are eligible."""
@@ -51,6 +54,10 @@ class Choosing:
             return self._in_windows()
         if proxy_learns(self.parts):
             return self._in_rounds()
+        if self.orders and self.signals.gradients is not None:
+            return cast("Spice", self.parts.selector).select_gradients(
+                self.signals.gradients, self.signals.ids, self.k, self._eligible, self.orders
+            )
         rng = np.random.default_rng(self.seed)
         return self.parts.selector.select(self.signals, self.k, rng, self._eligible)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spice.attention import widen_narrow_heads
 from spice.errors import InputError
 
 if TYPE_CHECKING:
@@ -179,6 +180,7 @@ class Checkpoint:
             raise InputError(
                 f"{folder}: the weight {name} is {list(found)}, config.json asks for {list(wanted)}"
             )
+        widen_narrow_heads(model)
         return model.eval()
 
     def skeleton(self) -> PreTrainedModel:

@@ -30,6 +30,7 @@ from spice.stages import Done, Stages, code_version, digest
 
 if TYPE_CHECKING:
     from spice.models import Checkpoint
+    from spice.orders import Orders
     from spice.recipe import Recipe
     from spice.records import Row
     from spice.signals.stages import SignalStages
@@ -43,7 +44,7 @@ SCORING = (
     "spice._code_runner",
 )
 CHOOSING = ("spice.records", "spice.selectors", "spice.choosing", "spice.diagnostics")
-CORE = ("spice.records", "spice.rendering", "spice.models", "spice.batches")
+CORE = ("spice.records", "spice.rendering", "spice.models", "spice.attention", "spice.batches")
 
 
 def run(config: DictConfig, folder: Path, sweep: str | None = None) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def run(config: DictConfig, folder: Path, sweep: str | None = None) -> dict[str,
     if (folder / "results.json").exists():
         raise InputError(f"{folder} holds a finished run already; nothing is written over")
     cache = Path(config.cache_dir).expanduser()
-    job = Job(config, folder, Components.of(config), Stages(cache, say), cache / "weights")
+    job = Job(config, folder, Components.of(config), Stages(cache, say), cache / "weights", sweep)
     job.load_pool()
     hardware.quiet()
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,6 +98,7 @@ class Job:
     parts: Components
     stages: Stages
     memo: Path
+    sweep: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     reused: list[str] = field(default_factory=list)
     selection_report: dict[str, Any] = field(default_factory=dict)
@@ -276,6 +278,7 @@ class Job:
             k=self.k,
             seed=self.config.seed,
             folder=partial / "learning",
+            orders=self._orders(),
         )
         selection = choosing.choose()
         facts = diagnostics.report(
@@ -284,6 +287,20 @@ class Job:
         _write_json(partial / "selection.json", self._selection_record(selection))
         _write_json(partial / "report.json", facts)
         shutil.rmtree(partial / "learning", ignore_errors=True)
+
+    def _orders(self) -> Orders | None:
+        """Greedy runs over the whole pool: for all budgets, for all ω."""
+        if not hasattr(self.parts.selector, "select_gradients") or proxy_learns(self.parts):
+            return None
+        from spice.orders import Orders, swept_budgets
+
+        apart = ("k", "seed", "schedule", "selector")
+        key = {name: value for name, value in self._selection_key().items() if name not in apart}
+        cuts = ("penalty", "stop_ratio", "stop_inclusive", "maximizer")
+        options = {name: v for name, v in self._selector_key().items() if name not in cuts}
+        budgets = swept_budgets(Path(self.sweep)) if self.sweep else []
+        longest = max((resolve_budget(b, len(self.pool.rows)) for b in budgets), default=0)
+        return Orders(self.stages.root / "orders", {**key, "objective": options}, longest)
 
     def _selection_record(self, selection: Selection) -> dict[str, Any]:
         return {
@@ -298,6 +315,7 @@ class Job:
             "epsilons": selection.epsilons,
             "information": selection.information,
             "alpha": selection.alpha,
+            "certificate": selection.certificate,
             "without_penalty": selection.without_penalty,
             "excluded": {
                 why: [self.pool.rows[i].id for i in rows]

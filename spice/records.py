@@ -100,9 +100,10 @@ class Selection:
 
     ``indices`` are positions in the pool, ``scores`` what the method ranked each pick by. For
     greedy selectors, per pick: ``gains`` Δ, ``bases`` Δ(∅), ``epsilons`` Δ − base (never positive)
-    and ``conflicts`` c in [0, 1]; None elsewhere. ``information`` is F(S) in nats,
-    ``without_penalty`` what λ = 0 would have picked, None where λ is 0 or there is none. ``trace``
-    holds what diagnostics need and no file keeps.
+    and ``conflicts`` c in [0, 1]; None elsewhere. ``information`` is F(S) in nats, ``certificate``
+    how far from the best k rows it can be (:mod:`spice.selectors.certificate`).
+    ``without_penalty`` is what λ = 0 would have picked, None where λ is 0 or there is none.
+    ``trace`` holds what diagnostics need and no file keeps.
     """
 
     n: int
@@ -114,6 +115,7 @@ class Selection:
     epsilons: list[float] | None = None
     information: float | None = None
     alpha: float | None = None
+    certificate: dict[str, Any] | None = None
     without_penalty: list[int] | None = None
     excluded: dict[str, list[int]] = field(default_factory=dict)
     trace: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -29,6 +29,7 @@ def described(G: np.ndarray, k: int, penalty: float = 0.1, **given: Any) -> dict
         "stop_ratio": None,
         "stop_inclusive": False,
         "keep_zero": False,
+        "maximizer": "auto",
         "fisher": "exact",
     }
     selector = Spice(penalty=penalty, **{**options, **given.get("options", {})})

@@ -1,70 +1,144 @@
-"""The greedy's updates beside solving for every candidate anew."""
+"""The greedy beside what a user would take instead: a window, a whole pool, other libraries.
+
+Each measurement runs in a process of its own, so that its peak memory is its own.
+"""
 
 from __future__ import annotations
 
 import argparse
-from functools import partial
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from timing import medians, table
 
-from spice.selectors.fisher import DualFisher
-from spice.selectors.greedy import greedy
-from spice.selectors.kernel import gram_kernel, streaming_kernel
+from experiments.performance import pools
+from experiments.performance.timing import in_process, medians, peak_memory
+from spice.selectors.kernel import squared_norms
+from spice.selectors.objective import Objective
 
-ALPHA = 1.0
+PENALTY = 0.1
+
+
+def objective(G: np.ndarray, maximizer: str) -> Objective:
+    """With α = 1/mean ‖g‖²."""
+    squares = squared_norms(G)
+    return Objective(G, squares, float(1 / squares.mean()), 1e-8, "exact", maximizer)
+
+
+# -- (a) a window of 120 rows -------------------------------------------------------------------
+
+
+def window(n: int, d: int, k: int, repeats: int) -> dict[str, Any]:
+    """Ours, and a loop over candidates as the published code has it, in turns."""
+    G = pools.pool(n, d)
+    ways: dict[str, Callable[[], list[int]]] = {
+        "ours": lambda: objective(G, "auto").maximise(k, PENALTY).picks,
+        "a loop over candidates": lambda: candidate_loop(G, k),
+    }
+    same = ways["ours"]() == objective(G, "plain").maximise(k, PENALTY).picks
+    return {"seconds": medians(ways, repeats), "same picks": same, "peak": peak_memory()}
+
+
+def candidate_loop(G: np.ndarray, k: int) -> list[int]:
+    """Every candidate on its own: its gain over the diagonal, the mean of the picks stacked anew.
+
+    As the published code goes about it, in float32: a diagonal of fourth powers, and a cosine with
+    the mean of the picks, which is made for each candidate.
+    """
+    import torch
+
+    rows = list(torch.from_numpy(G))
+    denominator, picks = torch.ones(G.shape[1]), []
+    for _ in range(k):
+        best, highest = -1, -float("inf")
+        for x, g in enumerate(rows):
+            if x in picks:
+                continue
+            score = torch.log1p((g * g / denominator).sum()).item()
+            if picks:
+                mean = torch.stack([rows[y] for y in picks]).mean(dim=0)
+                cosine = torch.dot(g, mean) / (g.norm() * mean.norm() + 1e-8)
+                score -= PENALTY * max(0.0, -cosine.item())
+            if score > highest:
+                best, highest = x, score
+        picks.append(best)
+        denominator += rows[best] ** 4
+    return picks
+
+
+# -- (b) a whole pool ---------------------------------------------------------------------------
+
+
+def whole(file: str, k: int, maximizer: str) -> dict[str, Any]:
+    """One run over a pool on disk."""
+    G = np.load(file, mmap_mode="r")
+    problem, start = objective(G, maximizer), time.perf_counter()
+    trace = problem.maximise(k, PENALTY)
+    return {
+        "seconds": time.perf_counter() - start,
+        "peak": peak_memory(),
+        "information": sum(trace.gains),
+        "picks": trace.picks,
+        "scores": trace.scores,
+        "drift": trace.drift,
+        "operations": trace.operations,
+    }
+
+
+def plain_products(operations: float) -> float:
+    """Seconds that so many operations take as products of large float32 matrices."""
+    import torch
+
+    size = 4096
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    a @ b
+    start, times = time.perf_counter(), 5
+    for _ in range(times):
+        a @ b
+    return (time.perf_counter() - start) / (times * 2 * size**3) * operations
+
+
+def agreement(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Relative difference of F(S), the first pick that differs, and by how much its scores do."""
+    pairs = enumerate(zip(one["picks"], other["picks"], strict=True))
+    at = next((t for t, (x, y) in pairs if x != y), None)
+    gap = None if at is None else abs(one["scores"][at] - other["scores"][at])
+    relative = abs(one["information"] / other["information"] - 1)
+    return {"information": relative, "first difference": at, "score gap there": gap}
+
+
+def compare_whole(n: int, d: int, k: int, ways: list[str]) -> dict[str, Any]:
+    """Several maximisers on one pool, each in its own process."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "pool.npy")
+        pools.pool(n, d, file=file)
+        found = {way: in_process(whole, str(file), k, way) for way in ways}
+    ours = found["blocked"]
+    ours["as plain products"] = in_process(plain_products, ours["operations"])
+    if "dual" in found:
+        ours["agreement"] = agreement(ours, found["dual"])
+    for record in found.values():
+        del record["picks"], record["scores"]
+    return {"n": n, "d": d, "k": k, **found}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    repeats = parser.parse_args().repeats
-    for n, d, k in ((120, 2000, 12), (400, 200, 20)):
-        G = pool(n, d)
-        ways = {
-            "updates, K held whole": partial(ours, gram_kernel, G, k),
-            "updates, K by columns": partial(ours, streaming_kernel, G, k),
-            "a solve per candidate": partial(solves, G, k),
-        }
-        picks = [way() for way in ways.values()]
-        assert picks[0] == picks[1] == picks[2]
-        print(table(f"n = {n:,}, d = {d:,}, k = {k}", medians(ways, repeats)))
-    for n, d, k in ((2000, 5000, 200), (8000, 1024, 800)):
-        G = pool(n, d)
-        ways = {
-            "updates, K held whole": partial(ours, gram_kernel, G, k),
-            "updates, K by columns": partial(ours, streaming_kernel, G, k),
-        }
-        print(table(f"n = {n:,}, d = {d:,}, k = {k}", medians(ways, min(repeats, 3))))
-
-
-def pool(n: int, d: int) -> np.ndarray:
-    """Rows of mean squared norm 1, with a direction in common."""
-    rng = np.random.default_rng(0)
-    G = rng.normal(size=(n, d)) + 0.3 * rng.normal(size=d)
-    return (G / np.sqrt(np.square(G).sum(axis=1).mean())).astype(np.float32)
-
-
-def ours(make_kernel, G: np.ndarray, k: int) -> list[int]:
-    kernel = make_kernel(G)
-    return greedy(kernel, DualFisher(kernel, k, ALPHA), k, penalty=0.1).picks
-
-
-def solves(G: np.ndarray, k: int) -> list[int]:
-    """Δ_x = log1p(α K_xx − α² K_xS (I + α K_SS)⁻¹ K_Sx), each time from K alone."""
-    G = G.astype(np.float64)
-    K, picks = G @ G.T, []
-    for _ in range(k):
-        s = G[picks].mean(axis=0) if picks else np.zeros(G.shape[1])
-        best, score = -1, -np.inf
-        for x in set(range(len(G))) - set(picks):
-            M, v = np.eye(len(picks)) + ALPHA * K[np.ix_(picks, picks)], K[picks, x]
-            gain = np.log1p(ALPHA * K[x, x] - ALPHA**2 * v @ np.linalg.solve(M, v))
-            cosine = G[x] @ s / (np.sqrt(K[x, x]) * np.sqrt(s @ s) + 1e-8)
-            if gain - 0.1 * max(0.0, -cosine) > score:
-                best, score = x, gain - 0.1 * max(0.0, -cosine)
-        picks.append(best)
-    return picks
+    parser.add_argument("n", type=int)
+    parser.add_argument("d", type=int)
+    parser.add_argument("k", type=int)
+    parser.add_argument("--ways", default="blocked", help="maximisers, or 'window'")
+    arguments = parser.parse_args()
+    n, d, k = arguments.n, arguments.d, arguments.k
+    if arguments.ways == "window":
+        found = in_process(window, n, d, k, 5)
+    else:
+        found = compare_whole(n, d, k, arguments.ways.split(","))
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 
 def medians(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -20,9 +25,15 @@ def medians(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str,
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def table(title: str, seconds: Mapping[str, float]) -> str:
-    """The medians, and each as a multiple of the first."""
-    first = next(iter(seconds.values()))
-    lines = [f"\n{title}", f"{'':<44}{'median':>10}{'ratio':>9}"]
-    lines += [f"{name:<44}{s * 1e3:>7.1f} ms{s / first:>9.2f}" for name, s in seconds.items()]
-    return "\n".join(lines)
+def in_process(measure: Callable[..., Any], *arguments: Any) -> Any:
+    """Run in a fresh process, whose peak memory is then that of the measurement."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as executor:
+        return executor.submit(measure, *arguments).result()
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held, mapped files included where they were read."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )

@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spice.selectors.greedy import ETA, GreedyTrace, conflicts_of, first_best, record
+from spice.selectors.greedy import (
+    ETA,
+    GreedyTrace,
+    conflicts_of,
+    first_best,
+    largest,
+    moments,
+    record,
+)
 from spice.selectors.kernel import Rows, squared_norms
 
 if TYPE_CHECKING:
@@ -63,7 +71,11 @@ def blocked_greedy(
     """
     state = State(gradients, min(k, len(gradients)), alpha, device, squares)
     trace, wanted, refresh = GreedyTrace(), size, FIRST_REFRESH
+    looks = sorted(moments(state.k), reverse=True)
     while state.m < state.k:
+        if looks and state.m >= looks[-1]:
+            trace.later.append((state.m, largest(state.bounds(), state.k)))
+            looks = [t for t in looks if t > state.m]
         which, bound = state.shortlist(wanted)
         part = Block(state, which, bound, trace, penalty, eta)
         stopped = part.run(min(block, state.k - state.m), stop_ratio, stop_inclusive)
@@ -75,6 +87,9 @@ def blocked_greedy(
             refresh *= 2
     if trace.picks:
         trace.drift = state.refresh(trace.gains)
+    state.shortlist(state.m)
+    trace.later.append((state.m, largest(state.bounds(), state.k)))
+    trace.complete, trace.operations = not state.free.any(), state.operations
     return trace
 
 
@@ -103,6 +118,7 @@ class State:
         self.known = np.zeros(n, dtype=np.int64)
         self.free = np.ones(n, dtype=bool)
         self.m = 0
+        self.operations = 0.0  # multiplications and additions within products of matrices
         self.picks: list[int] = []
         kind: dict[str, Any] = {"dtype": self.dtype, "device": self.device}
         self.columns = torch.empty((n, k), **kind)  # memory is taken where it is written to
@@ -127,7 +143,7 @@ class State:
         """The candidates whose gains may reach furthest, all exact, and how far all others may."""
         candidates = np.flatnonzero(self.free)
         while True:
-            reach = np.log1p(self.residual[candidates]) + self.doubt[candidates]
+            reach = self.bounds()
             chosen, bound, next_best = candidates, -np.inf, candidates[:0]
             if len(candidates) > size:
                 order = _largest(reach, size + CHUNK)
@@ -138,6 +154,10 @@ class State:
                 return np.sort(chosen), bound
             # A product of few rows costs about as much as one of many.
             self.catch_up(np.append(stale, self._stale(next_best)[: max(CHUNK - len(stale), 0)]))
+
+    def bounds(self) -> np.ndarray:
+        """What the gains of all that is left can be at most, rounding included."""
+        return np.log1p(self.residual[self.free]) + self.doubt[self.free]
 
     def _stale(self, which: np.ndarray) -> np.ndarray:
         return which[self.known[which] < self.m]
@@ -161,6 +181,8 @@ class State:
         taken = columns.double().square().sum(dim=1).cpu().numpy()
         self.residual[which] = np.maximum(self.alpha * self.squares[which] - taken, 0.0)
         self.known[which] = m
+        new = m - start
+        self.operations += len(which) * (2 * new * (self.chosen.shape[1] + start) + new**2)
 
     def take(self, which: np.ndarray, order: list[int], made: np.ndarray, r: np.ndarray) -> None:
         """Add a block of picks: their places in ``which``, its new columns, and the r they leave.
@@ -191,6 +213,7 @@ class State:
         for part in chosen.split(4096, dim=1):
             gram.addmm_(part.double(), part.double().T, alpha=self.alpha)
         factor = torch.linalg.cholesky(gram)
+        self.operations += self.m**2 * (2 * chosen.shape[1] + self.m / 3)
         self.factor[: self.m, : self.m] = factor
         exact = 2.0 * factor.diagonal().log().cpu().numpy()
         return float(np.abs(exact - np.array(gains)).max())
@@ -260,6 +283,8 @@ class Block:
 
         rows = self.state.rows(self.which)
         columns = self.state.columns[self.state.index(self.which), : self.state.m]
+        h, d = rows.shape
+        self.state.operations += 2 * h * h * (d + self.state.m)
         gram = rows @ rows.T
         left = torch.addmm(gram, columns, columns.T, beta=self.state.alpha, alpha=-1.0)
         along = rows.double() @ torch.from_numpy(self.state.total).to(rows.device)

@@ -25,6 +25,7 @@ from spice.selectors.fisher import ROUNDING, Fisher
 from spice.selectors.kernel import Kernel
 
 ETA = 1e-8  # keeps the cosine finite where the picks cancel each other
+LOOKS = 32  # moments of a run at which all gains are noted, besides its end
 RIVALS = 10  # the penalty's leverage is read off this many best candidates
 
 
@@ -34,7 +35,10 @@ class GreedyTrace:
 
     ``conflicting`` is the share of candidates with c > 0; ``leverage`` is λ × the spread of the
     ten best candidates' conflicts over the gap of their gains: far below 1, λ cannot change a pick.
+    ``later`` has, for some t, the gains of what was left after t picks, the largest first.
     ``drift`` is the largest error of a gain that an exact recomputation found, None without one.
+    ``complete`` says that every candidate was picked, ``operations`` how many floating-point
+    operations products of matrices took, where that is counted.
     """
 
     picks: list[int] = field(default_factory=list)
@@ -43,7 +47,35 @@ class GreedyTrace:
     conflicts: list[float] = field(default_factory=list)
     conflicting: list[float] = field(default_factory=list)
     leverage: list[float] = field(default_factory=list)
+    later: list[tuple[int, np.ndarray]] = field(default_factory=list, compare=False)
     drift: float | None = None
+    complete: bool = False
+    operations: float | None = field(default=None, compare=False)
+
+    def prefix(self, k: int) -> GreedyTrace:
+        """The run as it stood after k picks."""
+        if k >= len(self.picks):
+            return self
+        after = max(k - 1, 0)
+        return GreedyTrace(
+            self.picks[:k],
+            self.scores[:k],
+            self.gains[:k],
+            self.conflicts[:k],
+            self.conflicting[:after],
+            self.leverage[:after],
+            [(t, gains) for t, gains in self.later if t <= k],
+            self.drift,
+        )
+
+    def decays(self, ratio: float) -> bool:
+        """Whether some gain is at most ``ratio`` times the first."""
+        return any(gain <= ratio * self.gains[0] for gain in self.gains)
+
+    def stopped(self, ratio: float, inclusive: bool) -> GreedyTrace:
+        """The run as it would have ended with the stopping rule."""
+        decayed = (t for t, gain in enumerate(self.gains) if gain <= ratio * self.gains[0])
+        return self.prefix(next(decayed, len(self.picks)) + inclusive)
 
 
 def greedy(
@@ -66,8 +98,12 @@ def greedy(
     along = np.zeros(n)  # g_x · Σ_S g
     free = np.ones(n, dtype=bool)
     trace = GreedyTrace()
-    for m in range(min(k, n)):
+    k = min(k, n)
+    looks = moments(k)
+    for m in range(k):
         gains = fisher.gains()
+        if m in looks:
+            trace.later.append((m, largest(gains[free], k)))
         length2, weight = along[trace.picks].sum(), norms[trace.picks].sum()
         conflicts, blur = conflicts_of(along, norms, length2, weight, m, eta)
         doubt = fisher.doubt() + ROUNDING * penalty * blur
@@ -84,7 +120,20 @@ def greedy(
         fisher.add(best, column)
         along += column[kernel.alike]
         free[best] = False
+    trace.later.append((len(trace.picks), largest(fisher.gains()[free], k)))
+    trace.complete = not free.any()
     return trace
+
+
+def moments(k: int) -> set[int]:
+    """When to look at all gains."""
+    return {round(t) for t in np.linspace(0, k, LOOKS + 1)}
+
+
+def largest(values: np.ndarray, k: int) -> np.ndarray:
+    """The k largest, in falling order."""
+    kept = values if len(values) <= k else -np.partition(-values, k)[:k]
+    return -np.sort(-kept)
 
 
 def conflicts_of(

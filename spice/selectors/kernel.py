@@ -76,7 +76,8 @@ def gram_kernel(gradients: np.ndarray, block: int = 4096) -> Kernel:
     for start in range(0, d, block):
         part = gradients[:, start : start + block].astype(np.float64)
         gram += part @ part.T
-    return Kernel(np.diagonal(gram).copy(), lambda x: gram[x], first_copies(gradients))
+    squares = squared_norms(gradients)
+    return Kernel(np.diagonal(gram).copy(), lambda x: gram[x], first_copies(gradients, squares))
 
 
 def streaming_kernel(gradients: np.ndarray, block: int = 1024) -> Kernel:
@@ -90,7 +91,8 @@ def streaming_kernel(gradients: np.ndarray, block: int = 1024) -> Kernel:
             values[rows] = gradients[rows].astype(np.float64) @ pick
         return values
 
-    return Kernel(squared_norms(gradients), column, first_copies(gradients))
+    squares = squared_norms(gradients)
+    return Kernel(squares, column, first_copies(gradients, squares))
 
 
 def squared_norms(gradients: Rows, block: int = 1024) -> np.ndarray:
@@ -101,8 +103,15 @@ def squared_norms(gradients: Rows, block: int = 1024) -> np.ndarray:
     return np.concatenate([np.empty(0), *squares])
 
 
-def first_copies(gradients: np.ndarray) -> np.ndarray:
-    """For each row the position of the first that equals it, number by number."""
+def first_copies(gradients: Rows, squares: np.ndarray) -> np.ndarray:
+    """For each row the position of the first that equals it, number by number.
+
+    Copies have the same ‖g‖², so only rows that share theirs with another are compared.
+    """
+    _, kind, count = np.unique(squares, return_inverse=True, return_counts=True)
+    alike = np.arange(len(squares))
     seen: dict[bytes, int] = {}
-    digests = (hashlib.blake2b(row + 0.0, digest_size=16).digest() for row in gradients)  # no -0.0
-    return np.array([seen.setdefault(key, x) for x, key in enumerate(digests)], dtype=np.int64)
+    for x in np.flatnonzero(count[kind] > 1):
+        key = hashlib.blake2b((gradients[x : x + 1] + 0.0).data, digest_size=16).digest()  # no -0.0
+        alike[x] = seen.setdefault(key, x)
+    return alike

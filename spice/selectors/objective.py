@@ -14,10 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from spice.selectors.blocked import blocked_greedy
+from spice.selectors.certificate import certificate
 from spice.selectors.fisher import (
     ConstantFisher,
     DiagonalFisher,
@@ -32,7 +34,7 @@ from spice.selectors.kernel import Kernel, Rows, gram_kernel, streaming_kernel
 MAXIMIZERS = ("auto", "plain", "dual", "primal", "lazy", "blocked")
 GRAM_ROWS = 12_000  # up to this many rows K is held whole: 1.15 GB in float64
 FEW_ROWS = 4_000  # beyond it, blocks are faster than one column per pick
-LAZY = {"lazy": {"size": 1, "block": 1}, "blocked": {}}
+LAZY: dict[str, dict[str, Any]] = {"lazy": {"size": 1, "block": 1}, "blocked": {}}
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,15 @@ class Objective:
         stop_inclusive: bool = False,
     ) -> GreedyTrace:
         """Pick up to k."""
-        stopping = {"stop_ratio": stop_ratio, "stop_inclusive": stop_inclusive}
-        options = {"penalty": penalty, "eta": self.eta, **stopping}
+        options: dict[str, Any] = {
+            "penalty": penalty,
+            "eta": self.eta,
+            "stop_ratio": stop_ratio,
+            "stop_inclusive": stop_inclusive,
+        }
         if self.form == "exact" and self.way in LAZY:
-            given = {"alpha": self.alpha, "squares": self.squares, **LAZY[self.way]}
-            return blocked_greedy(self.gradients, k, **given, **options)
+            known: dict[str, Any] = {"alpha": self.alpha, "squares": self.squares}
+            return blocked_greedy(self.gradients, k, **known, **LAZY[self.way], **options)
         return greedy(self.kernel, self.fisher(k), k, **options)
 
     def bases(self) -> np.ndarray:
@@ -83,6 +89,10 @@ class Objective:
         """F(S) = log det(I + α K_SS) in nats, whatever the form."""
         chosen = np.asarray(self.gradients[np.array(picks, dtype=np.int64)], dtype=np.float64)
         return float(np.linalg.slogdet(np.eye(len(chosen)) + self.alpha * chosen @ chosen.T)[1])
+
+    def certificate(self, trace: GreedyTrace, penalty: float) -> dict[str, Any] | None:
+        """How far from the best k rows a run can be."""
+        return certificate(trace, self.gradients, self.squares, self.alpha, penalty)
 
     @cached_property
     def kernel(self) -> Kernel:

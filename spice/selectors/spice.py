@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Real
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from spice.selectors.fisher import MODES
 from spice.selectors.greedy import ETA, GreedyTrace
 from spice.selectors.kernel import Rows, Subset, squared_norms
 from spice.selectors.objective import MAXIMIZERS, Objective
+
+if TYPE_CHECKING:
+    from spice.orders import Orders
 
 Alpha = float | Literal["relative"]
 
@@ -40,7 +44,7 @@ class Spice:
     stop_inclusive: bool
     keep_zero: bool
     fisher: str
-    maximizer: str = "auto"
+    maximizer: str
     needs: ClassVar[Mapping[str, Any]] = {"gradients": None}
 
     def __post_init__(self) -> None:
@@ -70,9 +74,14 @@ class Spice:
         return self.select_gradients(signals.gradients, signals.ids, k, eligible)
 
     def select_gradients(
-        self, gradients: np.ndarray, ids: Sequence[str | int], k: int, eligible: Sequence[int]
+        self,
+        gradients: Rows,
+        ids: Sequence[str | int],
+        k: int,
+        eligible: Sequence[int],
+        orders: Orders | None = None,
     ) -> Selection:
-        """The same from gradients n × d alone.
+        """The same from gradients n × d alone; ``orders`` keeps runs for other budgets and ω.
 
         Rows are worked on in the order of their ids, so ties go to the smaller id and the order
         of the input changes nothing, to the bit.
@@ -85,15 +94,21 @@ class Spice:
         excluded["zero gradient"] = [] if self.keep_zero else in_order[zero].tolist()
         rows, squares = in_order[usable], squares[usable]
         objective = self._objective(Subset(gradients, rows), squares)
-        stopping = {"stop_ratio": self.stop_ratio, "stop_inclusive": self.stop_inclusive}
-        trace = objective.maximise(k, float(self.penalty), **stopping)
+        maximise = partial(orders.maximise, objective) if orders else objective.maximise
+        stopping: dict[str, Any] = {
+            "stop_ratio": self.stop_ratio,
+            "stop_inclusive": self.stop_inclusive,
+        }
+        trace = maximise(k, float(self.penalty), **stopping)
         # How many picks λ changed: the same count of picks, chosen again with λ = 0.
-        plain = objective.maximise(len(trace.picks), 0.0) if self.penalty else trace
+        plain = maximise(len(trace.picks), 0.0) if self.penalty else trace
         selection = _selection(trace, objective, rows, len(gradients))
         if self.fisher != "exact":
             selection = replace(selection, information=objective.information(trace.picks))
+        bounded = self.fisher == "exact"
         return replace(
             selection,
+            certificate=objective.certificate(trace, self.penalty) if bounded else None,
             without_penalty=[int(rows[i]) for i in plain.picks] if self.penalty else None,
             excluded={why: sorted(which) for why, which in excluded.items() if which},
             trace={

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from spice.signals.extraction import Extraction
     from spice.stages import Done
 
-READERS = ("spice.records", "spice.rendering", "spice.models", "spice.batches", "spice.signals")
+READERS = (
+    "spice.records",
+    "spice.rendering",
+    "spice.models",
+    "spice.attention",
+    "spice.batches",
+    "spice.signals",
+)
 LIBRARIES = ("torch", "transformers", "peft")
 
 

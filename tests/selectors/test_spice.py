@@ -26,6 +26,7 @@ def selector(**options: Any) -> Spice:
         "stop_inclusive": False,
         "keep_zero": False,
         "fisher": "exact",
+        "maximizer": "auto",
     }
     return Spice(**{**defaults, **options})
 
