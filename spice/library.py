@@ -42,7 +42,7 @@ def _matrix(gradients: Any) -> np.ndarray:
         raise InputError(f"gradients must be n × d, not of shape {matrix.shape}")
     if matrix.dtype.kind not in "fiu":
         raise InputError(f"gradients must be real numbers, not {matrix.dtype}")
-    return matrix
+    return matrix if matrix.dtype in (np.float16, np.float32) else matrix.astype(float, copy=False)
 
 
 def _few(rows: list[int]) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from spice.selectors.objective import Objective
 
-LISTS = ("picks", "scores", "gains", "conflicts", "conflicting", "leverage")
+LISTS = ("picks", "scores", "gains", "conflicts", "leverage")
 
 
 class Orders:

@@ -39,12 +39,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHORTLIST = 512
+FEWEST = 32  # of a shortlist, which has four candidates per pick where that is less
 BLOCK = 64
 CHUNK = 512  # candidates that catch up at a time
 FIRST_REFRESH = 256
 ROUNDINGS = 10  # units in the last place by which r may be off, relative to α‖g‖²
 TOLERANCE = 1e-4  # nats
-WITNESSES = 1000  # candidates whose conflicts tell the share of all
+FEW_ROWS = 4_000  # up to so many rows all is done in float64
+COLUMNS = {"float32": 16_384, "float64": 4_096}  # whose products are taken at a time
 
 
 def blocked_greedy(
@@ -58,18 +60,21 @@ def blocked_greedy(
     stop_inclusive: bool = False,
     eta: float = ETA,
     device: str | None = None,
-    size: int = SHORTLIST,
+    size: int | None = None,
     block: int = BLOCK,
+    certified: bool = True,
 ) -> GreedyTrace:
     """The picks of :func:`spice.selectors.greedy.greedy` with the exact information.
 
     ``gradients`` are n × d; rows are asked for in blocks, so a store on disk is never read whole.
-    ``squares`` are their ‖g‖², if known. A shortlist starts with
-    ``size`` candidates and grows where none of it is sure to be best, as a large ``penalty`` or
-    many equal rows make it; ``size`` and ``block`` decide time and memory only. With ``size`` and
-    ``block`` 1 this is the lazy greedy on stale gains.
+    ``squares`` are their ‖g‖², if known. A shortlist starts with ``size`` candidates and grows
+    where none of it is sure to be best, as a large ``penalty`` or many equal rows make it;
+    ``size`` and ``block`` decide time and memory only. With ``size`` and ``block`` 1 this is the
+    lazy greedy on stale gains. ``certified`` makes sure of the largest gains that are left at the
+    end, for a close certificate.
     """
     state = State(gradients, min(k, len(gradients)), alpha, device, squares)
+    size = size or min(SHORTLIST, max(FEWEST, 4 * state.k))
     trace, wanted, refresh = GreedyTrace(), size, FIRST_REFRESH
     looks = sorted(moments(state.k), reverse=True)
     while state.m < state.k:
@@ -82,12 +87,13 @@ def blocked_greedy(
         if stopped:
             break
         wanted = size if part.order else 2 * wanted
-        if state.m >= refresh:
+        if state.single and state.m >= refresh:
             trace.drift = state.refresh(trace.gains)
             refresh *= 2
-    if trace.picks:
+    if state.single and trace.picks:
         trace.drift = state.refresh(trace.gains)
-    state.shortlist(state.m)
+    if certified:
+        state.shortlist(state.m)
     trace.later.append((state.m, largest(state.bounds(), state.k)))
     trace.complete, trace.operations = not state.free.any(), state.operations
     return trace
@@ -109,8 +115,8 @@ class State:
         n, d = gradients.shape
         self.squares = squared_norms(gradients) if squares is None else squares
         coarse = ROUNDINGS * np.finfo(np.float32).eps * alpha * self.squares.max(initial=0.0)
-        precise = gradients.dtype == np.float64 or coarse > TOLERANCE
-        self.dtype = torch.float64 if precise else torch.float32
+        self.single = gradients.dtype != np.float64 and n > FEW_ROWS and coarse <= TOLERANCE
+        self.dtype = torch.float32 if self.single else torch.float64
         self.rounding = ROUNDINGS * torch.finfo(self.dtype).eps
         self.norms = np.sqrt(self.squares)
         self.residual = alpha * self.squares
@@ -122,16 +128,48 @@ class State:
         self.picks: list[int] = []
         kind: dict[str, Any] = {"dtype": self.dtype, "device": self.device}
         self.columns = torch.empty((n, k), **kind)  # memory is taken where it is written to
-        self.chosen = torch.empty((k, d), **kind)
+        self.chosen = torch.empty((k, d), **kind)  # the gradients of the picks that are settled
+        self.settled = 0
+        self.total = np.zeros(d)  # their sum
         self.factor = torch.zeros((k, k), **kind)
-        self.total = np.zeros(d)  # Σ_S g
-        self.witnesses = np.unique(np.linspace(0, n - 1, min(n, WITNESSES)).astype(np.int64))
 
     def rows(self, which: np.ndarray) -> Tensor:
         """Gradients of some candidates, on the device."""
         import torch
 
         return torch.from_numpy(self.gradients[which]).to(self.device, self.dtype)
+
+    def gram(self, which: np.ndarray) -> Tensor:
+        """K within some candidates, without a copy of their rows in another precision."""
+        import torch
+
+        d, width = self.chosen.shape[1], COLUMNS["float32" if self.single else "float64"]
+        total = torch.zeros(len(which), len(which), dtype=self.dtype, device=self.device)
+        for start in range(0, d, width):
+            part = torch.from_numpy(self.gradients[which, start : start + width])
+            part = part.to(self.device, self.dtype)
+            total.addmm_(part, part.T)
+        self.operations += 2 * len(which) ** 2 * d
+        return total
+
+    def settle(self) -> None:
+        """Fetch the gradients of the picks made since the last time."""
+        new = slice(self.settled, self.m)
+        if self.settled < self.m:
+            rows = self.rows(np.array(self.picks[new]))
+            self.chosen[new] = rows
+            self.total += rows.double().sum(dim=0).cpu().numpy()
+            self.settled = self.m
+
+    def along(self, which: np.ndarray) -> np.ndarray:
+        """g · Σ_S g of some candidates."""
+        import torch
+
+        self.settle()
+        if not self.m:
+            return np.zeros(len(which))
+        total = torch.from_numpy(self.total).to(self.device)
+        return (self.rows(which).double() @ total).cpu().numpy()
 
     def index(self, which: np.ndarray) -> Tensor:
         """Positions, on the device."""
@@ -164,6 +202,7 @@ class State:
 
     def catch_up(self, which: np.ndarray) -> None:
         """Make up for the columns that candidates lack, those together that lack about as many."""
+        self.settle()
         which = which[np.argsort(self.known[which], kind="stable")]
         for i in range(0, len(which), CHUNK):
             self._catch_up(which[i : i + CHUNK])
@@ -197,9 +236,6 @@ class State:
         self.factor[m : self.m, :m] = self.columns[self.index(picks), :m]
         self.factor[m : self.m, m : self.m] = new[:, order].T.tril()
         self.columns[self.index(which), m : self.m] = new.T
-        rows = self.rows(picks)
-        self.chosen[m : self.m] = rows
-        self.total += rows.double().sum(dim=0).cpu().numpy()
         self.residual[which], self.known[which] = r, self.m
         self.free[picks] = False
         self.picks += picks.tolist()
@@ -208,6 +244,7 @@ class State:
         """Factorise I + αK_SS anew in float64; how far the largest change of a gain was."""
         import torch
 
+        self.settle()
         chosen = self.chosen[: self.m]
         gram = torch.eye(self.m, dtype=torch.float64, device=self.device)
         for part in chosen.split(4096, dim=1):
@@ -217,16 +254,6 @@ class State:
         self.factor[: self.m, : self.m] = factor
         exact = 2.0 * factor.diagonal().log().cpu().numpy()
         return float(np.abs(exact - np.array(gains)).max())
-
-    def conflicting(self) -> float:
-        """The share of candidates with g · ḡ < 0, told by some of them."""
-        import torch
-
-        asked = self.witnesses[self.free[self.witnesses]]
-        if not len(asked):
-            return 0.0
-        along = self.rows(asked) @ torch.from_numpy(self.total).to(self.device, self.dtype)
-        return float((along < 0).double().mean())
 
 
 @dataclass
@@ -248,7 +275,6 @@ class Block:
         r, norms = state.residual[which], state.norms[which]
         length2, weight = float(state.total @ state.total), float(state.norms[state.picks].sum())
         whole, free = state.alpha * state.squares[which], np.ones(len(which), dtype=bool)
-        share = state.conflicting() if state.m else 0.0
         made, stopped = np.empty((limit, len(which))), False
         while len(self.order) < limit and not stopped:
             j, count = len(self.order), len(trace.picks)
@@ -264,7 +290,7 @@ class Block:
             if stopped and not stop_inclusive:
                 break
             pick = int(which[best])
-            record(trace, pick, best, gains, conflicts, free, self.penalty, share)
+            record(trace, pick, best, gains, conflicts, free, self.penalty)
             made[j] = (W[best] - made[:j, best] @ made[:j]) / np.sqrt(1.0 + r[best])
             r = np.maximum(r - np.square(made[j]), 0.0)
             made[j, best] = np.exp(0.5 * gains[best])  # the factor's own √(1 + r_*)
@@ -281,15 +307,13 @@ class Block:
         """K and W within the shortlist, and g · Σ_S g."""
         import torch
 
-        rows = self.state.rows(self.which)
-        columns = self.state.columns[self.state.index(self.which), : self.state.m]
-        h, d = rows.shape
-        self.state.operations += 2 * h * h * (d + self.state.m)
-        gram = rows @ rows.T
-        left = torch.addmm(gram, columns, columns.T, beta=self.state.alpha, alpha=-1.0)
-        along = rows.double() @ torch.from_numpy(self.state.total).to(rows.device)
+        state = self.state
+        along, gram = state.along(self.which), state.gram(self.which)
+        columns = state.columns[state.index(self.which), : state.m]
+        state.operations += 2 * len(self.which) ** 2 * state.m
+        left = torch.addmm(gram, columns, columns.T, beta=state.alpha, alpha=-1.0)
         K, W = (part.double().cpu().numpy() for part in (gram, left))
-        return K, W, along.cpu().numpy()
+        return K, W, along
 
     def _blur(self, length2: float, weight: float) -> float:
         """The most that rounding of its conflict may lift any candidate's score by."""

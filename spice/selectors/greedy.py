@@ -33,7 +33,7 @@ RIVALS = 10  # the penalty's leverage is read off this many best candidates
 class GreedyTrace:
     """What the greedy saw, one entry per pick.
 
-    ``conflicting`` is the share of candidates with c > 0; ``leverage`` is λ × the spread of the
+    ``leverage`` is λ × the spread of the
     ten best candidates' conflicts over the gap of their gains: far below 1, λ cannot change a pick.
     ``later`` has, for some t, the gains of what was left after t picks, the largest first.
     ``drift`` is the largest error of a gain that an exact recomputation found, None without one.
@@ -45,7 +45,6 @@ class GreedyTrace:
     scores: list[float] = field(default_factory=list)
     gains: list[float] = field(default_factory=list)
     conflicts: list[float] = field(default_factory=list)
-    conflicting: list[float] = field(default_factory=list)
     leverage: list[float] = field(default_factory=list)
     later: list[tuple[int, np.ndarray]] = field(default_factory=list, compare=False)
     drift: float | None = None
@@ -62,7 +61,6 @@ class GreedyTrace:
             self.scores[:k],
             self.gains[:k],
             self.conflicts[:k],
-            self.conflicting[:after],
             self.leverage[:after],
             [(t, gains) for t, gains in self.later if t <= k],
             self.drift,
@@ -112,8 +110,7 @@ def greedy(
         stops = stop_ratio is not None and gains[best] <= stop_ratio * first
         if stops and not stop_inclusive:
             break
-        share = float(np.mean(conflicts[free] > 0))
-        record(trace, best, best, gains, conflicts, free, penalty, share)
+        record(trace, best, best, gains, conflicts, free, penalty)
         if stops:
             break
         column = kernel.column(best)
@@ -165,7 +162,6 @@ def record(
     conflicts: np.ndarray,
     free: np.ndarray,
     penalty: float,
-    conflicting: float,
 ) -> None:
     """Note a pick, at place ``best`` of the arrays."""
     trace.picks.append(pick)
@@ -175,7 +171,6 @@ def record(
     if len(trace.picks) == 1:
         return  # with nothing chosen yet there is no conflict to speak of
     candidates = np.flatnonzero(free)
-    trace.conflicting.append(conflicting)
     rivals = candidates[np.argsort(-gains[candidates], kind="stable")[:RIVALS]]
     gap = max(np.ptp(gains[rivals]), ROUNDING)  # JSON knows no infinity
     trace.leverage.append(float(penalty * np.ptp(conflicts[rivals]) / gap))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+
+HELD = 2**24  # numbers in hand at a time
 
 
 class Rows(Protocol):
@@ -25,8 +27,8 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, which: slice | np.ndarray) -> np.ndarray:
-        """Some of the rows, in order."""
+    def __getitem__(self, which: Any) -> np.ndarray:
+        """Some of the rows, in order; with a second slice, of their columns."""
         ...
 
 
@@ -50,7 +52,9 @@ class Subset:
     def __len__(self) -> int:
         return len(self.which)
 
-    def __getitem__(self, which: slice | np.ndarray) -> np.ndarray:
+    def __getitem__(self, which: Any) -> np.ndarray:
+        if isinstance(which, tuple):
+            return self.whole[self.which[which[0]], which[1]]
         return self.whole[self.which[which]]
 
 
@@ -80,6 +84,18 @@ def gram_kernel(gradients: np.ndarray, block: int = 4096) -> Kernel:
     return Kernel(np.diagonal(gram).copy(), lambda x: gram[x], first_copies(gradients, squares))
 
 
+def inner_products(gradients: Rows, these: np.ndarray, those: np.ndarray) -> np.ndarray:
+    """g_x · g_y of some rows and some others in float64, over blocks of both."""
+    found, d, block = np.zeros((len(these), len(those))), gradients.shape[1], 4096
+    for start in range(0, d, block):
+        columns = slice(start, start + block)
+        left = gradients[these, columns].astype(np.float64)
+        for i in range(0, len(those), block):
+            right = gradients[those[i : i + block], columns].astype(np.float64)
+            found[:, i : i + block] += left @ right.T
+    return found
+
+
 def streaming_kernel(gradients: np.ndarray, block: int = 1024) -> Kernel:
     """K column by column, for pools whose K would not fit: one pass over G per pick."""
     n = len(gradients)
@@ -95,12 +111,15 @@ def streaming_kernel(gradients: np.ndarray, block: int = 1024) -> Kernel:
     return Kernel(squares, column, first_copies(gradients, squares))
 
 
-def squared_norms(gradients: Rows, block: int = 1024) -> np.ndarray:
+def squared_norms(gradients: Rows) -> np.ndarray:
     """‖g‖² of all rows, infinite where float64 does not reach that far."""
-    parts = (gradients[i : i + block] for i in range(0, len(gradients), block))
+    n, d = gradients.shape
+    squares, block = np.zeros(n), max(1, HELD // max(d, 1))
     with np.errstate(over="ignore"):
-        squares = [np.square(part, dtype=np.float64).sum(axis=1) for part in parts]
-    return np.concatenate([np.empty(0), *squares])
+        for i in range(0, n, block):
+            part = gradients[i : i + block]
+            squares[i : i + block] = np.einsum("nd,nd->n", part, part, dtype=np.float64)
+    return squares
 
 
 def first_copies(gradients: Rows, squares: np.ndarray) -> np.ndarray:
@@ -113,5 +132,5 @@ def first_copies(gradients: Rows, squares: np.ndarray) -> np.ndarray:
     seen: dict[bytes, int] = {}
     for x in np.flatnonzero(count[kind] > 1):
         key = hashlib.blake2b((gradients[x : x + 1] + 0.0).data, digest_size=16).digest()  # no -0.0
-        alike[x] = seen.setdefault(key, x)
+        alike[x] = seen.setdefault(key, int(x))
     return alike

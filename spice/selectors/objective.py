@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from spice.selectors.blocked import blocked_greedy
+from spice.selectors.blocked import FEW_ROWS, blocked_greedy
 from spice.selectors.certificate import certificate
 from spice.selectors.fisher import (
     ConstantFisher,
@@ -33,7 +33,6 @@ from spice.selectors.kernel import Kernel, Rows, gram_kernel, streaming_kernel
 
 MAXIMIZERS = ("auto", "plain", "dual", "primal", "lazy", "blocked")
 GRAM_ROWS = 12_000  # up to this many rows K is held whole: 1.15 GB in float64
-FEW_ROWS = 4_000  # beyond it, blocks are faster than one column per pick
 LAZY: dict[str, dict[str, Any]] = {"lazy": {"size": 1, "block": 1}, "blocked": {}}
 
 
@@ -42,7 +41,8 @@ class Objective:
     """Δ_x(S) − λ c(x|S) over n × d ``gradients``, whose ‖g‖² are ``squares``.
 
     ``form`` is one of :data:`spice.selectors.fisher.MODES`, ``maximizer`` one of
-    :data:`MAXIMIZERS`; forms other than ``exact`` have one way of their own.
+    :data:`MAXIMIZERS`; forms other than ``exact`` have one way of their own. Runs that are not to
+    be ``certified`` save what that costs.
     """
 
     gradients: Rows
@@ -51,6 +51,7 @@ class Objective:
     eta: float
     form: str
     maximizer: str
+    certified: bool = True
 
     @property
     def way(self) -> str:
@@ -75,7 +76,11 @@ class Objective:
             "stop_inclusive": stop_inclusive,
         }
         if self.form == "exact" and self.way in LAZY:
-            known: dict[str, Any] = {"alpha": self.alpha, "squares": self.squares}
+            known: dict[str, Any] = {
+                "alpha": self.alpha,
+                "squares": self.squares,
+                "certified": self.certified,
+            }
             return blocked_greedy(self.gradients, k, **known, **LAZY[self.way], **options)
         return greedy(self.kernel, self.fisher(k), k, **options)
 
@@ -91,7 +96,9 @@ class Objective:
         return float(np.linalg.slogdet(np.eye(len(chosen)) + self.alpha * chosen @ chosen.T)[1])
 
     def certificate(self, trace: GreedyTrace, penalty: float) -> dict[str, Any] | None:
-        """How far from the best k rows a run can be."""
+        """How far from the best k rows a run can be, if that was to be known."""
+        if not self.certified or self.form != "exact":
+            return None
         return certificate(trace, self.gradients, self.squares, self.alpha, penalty)
 
     @cached_property

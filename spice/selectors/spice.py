@@ -15,11 +15,13 @@ from spice.errors import InputError, did_you_mean
 from spice.records import Selection, Signals
 from spice.selectors.fisher import MODES
 from spice.selectors.greedy import ETA, GreedyTrace
-from spice.selectors.kernel import Rows, Subset, squared_norms
+from spice.selectors.kernel import Rows, Subset, inner_products, squared_norms
 from spice.selectors.objective import MAXIMIZERS, Objective
 
 if TYPE_CHECKING:
     from spice.orders import Orders
+
+WITNESSES = 1000  # candidates that stand for all where the share of conflicting ones is told
 
 Alpha = float | Literal["relative"]
 
@@ -80,6 +82,7 @@ class Spice:
         k: int,
         eligible: Sequence[int],
         orders: Orders | None = None,
+        certified: bool = True,
     ) -> Selection:
         """The same from gradients n × d alone; ``orders`` keeps runs for other budgets and ω.
 
@@ -93,7 +96,7 @@ class Spice:
         excluded = {"not finite": in_order[~finite].tolist()}
         excluded["zero gradient"] = [] if self.keep_zero else in_order[zero].tolist()
         rows, squares = in_order[usable], squares[usable]
-        objective = self._objective(Subset(gradients, rows), squares)
+        objective = self._objective(Subset(gradients, rows), squares, certified)
         maximise = partial(orders.maximise, objective) if orders else objective.maximise
         stopping: dict[str, Any] = {
             "stop_ratio": self.stop_ratio,
@@ -105,10 +108,9 @@ class Spice:
         selection = _selection(trace, objective, rows, len(gradients))
         if self.fisher != "exact":
             selection = replace(selection, information=objective.information(trace.picks))
-        bounded = self.fisher == "exact"
         return replace(
             selection,
-            certificate=objective.certificate(trace, self.penalty) if bounded else None,
+            certificate=objective.certificate(trace, self.penalty),
             without_penalty=[int(rows[i]) for i in plain.picks] if self.penalty else None,
             excluded={why: sorted(which) for why, which in excluded.items() if which},
             trace={
@@ -118,7 +120,7 @@ class Spice:
             },
         )
 
-    def _objective(self, gradients: Rows, squares: np.ndarray) -> Objective:
+    def _objective(self, gradients: Rows, squares: np.ndarray, certified: bool) -> Objective:
         """With α and η, which follow the gradients' scale if α is relative."""
         mean = float(squares.mean()) if len(squares) else 0.0
         relative = self.alpha == "relative"
@@ -126,7 +128,7 @@ class Spice:
         if not math.isfinite(alpha * float(squares.max(initial=0.0))):
             raise InputError(f"selector.alpha={self.alpha}: α‖g‖² is too large for a float")
         eta = ETA / alpha if relative else ETA
-        return Objective(gradients, squares, alpha, eta, self.fisher, self.maximizer)
+        return Objective(gradients, squares, alpha, eta, self.fisher, self.maximizer, certified)
 
 
 def _is_number(value: object) -> bool:
@@ -140,6 +142,18 @@ def _share_against_mean(gradients: Rows, block: int = 1024) -> float:
         return 0.0
     total = sum(gradients[rows].sum(axis=0, dtype=np.float64) for rows in blocks)
     return sum(int(np.sum(gradients[rows] @ total < 0)) for rows in blocks) / len(gradients)
+
+
+def conflicting_shares(gradients: Rows, picks: Sequence[int]) -> list[float]:
+    """The share of candidates with c > 0 at each pick but the first, told by some of them."""
+    n, m = len(gradients), len(picks)
+    asked = np.unique(np.linspace(0, n - 1, min(n, WITNESSES)).astype(np.int64))
+    along = np.cumsum(inner_products(gradients, asked, np.array(picks, dtype=np.int64)), axis=1)
+    place = {pick: t for t, pick in enumerate(picks)}
+    picked_at = np.array([place.get(int(x), m) for x in asked])
+    free = picked_at[:, None] > np.arange(m)[None]  # still a candidate after t + 1 picks
+    candidates = np.maximum(free.sum(axis=0), 1)
+    return (((along < 0) & free).sum(axis=0) / candidates)[:-1].tolist()
 
 
 def _selection(trace: GreedyTrace, objective: Objective, rows: np.ndarray, n: int) -> Selection:
@@ -156,7 +170,7 @@ def _selection(trace: GreedyTrace, objective: Objective, rows: np.ndarray, n: in
         information=float(gains.sum()),
         alpha=objective.alpha,
         trace={
-            "conflicting": trace.conflicting,
+            "conflicting": conflicting_shares(objective.gradients, trace.picks),
             "leverage": trace.leverage,
             "rows": rows,
             "squared_norms": objective.squares,

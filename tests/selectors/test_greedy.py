@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from spice.selectors.fisher import DualFisher
 from spice.selectors.greedy import GreedyTrace, greedy
 from spice.selectors.kernel import Kernel, gram_kernel, streaming_kernel
+from spice.selectors.spice import conflicting_shares
 
 WORKED = np.array([(3, 0), (2, 0), (-1, 1), (0, 1)], dtype=float)
 
@@ -344,11 +345,11 @@ def test_nothing_to_choose_from_is_an_empty_run(make: type) -> None:
 # -- what the trace says -----------------------------------------------------------------------
 
 
-def test_the_trace_counts_conflicting_candidates_after_the_first_pick() -> None:
+def test_conflicting_candidates_are_counted_after_the_first_pick() -> None:
     trace = run(WORKED, 4, penalty=0.1)
     assert trace.picks == [0, 3, 2, 1]
     # of {1,2,3} only 2 pulls against (3,0); of {1,2} only 2 against (3,1); then 1 is left
-    assert trace.conflicting == pytest.approx([1 / 3, 1 / 2, 0])
+    assert conflicting_shares(WORKED, trace.picks) == pytest.approx([1 / 3, 1 / 2, 0])
 
 
 def test_leverage_is_the_penalty_s_spread_over_the_gap_of_the_gains() -> None:

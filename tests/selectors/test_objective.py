@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spice.selectors import blocked
 from spice.selectors.blocked import blocked_greedy
 from spice.selectors.greedy import GreedyTrace
 from spice.selectors.kernel import Subset, squared_norms
@@ -89,7 +90,10 @@ def first_difference(one: GreedyTrace, other: GreedyTrace) -> int:
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.1])
-def test_single_precision_departs_only_at_a_near_tie(penalty: float) -> None:
+def test_single_precision_departs_only_at_a_near_tie(
+    penalty: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocked, "FEW_ROWS", 100)
     G = heavy_tailed(900, 150)
     exact = objective(G, 0.5, "dual").maximise(400, penalty)
     found = objective(G.astype(np.float32), 0.5, "blocked").maximise(400, penalty)
@@ -102,7 +106,8 @@ def test_single_precision_departs_only_at_a_near_tie(penalty: float) -> None:
     assert sum(found.gains) == pytest.approx(information, rel=1e-6)
 
 
-def test_the_drift_that_is_reported_is_the_drift() -> None:
+def test_the_drift_that_is_reported_is_the_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocked, "FEW_ROWS", 100)
     G = heavy_tailed(700, 100).astype(np.float32)
     trace = objective(G, 1.0, "blocked").maximise(300, 0.1)
     exact = [plain.information(G.astype(float), trace.picks[:t], 1.0) for t in range(301)]
@@ -111,14 +116,16 @@ def test_the_drift_that_is_reported_is_the_drift() -> None:
     assert 0 < worst < 1e-4
 
 
-def test_large_gradients_are_worked_on_in_double_precision() -> None:
+def test_large_gradients_are_worked_on_in_double_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """With α‖g‖² of some thousands float32 would leave gains uncertain by a hundredth of a nat."""
+    monkeypatch.setattr(blocked, "FEW_ROWS", 100)
     G = 50 * heavy_tailed(300, 60).astype(np.float32)
     exact = objective(G, 1.0, "dual").maximise(120, 0.1)
     found = objective(G, 1.0, "blocked").maximise(120, 0.1)
     assert found.picks == exact.picks
-    assert found.drift is not None
-    assert found.drift < 1e-9
+    assert found.drift is None  # there is none to speak of
 
 
 def test_gradients_may_stay_on_disk(tmp_path: Path) -> None:
