@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHORTLIST = 512
-FEWEST = 32  # of a shortlist, which has four candidates per pick where that is less
+PER_PICK, FEWEST = 3, 24  # the length of a shortlist where few picks are wanted
 BLOCK = 64
 CHUNK = 512  # candidates that catch up at a time
 FIRST_REFRESH = 256
 ROUNDINGS = 10  # units in the last place by which r may be off, relative to α‖g‖²
 TOLERANCE = 1e-4  # nats
 FEW_ROWS = 4_000  # up to so many rows all is done in float64
-COLUMNS = {"float32": 16_384, "float64": 4_096}  # whose products are taken at a time
+COLUMNS = {"float32": 16_384, "float64": 8_192}  # whose products are taken at a time
 
 
 def blocked_greedy(
@@ -74,7 +74,7 @@ def blocked_greedy(
     end, for a close certificate.
     """
     state = State(gradients, min(k, len(gradients)), alpha, device, squares)
-    size = size or min(SHORTLIST, max(FEWEST, 4 * state.k))
+    size = size or min(SHORTLIST, max(FEWEST, PER_PICK * state.k))
     trace, wanted, refresh = GreedyTrace(), size, FIRST_REFRESH
     looks = sorted(moments(state.k), reverse=True)
     while state.m < state.k:

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-HELD = 2**24  # numbers in hand at a time
+HELD = 2**27  # numbers in hand at a time, where they are read in blocks of rows
+MANY = 2**26  # numbers from which on torch is faster, its import included
 
 
 class Rows(Protocol):
@@ -115,11 +116,25 @@ def squared_norms(gradients: Rows) -> np.ndarray:
     """‖g‖² of all rows, infinite where float64 does not reach that far."""
     n, d = gradients.shape
     squares, block = np.zeros(n), max(1, HELD // max(d, 1))
+    sums = _sums_of_squares if n * d < MANY else _sums_of_squares_by_torch
     with np.errstate(over="ignore"):
         for i in range(0, n, block):
-            part = gradients[i : i + block]
-            squares[i : i + block] = np.einsum("nd,nd->n", part, part, dtype=np.float64)
+            squares[i : i + block] = sums(gradients[i : i + block])
     return squares
+
+
+def _sums_of_squares(rows: np.ndarray) -> np.ndarray:
+    return np.einsum("nd,nd->n", rows, rows, dtype=np.float64)
+
+
+def _sums_of_squares_by_torch(rows: np.ndarray) -> np.ndarray:
+    """On all cores; worth importing torch for where there is much to read."""
+    import torch
+
+    total = torch.zeros(len(rows), dtype=torch.float64)
+    for part in torch.from_numpy(rows).split(2048, dim=1):
+        total += part.double().square_().sum(dim=1)
+    return total.numpy()
 
 
 def first_copies(gradients: Rows, squares: np.ndarray) -> np.ndarray:

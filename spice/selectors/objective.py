@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from spice.selectors.blocked import FEW_ROWS, blocked_greedy
+from spice.selectors.blocked import FEW_ROWS, FEWEST, PER_PICK, blocked_greedy
 from spice.selectors.certificate import certificate
 from spice.selectors.fisher import (
     ConstantFisher,
@@ -33,6 +33,7 @@ from spice.selectors.kernel import Kernel, Rows, gram_kernel, streaming_kernel
 
 MAXIMIZERS = ("auto", "plain", "dual", "primal", "lazy", "blocked")
 GRAM_ROWS = 12_000  # up to this many rows K is held whole: 1.15 GB in float64
+WIDE = 16_384  # coordinates
 LAZY: dict[str, dict[str, Any]] = {"lazy": {"size": 1, "block": 1}, "blocked": {}}
 
 
@@ -53,12 +54,11 @@ class Objective:
     maximizer: str
     certified: bool = True
 
-    @property
-    def way(self) -> str:
-        """The maximiser that is taken."""
+    def way(self, k: int) -> str:
+        """The maximiser that is taken for k picks."""
         if self.maximizer != "auto" or self.form != "exact":
             return self.maximizer
-        return "dual" if len(self.gradients) <= FEW_ROWS else "blocked"
+        return "blocked" if len(self.gradients) > FEW_ROWS or self._wide(k) else "dual"
 
     def maximise(
         self,
@@ -75,13 +75,13 @@ class Objective:
             "stop_ratio": stop_ratio,
             "stop_inclusive": stop_inclusive,
         }
-        if self.form == "exact" and self.way in LAZY:
+        if self.form == "exact" and self.way(k) in LAZY:
             known: dict[str, Any] = {
                 "alpha": self.alpha,
                 "squares": self.squares,
                 "certified": self.certified,
             }
-            return blocked_greedy(self.gradients, k, **known, **LAZY[self.way], **options)
+            return blocked_greedy(self.gradients, k, **known, **LAZY[self.way(k)], **options)
         return greedy(self.kernel, self.fisher(k), k, **options)
 
     def bases(self) -> np.ndarray:
@@ -107,6 +107,11 @@ class Objective:
         small = len(self.gradients) <= GRAM_ROWS
         return gram_kernel(self._array) if small else streaming_kernel(self._array)
 
+    def _wide(self, k: int) -> bool:
+        """Whether K costs so much that it pays to make only a shortlist's."""
+        n, d = self.gradients.shape
+        return d >= WIDE and n >= max(2 * PER_PICK * k, 2 * FEWEST)
+
     @cached_property
     def _array(self) -> np.ndarray:
         return np.asarray(self.gradients[:])
@@ -117,8 +122,8 @@ class Objective:
             return ConstantFisher(self.kernel, self.alpha, self.form)
         if self.form != "exact":
             return DiagonalFisher(self._array, self.kernel, self.alpha, self.form)
-        if self.way == "primal":
+        if self.maximizer == "primal":
             return PrimalFisher(self._array, self.kernel, self.alpha)
-        if self.way == "plain":
+        if self.maximizer == "plain":
             return PlainFisher(self.kernel, self.alpha)
         return DualFisher(self.kernel, k, self.alpha)

@@ -139,5 +139,5 @@ def test_gradients_may_stay_on_disk(tmp_path: Path) -> None:
 
 def test_large_pools_are_worked_on_in_blocks() -> None:
     small, large = np.ones((FEW_ROWS, 1)), np.ones((FEW_ROWS + 1, 1))
-    assert (objective(small).way, objective(large).way) == ("dual", "blocked")
+    assert (objective(small).way(5), objective(large).way(5)) == ("dual", "blocked")
     assert objective(large).maximise(5, 0.1).picks == [0, 1, 2, 3, 4]
