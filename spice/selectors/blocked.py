@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHORTLIST = 512
-PER_PICK, FEWEST = 3, 24  # the length of a shortlist where few picks are wanted
+PER_PICK, FEWEST = 2, 16  # the length of a shortlist where few picks are wanted
 BLOCK = 64
 CHUNK = 512  # candidates that catch up at a time
 FIRST_REFRESH = 256
