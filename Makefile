@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format typecheck clean
+.PHONY: help install demo bench test test-slow lint format typecheck clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -19,6 +19,9 @@ install: .venv/installed ## install spice and its tools into .venv, in the teste
 
 demo: .venv/installed ## compare the untuned model, random, fisher, spice and full on the embedded sandbox
 	$(BIN)/spice experiment=demo
+
+bench: .venv/installed ## measure the speed of the greedy and of extraction (leave the machine alone meanwhile)
+	$(BIN)/python -m experiments.performance.bench
 
 test: .venv/installed ## run the test suite (under 10 minutes on 2 cores)
 	$(TESTS) -m "not slow"

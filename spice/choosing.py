@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from spice.health import examine
 from spice.messages import say
 from spice.records import Selection, Signals
 
@@ -60,6 +61,17 @@ class Choosing:
             )
         rng = np.random.default_rng(self.seed)
         return self.parts.selector.select(self.signals, self.k, rng, self._eligible)
+
+    def health(self, selection: Selection) -> dict[str, Any] | None:
+        """What is wrong with the gradients that the selector chose by, if it chose by a store's."""
+        if not self.orders or self.signals.gradients is None:
+            return None
+        gradients, selector = self.signals.gradients, cast("Spice", self.parts.selector)
+
+        def choose(eligible: Sequence[int]) -> list[int]:
+            return selector.picks(gradients, self.signals.ids, self.k, eligible)
+
+        return examine(gradients, self.rows, self._eligible, selection.indices, choose)
 
     @cached_property
     def signals(self) -> Signals:

@@ -22,6 +22,7 @@ from spice.card import other_selections
 from spice.choosing import Choosing, proxy_learns
 from spice.components import Components
 from spice.errors import InputError
+from spice.health import health_line
 from spice.messages import audit_line, diagnostics_line, say, score_line, sources_line, warn
 from spice.pool import Pool
 from spice.reading import Reading, read
@@ -43,7 +44,14 @@ SCORING = (
     "spice.code_execution",
     "spice._code_runner",
 )
-CHOOSING = ("spice.records", "spice.selectors", "spice.choosing", "spice.diagnostics")
+CHOOSING = (
+    "spice.records",
+    "spice.selectors",
+    "spice.choosing",
+    "spice.orders",
+    "spice.diagnostics",
+    "spice.health",
+)
 CORE = ("spice.records", "spice.rendering", "spice.models", "spice.attention", "spice.batches")
 
 
@@ -180,6 +188,10 @@ class Job:
         selection["config"] = OmegaConf.to_container(self.config, resolve=True)
         _write_json(self.folder / "selection.json", selection)
         _write_json(self.folder / "selection_report.json", self.selection_report)
+        if (done.folder / "health.json").is_file():
+            health = json.loads((done.folder / "health.json").read_text())
+            _write_json(self.folder / "health.json", health)
+            say("health", health_line(health))
         with (self.folder / "selected.jsonl").open("w") as file:
             for index in selection["indices"]:
                 file.write(json.dumps(self.pool.rows[index].as_dict(), ensure_ascii=False) + "\n")
@@ -244,9 +256,7 @@ class Job:
             "k": self.k,
             "seed": self.config.seed,
             "schedule": self._learning_key() if proxy_learns(self.parts) else None,
-            "code": code_version(
-                "spice.records", "spice.selectors", "spice.choosing", "spice.diagnostics"
-            ),
+            "code": code_version(*CHOOSING),
             "versions": _versions("numpy"),
         }
 
@@ -286,6 +296,8 @@ class Job:
         )
         _write_json(partial / "selection.json", self._selection_record(selection))
         _write_json(partial / "report.json", facts)
+        if health := choosing.health(selection):
+            _write_json(partial / "health.json", health)
         shutil.rmtree(partial / "learning", ignore_errors=True)
 
     def _orders(self) -> Orders | None:

@@ -6,15 +6,15 @@ whose gradients are zero; the training step computes them all the same.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from timing import medians, table
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from experiments.performance.timing import medians
 from spice.batches import length_order, pad, response_nll
 from spice.models import Lora
 from spice.rendering import Example
@@ -23,11 +23,9 @@ from spice.signals.gradients import dimension, per_sample_gradients
 ROWS, VOCABULARY = 32, 4096
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=7)
-    repeats = parser.parse_args().repeats
-    examples = pool(np.random.default_rng(0))
+def measure(repeats: int) -> list[dict[str, Any]]:
+    """Seconds of each way, for two models and two sizes of batch."""
+    examples, found = pool(np.random.default_rng(0)), []
     for width, layers in ((64, 2), (256, 4)):
         model = llama(width, layers)
         size = sum(p.numel() for p in model.parameters()) / 1e6
@@ -42,7 +40,8 @@ def main() -> None:
                 "one row at a time": partial(each, partial(step, only_b=True), model, ones),
             }
             title = f"{size:.1f} M parameters, d = {dimension(model):,}, batches of {batch_size}"
-            print(table(title, medians(ways, repeats)))
+            found.append({"title": title, "seconds": medians(ways, repeats)})
+    return found
 
 
 def pool(rng: np.random.Generator) -> list[Example]:
@@ -80,7 +79,3 @@ def step(model: torch.nn.Module, batch: dict, only_b: bool = False) -> list[torc
     wanted = [p for n, p in model.named_parameters() if any(kind in n for kind in kinds)]
     nll, count = response_nll(model, batch)
     return list(torch.autograd.grad((nll / count).sum(), wanted))
-
-
-if __name__ == "__main__":
-    main()

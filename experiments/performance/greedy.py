@@ -5,8 +5,6 @@ Each measurement runs in a process of its own, so that its peak memory is its ow
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -124,22 +122,3 @@ def compare_whole(n: int, d: int, k: int, ways: list[str]) -> dict[str, Any]:
     for record in found.values():
         del record["picks"], record["scores"]
     return {"n": n, "d": d, "k": k, **found}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("n", type=int)
-    parser.add_argument("d", type=int)
-    parser.add_argument("k", type=int)
-    parser.add_argument("--ways", default="blocked", help="maximisers, or 'window'")
-    arguments = parser.parse_args()
-    n, d, k = arguments.n, arguments.d, arguments.k
-    if arguments.ways == "window":
-        found = in_process(window, n, d, k, 5)
-    else:
-        found = compare_whole(n, d, k, arguments.ways.split(","))
-    print(json.dumps(found, indent=2))
-
-
-if __name__ == "__main__":
-    main()

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-HELD = 2**27  # numbers in hand at a time, where they are read in blocks of rows
+HELD = 2**24  # numbers in hand at a time, where they are read in blocks of rows
 MANY = 2**26  # numbers from which on torch is faster, its import included
 
 
@@ -57,6 +57,32 @@ class Subset:
         if isinstance(which, tuple):
             return self.whole[self.which[which[0]], which[1]]
         return self.whole[self.which[which]]
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Rows of others, each multiplied by its factor as it is read."""
+
+    whole: Rows
+    factors: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The same."""
+        return self.whole.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The same."""
+        return self.whole.dtype
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        rows = which[0] if isinstance(which, tuple) else which
+        with np.errstate(invalid="ignore"):
+            return self.whole[which] * self.factors[rows, None].astype(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -132,6 +158,7 @@ def _sums_of_squares_by_torch(rows: np.ndarray) -> np.ndarray:
     import torch
 
     total = torch.zeros(len(rows), dtype=torch.float64)
+    rows = rows if rows.flags.writeable else rows.copy()  # torch takes no other
     for part in torch.from_numpy(rows).split(2048, dim=1):
         total += part.double().square_().sum(dim=1)
     return total.numpy()

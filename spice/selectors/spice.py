@@ -89,20 +89,9 @@ class Spice:
         Rows are worked on in the order of their ids, so ties go to the smaller id and the order
         of the input changes nothing, to the bit.
         """
-        in_order = np.array(sorted(eligible, key=lambda row: ids[row]), dtype=np.int64)
-        squares = squared_norms(Subset(gradients, in_order))
-        finite, zero = np.isfinite(squares), squares == 0
-        usable = finite if self.keep_zero else finite & ~zero
-        excluded = {"not finite": in_order[~finite].tolist()}
-        excluded["zero gradient"] = [] if self.keep_zero else in_order[zero].tolist()
-        rows, squares = in_order[usable], squares[usable]
-        objective = self._objective(Subset(gradients, rows), squares, certified)
+        objective, rows, excluded = self._problem(gradients, ids, eligible, certified)
         maximise = partial(orders.maximise, objective) if orders else objective.maximise
-        stopping: dict[str, Any] = {
-            "stop_ratio": self.stop_ratio,
-            "stop_inclusive": self.stop_inclusive,
-        }
-        trace = maximise(k, float(self.penalty), **stopping)
+        trace = maximise(k, float(self.penalty), **self._stopping)
         # How many picks λ changed: the same count of picks, chosen again with λ = 0.
         plain = maximise(len(trace.picks), 0.0) if self.penalty else trace
         selection = _selection(trace, objective, rows, len(gradients))
@@ -119,6 +108,35 @@ class Spice:
                 "changed_by_penalty": len(set(trace.picks) - set(plain.picks)),
             },
         )
+
+    def picks(
+        self, gradients: Rows, ids: Sequence[str | int], k: int, eligible: Sequence[int]
+    ) -> list[int]:
+        """The choice alone, with nothing to say about it."""
+        objective, rows, _ = self._problem(gradients, ids, eligible, certified=False)
+        trace = objective.maximise(k, float(self.penalty), **self._stopping)
+        return [int(rows[pick]) for pick in trace.picks]
+
+    @property
+    def _stopping(self) -> dict[str, Any]:
+        return {"stop_ratio": self.stop_ratio, "stop_inclusive": self.stop_inclusive}
+
+    def _problem(
+        self,
+        gradients: Rows,
+        ids: Sequence[str | int],
+        eligible: Sequence[int],
+        certified: bool,
+    ) -> tuple[Objective, np.ndarray, dict[str, list[int]]]:
+        """The objective over the rows that can be used, those rows, and why others cannot."""
+        in_order = np.array(sorted(eligible, key=lambda row: ids[row]), dtype=np.int64)
+        squares = squared_norms(Subset(gradients, in_order))
+        finite, zero = np.isfinite(squares), squares == 0
+        usable = finite if self.keep_zero else finite & ~zero
+        excluded = {"not finite": in_order[~finite].tolist()}
+        excluded["zero gradient"] = [] if self.keep_zero else in_order[zero].tolist()
+        rows, squares = in_order[usable], squares[usable]
+        return self._objective(Subset(gradients, rows), squares, certified), rows, excluded
 
     def _objective(self, gradients: Rows, squares: np.ndarray, certified: bool) -> Objective:
         """With α and η, which follow the gradients' scale if α is relative."""

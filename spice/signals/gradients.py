@@ -2,8 +2,8 @@
 
 For a linear map y = W x applied at t positions, ∂L/∂W = Σ_t δ_t x_tᵀ with δ_t = ∂L/∂y_t. Rows of a
 batch do not interact, so with L = Σ_b L_b the same sum, taken over the positions of one row, is
-that row's own gradient. Hooks record x and y at each LoRA factor, one ``autograd.grad`` gives all
-δ, and one einsum per factor gives b gradients at once.
+that row's own gradient. Hooks meet δ and x at each LoRA factor on the way back, and one product
+per factor gives b gradients at once; no weight's own gradient is ever made.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 
 from spice.batches import Batch, response_nll
 from spice.rendering import Example
+from spice.selectors.kernel import Rows, Scaled, squared_norms
 from spice.signals.extraction import Extraction
 from spice.signals.passes import Pass, fill, open_store
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor, nn
     from transformers import PreTrainedModel
-
-    Call = tuple[nn.Module, Tensor, Tensor]  # a module, its input b × t × i, its output b × t × o
 
 
 def factors(model: PeftModel) -> list[tuple[str, nn.Module]]:
@@ -52,17 +51,45 @@ def dimension(model: PeftModel) -> int:
     return sum(module.weight.numel() for _, module in factors(model))  # type: ignore[misc, operator]
 
 
+class _Collect(torch.autograd.Function):
+    """The identity on y = W x that hands ∂L/∂y and x to ``add`` on the way back, and keeps neither.
+
+    What is saved goes through autograd's own saving, so checkpointing may make x anew.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, x: Tensor, add: Callable[[Tensor, Tensor], None]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.add = add
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, None, None]:
+        ctx.add(delta, *ctx.saved_tensors)
+        return delta, None, None
+
+
 @contextmanager
-def _recording(modules: list[nn.Module]) -> Iterator[list[Call]]:
-    """Record each call of the modules during a forward pass."""
-    calls: list[Call] = []
+def _collecting(
+    model: PeftModel, add: Callable[[nn.Module, Tensor, Tensor], None]
+) -> Iterator[list[Tensor]]:
+    """Let a backward pass hand over each factor's δ and x; yields where it has to go back to.
 
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        calls.append((module, inputs[0].detach(), output))
+    That is the embedded tokens, so that no weight's own gradient is made.
+    """
+    embedded: list[Tensor] = []
 
-    handles = [module.register_forward_hook(hook) for module in modules]
+    def collect(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return _Collect.apply(output, inputs[0], partial(add, module))
+
+    def start(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        embedded.append(output if output.requires_grad else output.requires_grad_())
+        return embedded[-1]
+
+    handles = [module.register_forward_hook(collect) for _, module in factors(model)]
+    handles.append(model.get_input_embeddings().register_forward_hook(start))
     try:
-        yield calls
+        yield embedded
     finally:
         for handle in handles:
             handle.remove()
@@ -76,16 +103,18 @@ def per_sample_gradients(model: PeftModel, batch: Batch, reduction: str) -> Tens
     """
     modules = [module for _, module in factors(model)]
     sizes = [module.weight.numel() for module in modules]  # type: ignore[operator]
-    with torch.enable_grad():
-        with _recording(modules) as calls:
-            nll, count = response_nll(model, batch)
-        loss = (nll / count.clamp(min=1)).sum() if reduction == "mean" else nll.sum()
-        deltas = torch.autograd.grad(loss, [output for _, _, output in calls])
-    gradients = torch.zeros(len(nll), sum(sizes), device=nll.device)
+    rows, device = len(batch["input_ids"]), batch["input_ids"].device
+    gradients = torch.zeros(rows, sum(sizes), device=device)
     blocks = dict(zip(modules, gradients.split(sizes, dim=1), strict=True))
-    for (module, x, _), delta in zip(calls, deltas, strict=True):
-        block = torch.einsum("bto,bti->boi", delta.float(), x.float())
+
+    def add(module: nn.Module, delta: Tensor, x: Tensor) -> None:
+        block = torch.bmm(delta.float().transpose(1, 2), x.float())
         blocks[module] += block.flatten(start_dim=1)  # a layer may be used more than once
+
+    with torch.enable_grad(), _collecting(model, add) as embedded:
+        nll, count = response_nll(model, batch)
+        loss = (nll / count.clamp(min=1)).sum() if reduction == "mean" else nll.sum()
+        torch.autograd.grad(loss, embedded)
     return gradients
 
 
@@ -127,27 +156,34 @@ def read(
     examples: Sequence[Example],
     ids: Sequence[str],
     metadata: dict[str, Any],
-) -> np.ndarray:
-    """A finished store's gradients n × d, at the scale that selection sees."""
+) -> Rows:
+    """A finished store's gradients n × d, at the scale that selection sees; they stay on disk."""
     rows = eligible_rows(examples)
     store = open_store(folder, examples, rows, ids, metadata, extraction.shard_rows)
-    return rescale(store.read(), extraction.scale, extraction.clip_quantile)
+    stored = store.rows()
+    if extraction.scale == "raw":
+        return stored
+    return Scaled(stored, factors_of(stored, extraction.scale, extraction.clip_quantile))
 
 
 def rescale(gradients: np.ndarray, scale: str, quantile: float) -> np.ndarray:
-    """Bring gradients n × d to the scale that selection sees.
-
-    ``raw`` leaves them, ``unit`` divides each by its norm (zero rows stay zero), ``clip`` shrinks
-    those above the ``quantile`` of the pool's norms down to it.
-    """
+    """Gradients n × d at the scale that selection sees; see :func:`factors_of`."""
     if scale == "raw":
         return gradients
-    norms = np.sqrt(np.einsum("nd,nd->n", gradients, gradients, dtype=np.float64))
+    return Scaled(gradients, factors_of(gradients, scale, quantile))[:]
+
+
+def factors_of(gradients: Rows, scale: str, quantile: float) -> np.ndarray:
+    """What each row is multiplied by.
+
+    ``unit`` divides each by its norm (zero rows stay zero), ``clip`` shrinks those above the
+    ``quantile`` of the pool's norms down to it.
+    """
+    norms = np.sqrt(squared_norms(gradients))
     if scale == "unit":
         target = np.where(norms > 0, 1.0, 0.0)
     else:
         finite = norms[np.isfinite(norms)]
         target = np.minimum(norms, np.quantile(finite, quantile)) if len(finite) else norms
-    factor = np.divide(target, norms, out=np.zeros_like(norms), where=norms > 0)
     with np.errstate(invalid="ignore"):  # rows that are not finite stay so, and are left out later
-        return gradients * factor[:, None].astype(gradients.dtype)
+        return np.divide(target, norms, out=np.zeros_like(norms), where=norms > 0)

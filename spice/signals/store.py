@@ -38,7 +38,7 @@ class ShardStore:
         self.folder = folder
         self.plan = list(plan)
         self.dimension = dimension
-        self.rows = len(ids)
+        self.n = len(ids)
         self._shard_of = {int(row): s for s, rows in enumerate(plan) for row in rows}
         self._metadata = json.loads(json.dumps({**metadata, "dimension": dimension}))
         self._digest = _digest(self._metadata)
@@ -68,7 +68,7 @@ class ShardStore:
         if needed > free:
             raise InputError(
                 f"{self.folder}: the store needs {needed / 1e9:.1f} GB "
-                f"({self.rows:,} rows × {self.dimension:,} × 4 bytes), {free / 1e9:.1f} GB are free"
+                f"({self.n:,} rows × {self.dimension:,} × 4 bytes), {free / 1e9:.1f} GB are free"
             )
 
     def shard_of(self, row: int) -> int:
@@ -94,11 +94,16 @@ class ShardStore:
         """All values, n × d float32; rows of no shard are NaN, lest anybody take them for zero."""
         from safetensors import safe_open
 
-        values = np.full((self.rows, self.dimension), np.nan, dtype=np.float32)
+        values = np.full((self.n, self.dimension), np.nan, dtype=np.float32)
         for shard, rows in enumerate(self.plan):
             with safe_open(self._path(shard), framework="np") as file:
                 values[rows] = file.get_tensor("values")
         return values
+
+    def rows(self) -> StoredRows:
+        """All values, read from disk as they are asked for."""
+        shards = [_mapped(self._path(shard)) for shard in range(len(self.plan))]
+        return StoredRows(shards, self.plan, self.n, self.dimension)
 
     def bytes(self) -> int:
         """The size of all shards on disk."""
@@ -120,6 +125,44 @@ class ShardStore:
         except (SafetensorError, OSError):
             return False  # damaged on disk: it is made again
         return marked == self._digest and shape == [len(self.plan[shard]), self.dimension]
+
+
+class StoredRows:
+    """n × d float32 values on disk; rows of no shard are NaN, lest anybody take them for zero."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(
+        self, shards: Sequence[np.ndarray], plan: Sequence[np.ndarray], n: int, dimension: int
+    ) -> None:
+        self.shards = shards
+        self.shape = (n, dimension)
+        self._shard = np.full(n, -1)
+        self._place = np.zeros(n, dtype=np.int64)
+        for s, rows in enumerate(plan):
+            self._shard[rows], self._place[rows] = s, np.arange(len(rows))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        rows, columns = which if isinstance(which, tuple) else (which, slice(None))
+        shard, place = self._shard[rows], self._place[rows]
+        width = len(range(*columns.indices(self.shape[1])))
+        found = np.full((len(shard), width), np.nan, dtype=self.dtype)
+        for s in np.unique(shard[shard >= 0]):
+            here = np.flatnonzero(shard == s)
+            found[here] = self.shards[s][place[here], columns]
+        return found
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """A shard's values, mapped into memory: behind the header's length and the header."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))["values"]
+    offset = 8 + length + header["data_offsets"][0]
+    return np.memmap(path, np.float32, "r", offset, tuple(header["shape"]))
 
 
 def publish(path: Path, write: Any) -> None:

@@ -234,7 +234,7 @@ def extract(
 def read(folder: Path, examples: list[Example], **changed: Any) -> np.ndarray:
     extraction = dataclasses.replace(EXTRACTION, **changed)
     metadata = {"pool": "test", "reduction": changed.get("reduction", "mean")}
-    return gradients.read(folder, extraction, examples, IDS, metadata)
+    return gradients.read(folder, extraction, examples, IDS, metadata)[:]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

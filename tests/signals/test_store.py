@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from spice.errors import InputError
+from spice.selectors.kernel import Scaled, Subset
 from spice.signals.store import ShardStore, publish
 
 IDS = [f"row-{i}" for i in range(10)]
@@ -250,3 +251,26 @@ def test_the_record_says_what_the_values_are(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "metadata.json").read_text())
     assert record == {"model": "m", "loss": {"mean": True}, "dimension": 3}
     assert filled(tmp_path).bytes() == sum(os.path.getsize(path) for path in shards(tmp_path))
+
+
+def test_rows_stay_on_disk_until_they_are_asked_for(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    rows, whole = store.rows(), store.read()
+    assert (rows.shape, len(rows), rows.dtype) == (whole.shape, len(whole), whole.dtype)
+    some = np.array([9, 3, 7, 7, 0])
+    asked: list[Any] = [
+        slice(None), slice(2, 8), slice(0, 0), some,
+        (some, slice(1, 3)), (slice(None), slice(0, 2)),
+    ]  # fmt: skip
+    for which in asked:
+        np.testing.assert_array_equal(rows[which], whole[which])
+    assert all(isinstance(shard, np.memmap) for shard in rows.shards)
+
+
+def test_a_row_of_a_subset_is_scaled_by_its_own_factor(tmp_path: Path) -> None:
+    rows, whole = filled(tmp_path).rows(), filled(tmp_path).read()
+    factors = np.arange(10.0)
+    some = Subset(Scaled(rows, factors), np.array([9, 1, 4]))
+    expected = (whole * factors[:, None].astype(np.float32))[[9, 1, 4]]
+    np.testing.assert_array_equal(some[:], expected)
+    np.testing.assert_array_equal(some[np.array([2, 0]), 1:], expected[[2, 0], 1:])
