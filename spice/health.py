@@ -10,8 +10,7 @@ import numpy as np
 from spice.records import Row
 from spice.selectors.kernel import Rows, Subset, squared_norms
 
-OUTLYING = 3.0  # robust standard deviations of log ‖g‖ above its median
-NORMAL = 1.4826  # from the median absolute deviation to a normal distribution's standard deviation
+WHISKER = 1.5  # distances between the quartiles above the third, a box plot's upper whisker
 SHOWN = 20  # outliers that are listed, the largest first
 LONGEST = 200  # characters of a text that are shown
 
@@ -25,9 +24,9 @@ def examine(
 ) -> dict[str, Any]:
     """What is wrong with the gradients n × d, and what a selection owes to it.
 
-    A row is an outlier if log ‖g‖ lies more than ``OUTLYING`` robust standard deviations above the
-    median. ``choose`` makes the selection anew from the rows that it is given: ``without_outliers``
-    tells the share of ``picks`` that it then would not make.
+    A row is an outlier if ‖g‖ lies beyond a box plot's upper whisker (Tukey 1977). ``choose`` makes
+    the selection anew from the rows that it is given: ``without_outliers`` tells the share of the
+    picks which then are others than ``picks``.
     """
     where = np.array(eligible, dtype=np.int64)
     squares = squared_norms(Subset(gradients, where))
@@ -55,10 +54,8 @@ def norm_limit(norms: np.ndarray) -> float:
     """Above which a norm is an outlier's."""
     if not len(norms):
         return np.inf
-    logs = np.log(norms)
-    middle = np.median(logs)
-    spread = NORMAL * np.median(np.abs(logs - middle))
-    return float(np.exp(middle + OUTLYING * spread))
+    low, high = np.quantile(norms, [0.25, 0.75])
+    return float(high + WHISKER * (high - low))
 
 
 def _without(

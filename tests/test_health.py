@@ -64,9 +64,8 @@ def test_rows_that_are_not_eligible_are_not_looked_at() -> None:
     assert (facts["rows"], facts["zero"], facts["not_finite"]) == (4, [], [])
 
 
-def test_the_limit_is_three_robust_deviations() -> None:
-    logs = np.linspace(-1, 1, 101)  # median 0, median absolute deviation 0.5
-    assert norm_limit(np.exp(logs)) == pytest.approx(np.exp(3 * 1.4826 * 0.5))
+def test_the_limit_is_a_box_plots_upper_whisker() -> None:
+    assert norm_limit(np.arange(101.0)) == pytest.approx(75 + 1.5 * 50)
     assert norm_limit(np.empty(0)) == np.inf
 
 
