@@ -7,27 +7,28 @@ product, so narrow heads are filled up with them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
 WIDTH = 16
 NAME = "sdpa_widened"
 
 
-def widen_narrow_heads(model: PreTrainedModel) -> None:
+def widen_narrow_heads(model: PreTrainedModel | nn.Module) -> None:
     """Let a model's attention run on widened heads, if it has heads to widen."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
+    model = cast("PreTrainedModel", model)  # or an adapter around one, which passes all on
     config: Any = model.config
     heads = getattr(config, "num_attention_heads", None)
     width = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else WIDTH)
+    AttentionInterface.register(NAME, _widened)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
     if width < WIDTH and config._attn_implementation == "sdpa":
-        AttentionInterface.register(NAME, _widened)
-        AttentionMaskInterface.register(NAME, sdpa_mask)
         model.set_attn_implementation(NAME)
 
 

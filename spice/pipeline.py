@@ -297,8 +297,14 @@ class Job:
         _write_json(partial / "selection.json", self._selection_record(selection))
         _write_json(partial / "report.json", facts)
         if health := choosing.health(selection):
-            _write_json(partial / "health.json", health)
+            _write_json(partial / "health.json", {**health, "projection": self._projection()})
         shutil.rmtree(partial / "learning", ignore_errors=True)
+
+    def _projection(self) -> dict[str, Any] | None:
+        """What the projection of the gradients cost, if they were projected."""
+        assert self.signals is not None
+        told = self.stages.folder("gradients", self.signals.keys["gradients"]) / "projection.json"
+        return json.loads(told.read_text()) if told.is_file() else None
 
     def _orders(self) -> Orders | None:
         """Greedy runs over the whole pool: for all budgets, for all ω."""

@@ -91,6 +91,7 @@ class PoolSchedule(LearningProxy):
         )
         self.selector = selector
         self.extraction = extraction
+        self.sketch = extraction.sketch()
         self.options = options
         self.ids = ids
         self.windows = windows
@@ -128,7 +129,7 @@ class PoolSchedule(LearningProxy):
     def _choose(self, window: Window) -> Selection:
         rows = self.windows[window["number"]]
         read = [
-            per_sample_gradients(self.model, batch, self.extraction.reduction).cpu()
+            per_sample_gradients(self.model, batch, self.extraction.reduction, self.sketch).cpu()
             for batch in window["batches"]
         ]
         gradients = rescale(

@@ -69,10 +69,12 @@ def test_the_limit_is_a_box_plots_upper_whisker() -> None:
     assert norm_limit(np.empty(0)) == np.inf
 
 
-def test_a_run_leaves_the_report(tmp_path: Path) -> None:
+@pytest.mark.parametrize("projection", [None, 512])
+def test_a_run_leaves_the_report(projection: int | None, tmp_path: Path) -> None:
     config = composed(
         "selector=spice", "data.size=200", "budget=20", "finetune=none", "benchmarks=none",
         "logger=csv", "trainer.progress=false", f"cache_dir={tmp_path / 'cache'}",
+        f"gradients.projection={projection or 'null'}",
     )  # fmt: skip
     with open_dict(config):
         del config["hydra"]
@@ -80,6 +82,10 @@ def test_a_run_leaves_the_report(tmp_path: Path) -> None:
     facts = json.loads((tmp_path / "run/health.json").read_text())
     chosen = set(json.loads((tmp_path / "run/selection.json").read_text())["ids"])
     assert facts["rows"] == 200
+    if projection is None:
+        assert facts["projection"] is None
+    else:
+        assert 0 < facts["projection"]["rms"] < 2 * (2 / projection) ** 0.5
     assert facts["outliers"] >= len(facts["largest"]) > 0
     for row in facts["largest"]:
         assert row["picked"] == (row["id"] in chosen)

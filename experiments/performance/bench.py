@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.performance import gradients, greedy
+from experiments.performance import gradients, greedy, peers
 from experiments.performance.timing import in_process
 from spice import hardware
 
@@ -39,6 +39,12 @@ def pools(quick: bool) -> list[dict[str, Any]]:
     return [greedy.compare_whole(n, d, k, ways.split(",")) for n, d, k, ways in sizes]
 
 
+def others(quick: bool) -> list[dict[str, Any]]:
+    """(c) Other libraries."""
+    sizes = [(300, 512, 30)] if quick else [(1_000, 2_048, 100), (2_000, 2_048, 200)]
+    return [peers.compare(*size) for size in sizes]
+
+
 def extraction(quick: bool) -> list[dict[str, Any]]:
     """(d) Gradients of single rows."""
     return in_process(gradients.measure, 1 if quick else 7)
@@ -59,6 +65,7 @@ POOL_COLUMNS = (
 PARTS: dict[str, Callable[[bool], Any]] = {
     "window": window,
     "pools": pools,
+    "others": others,
     "extraction": extraction,
 }
 
@@ -87,6 +94,7 @@ def table(found: dict[str, Any]) -> str:
     lines = ["# What was measured", "", "Written by `bench.py`; ratios are of one run.", ""]
     lines += _window(found["window"]) if "window" in found else []
     lines += _pools(found["pools"]) if "pools" in found else []
+    lines += _others(found["others"]) if "others" in found else []
     lines += _extraction(found["extraction"]) if "extraction" in found else []
     machine = found["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
@@ -134,6 +142,22 @@ def _pools(pools: list[dict[str, Any]]) -> list[str]:
 def _first(agreement: dict[str, Any]) -> str:
     at, gap = agreement["first difference"], agreement["score gap there"]
     return "none" if at is None else f"{at:,}, {gap:.0e} nats"
+
+
+def _others(sizes: list[dict[str, Any]]) -> list[str]:
+    lines = ["## Other libraries, λ = 0", "", "| n | d | k | | seconds | ratio | F(S) | peak |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for size in sizes:
+        ours = size["ours"]
+        for name, record in size.items():
+            if name in {"n", "d", "k", "absent"}:
+                continue
+            cells = [f"{size['n']:,}", f"{size['d']:,}", f"{size['k']:,}", name]
+            cells += [f"{record['seconds']:.2f}", f"{record['seconds'] / ours['seconds']:.1f}"]
+            cells += [f"{record['information']:.4f}", _gib(record["peak"])]
+            lines.append(f"| {' | '.join(cells)} |")
+    why = [f"{name} {reason}." for name, reason in sizes[0]["absent"].items()]
+    return [*lines, "", "Not measured: " + " ".join(why), ""]
 
 
 def _extraction(models: list[dict[str, Any]]) -> list[str]:

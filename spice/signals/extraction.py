@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from spice.errors import InputError, did_you_mean
 from spice.models import Lora
+from spice.signals.projection import Sketch
 
 REDUCTIONS = ("mean", "sum")
 SCALES = ("raw", "unit", "clip")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most rows and the most tokens, padding included, of a batch."""
+
+    rows: int
+    tokens: int
+
+    def cut(self, lengths: Sequence[int]) -> list[slice]:
+        """Cut a sequence into batches, which have one element at least; longest first is best."""
+        cuts, start, width = [], 0, 0
+        for i, length in enumerate(lengths):
+            width = max(width, length)
+            size = i + 1 - start
+            if size > self.rows or (size > 1 and size * width > self.tokens):
+                cuts.append(slice(start, i))
+                start, width = i, length
+        return [*cuts, slice(start, len(lengths))] if len(lengths) else []
 
 
 @dataclass(frozen=True)
@@ -19,15 +40,19 @@ class Extraction:
 
     ``lora`` adapters are attached fresh from ``seed``, which is not the run's own, so that runs
     over several seeds share one store. ``reduction`` and ``lora`` make the store; ``scale`` is
-    applied on reading it (see
-    :func:`spice.signals.gradients.rescale`), ``batch_size`` and ``shard_rows`` change nothing.
+    applied on reading it (see :func:`spice.signals.gradients.factors_of`). With ``projection`` they
+    are stored as that many coordinates (:mod:`spice.signals.projection`). A batch holds at most
+    ``batch_size`` rows and ``batch_tokens`` tokens, padding included, but one row at least; that
+    and ``shard_rows`` change nothing.
     """
 
     lora: Lora
     reduction: str
     scale: str
     clip_quantile: float
+    projection: int | None
     batch_size: int
+    batch_tokens: int
     shard_rows: int
     seed: int
 
@@ -39,14 +64,26 @@ class Extraction:
                 raise InputError(f"gradients.{name}={getattr(self, name)}: one of {allowed}.{hint}")
         if not 0 < self.clip_quantile <= 1:
             raise InputError(f"gradients.clip_quantile={self.clip_quantile}: must be in (0, 1]")
-        for name in ("batch_size", "shard_rows"):
+        if self.projection is not None and self.projection < 1:
+            raise InputError(f"gradients.projection={self.projection}: must be at least 1, or null")
+        for name in ("batch_size", "batch_tokens", "shard_rows"):
             if getattr(self, name) < 1:
                 raise InputError(f"gradients.{name}={getattr(self, name)}: must be at least 1")
 
     def fingerprint(self) -> dict[str, Any]:
         """What decides the stored gradients."""
         lora = dataclasses.asdict(self.lora)
-        return {"lora": lora, "reduction": self.reduction, "seed": self.seed}
+        projection = {"projection": self.projection} if self.projection else {}
+        return {"lora": lora, "reduction": self.reduction, "seed": self.seed, **projection}
+
+    @property
+    def budget(self) -> Budget:
+        """What one batch may hold."""
+        return Budget(self.batch_size, self.batch_tokens)
+
+    def sketch(self) -> Sketch | None:
+        """The projection, if there is one."""
+        return Sketch(self.projection, self.seed) if self.projection else None
 
     def scaling(self) -> dict[str, Any]:
         """What is done to them on reading."""

@@ -38,7 +38,7 @@ def extract(
         store,
         Pass(model, signal.read),
         flat,
-        batch_size=extraction.batch_size,
+        budget=extraction.budget,
         pad_id=pad_id,
         trainer=trainer,
         say=say,

@@ -8,6 +8,7 @@ per factor gives b gradients at once; no weight's own gradient is ever made.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,16 +18,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from spice.batches import Batch, response_nll
+from spice.batches import Batch, length_order, pad, response_nll
 from spice.rendering import Example
 from spice.selectors.kernel import Rows, Scaled, squared_norms
 from spice.signals.extraction import Extraction
 from spice.signals.passes import Pass, fill, open_store
+from spice.signals.projection import Sketch
+from spice.signals.store import publish
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor, nn
     from transformers import PreTrainedModel
+
+PROJECTION, ASKED = "projection.json", 16  # where its error is told, by how many rows
 
 
 def factors(model: PeftModel) -> list[tuple[str, nn.Module]]:
@@ -46,8 +51,10 @@ def factors(model: PeftModel) -> list[tuple[str, nn.Module]]:
     return found
 
 
-def dimension(model: PeftModel) -> int:
-    """d, the number of gradient coordinates."""
+def dimension(model: PeftModel, sketch: Sketch | None = None) -> int:
+    """d, the number of gradient coordinates that are kept."""
+    if sketch:
+        return sketch.size
     return sum(module.weight.numel() for _, module in factors(model))  # type: ignore[misc, operator]
 
 
@@ -95,21 +102,27 @@ def _collecting(
             handle.remove()
 
 
-def per_sample_gradients(model: PeftModel, batch: Batch, reduction: str) -> Tensor:
+def per_sample_gradients(
+    model: PeftModel, batch: Batch, reduction: str, sketch: Sketch | None = None
+) -> Tensor:
     """Gradients b × d (float32) of each row's response loss w.r.t. the LoRA factors.
 
     ``reduction`` ``mean`` averages a row's loss over its supervised tokens, ``sum`` adds it up. A
-    row without supervised tokens has a zero gradient. The model should be in evaluation mode.
+    row without supervised tokens has a zero gradient. With a ``sketch`` factor after factor is
+    projected as it is made, to d = ``sketch.size``. The model should be in evaluation mode.
     """
-    modules = [module for _, module in factors(model)]
-    sizes = [module.weight.numel() for module in modules]  # type: ignore[operator]
     rows, device = len(batch["input_ids"]), batch["input_ids"].device
-    gradients = torch.zeros(rows, sum(sizes), device=device)
-    blocks = dict(zip(modules, gradients.split(sizes, dim=1), strict=True))
+    gradients = torch.zeros(rows, dimension(model, sketch), device=device)
+    names = {module: name for name, module in factors(model)}
+    sizes = [module.weight.numel() for module in names]  # type: ignore[operator]
+    blocks = {} if sketch else dict(zip(names, gradients.split(sizes, dim=1), strict=True))
 
     def add(module: nn.Module, delta: Tensor, x: Tensor) -> None:
-        block = torch.bmm(delta.float().transpose(1, 2), x.float())
-        blocks[module] += block.flatten(start_dim=1)  # a layer may be used more than once
+        block = torch.bmm(delta.float().transpose(1, 2), x.float()).flatten(start_dim=1)
+        if sketch:
+            sketch.add(gradients, names[module], block)
+        else:
+            blocks[module] += block  # a layer may be used more than once
 
     with torch.enable_grad(), _collecting(model, add) as embedded:
         nll, count = response_nll(model, batch)
@@ -138,16 +151,53 @@ def extract(
     """Fill the store in ``folder`` with the gradients it lacks."""
     model = extraction.lora.attach(base, extraction.seed)
     rows, size = eligible_rows(examples), extraction.shard_rows
-    store = open_store(folder, examples, rows, ids, metadata, size, dimension(model))
+    sketch = extraction.sketch()
+    store = open_store(folder, examples, rows, ids, metadata, size, dimension(model, sketch))
+    read = partial(per_sample_gradients, reduction=extraction.reduction, sketch=sketch)
     fill(
         store,
-        Pass(model, partial(per_sample_gradients, reduction=extraction.reduction)),
+        Pass(model, read),
         examples,
-        batch_size=extraction.batch_size,
+        budget=extraction.budget,
         pad_id=pad_id,
         trainer=trainer,
         say=say,
     )
+    if sketch and not (folder / PROJECTION).is_file():
+        asked = [examples[row] for row in length_order(examples, rows)[:: -(-len(rows) // ASKED)]]
+        error = projection_error(model, asked, extraction.reduction, sketch, pad_id)
+        publish(folder / PROJECTION, lambda path: path.write_text(json.dumps(error)))
+        say(f"projection: inner products off by {error['rms']:.2%} of the norms' product")
+
+
+def projection_error(
+    model: PeftModel, examples: Sequence[Example], reduction: str, sketch: Sketch, pad_id: int
+) -> dict[str, Any]:
+    """How far ⟨Sx, Sy⟩ is from ⟨x, y⟩, over ‖x‖‖y‖, for all pairs of some rows, and rows themselves.
+
+    A projection to p coordinates is expected to be off by 1/√p to √(2/p), which grows with the
+    cosine.
+    """
+
+    def gram(by: Sketch | None) -> Tensor:
+        batches = [pad(examples, [row], pad_id) for row in range(len(examples))]
+        where = next(model.parameters()).device
+        moved = [
+            {k: v.to(where) if torch.is_tensor(v) else v for k, v in b.items()} for b in batches
+        ]
+        G = torch.cat([per_sample_gradients(model, batch, reduction, by) for batch in moved])
+        return (G @ G.T).double().cpu()
+
+    exact, found = gram(None), gram(sketch)
+    norms = exact.diagonal().sqrt()
+    pairs = torch.triu_indices(len(examples), len(examples))
+    products = norms.outer(norms).clamp(min=1e-300)
+    errors = ((found - exact) / products)[pairs[0], pairs[1]]
+    return {
+        "rows": len(examples),
+        "rms": float(errors.square().mean().sqrt()),
+        "largest": float(errors.abs().max()),
+    }
 
 
 def read(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spice.rendering import Example
+    from spice.signals.extraction import Budget
     from spice.signals.source import Source
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -82,7 +83,7 @@ class Influence:
         for epoch, rate in enumerate(rates):
             state = load_state(folder / f"epoch-{epoch}.safetensors", model)
             read = Features(model, state, self.projection, self.seed, extraction.reduction)
-            aimed = read.plain(aims, extraction.batch_size, reading.pad_id, source.trainer)
+            aimed = read.plain(aims, extraction.budget, reading.pad_id, source.trainer)
             store = open_store(
                 folder / f"cosines-{epoch}", reading.examples, rows, source.ids,
                 self.fingerprint(), extraction.shard_rows, len(aims),
@@ -92,7 +93,7 @@ class Influence:
                 store,
                 Pass(model, partial(_cosines, features=read, aimed=aimed)),
                 reading.examples,
-                batch_size=extraction.batch_size,
+                budget=extraction.budget,
                 pad_id=reading.pad_id,
                 trainer=source.trainer,
                 say=source.say,
@@ -240,7 +241,7 @@ class Features:
         return self._unit(moved)
 
     def plain(
-        self, examples: Sequence[Example], batch_size: int, pad_id: int, trainer: dict[str, Any]
+        self, examples: Sequence[Example], budget: Budget, pad_id: int, trainer: dict[str, Any]
     ) -> Tensor:
         """Of examples to aim at: the gradient as it is, m × size."""
         import torch
@@ -252,8 +253,8 @@ class Features:
         self.model.to(where).eval()
         order = length_order(examples, range(len(examples)))
         found = []
-        for i in range(0, len(order), batch_size):
-            batch = pad(examples, [int(row) for row in order[i : i + batch_size]], pad_id)
+        for part in budget.cut([len(examples[row].ids) for row in order]):
+            batch = pad(examples, [int(row) for row in order[part]], pad_id)
             moved = {k: v.to(where) if torch.is_tensor(v) else v for k, v in batch.items()}
             found.append(self._unit(self._gradients(moved)))
         return torch.cat(found)[torch.from_numpy(order.argsort())]

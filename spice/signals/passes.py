@@ -12,8 +12,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader
 
+from spice.attention import widen_narrow_heads
 from spice.batches import Batch, PaddedBatches, length_order
 from spice.rendering import Example
+from spice.signals.extraction import Budget
 from spice.signals.store import ShardStore
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ class Pass(pl.LightningModule):
         super().__init__()
         self.model = model.eval()
         self.read = read
+
+    def setup(self, stage: str) -> None:
+        """A process of its own knows nothing yet of how this model attends."""
+        widen_narrow_heads(self.model)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """What the batch's rows gave, b × d."""
@@ -68,16 +74,30 @@ def shard_plan(examples: Sequence[Example], eligible: Sequence[int], size: int) 
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-def missing_batches(
-    store: ShardStore, examples: Sequence[Example], batch_size: int, pad_id: int
-) -> DataLoader:
-    """A loader over what the store lacks; no batch crosses a shard's edge."""
-    batches = [
-        [int(row) for row in store.plan[shard][i : i + batch_size]]
-        for shard in store.missing()
-        for i in range(0, len(store.plan[shard]), batch_size)
-    ]
-    return DataLoader(PaddedBatches(examples, batches, pad_id), batch_size=None)
+class Missing(pl.LightningDataModule):
+    """What a store lacks, as padded batches; no batch crosses a shard's edge.
+
+    Of several devices each has whole shards to itself, so every shard has one writer, and holds the
+    same bytes whoever wrote it.
+    """
+
+    def __init__(
+        self, store: ShardStore, examples: Sequence[Example], budget: Budget, pad_id: int
+    ) -> None:
+        super().__init__()
+        self.shards = [store.plan[shard].tolist() for shard in store.missing()]
+        self.examples = examples
+        self.budget = budget
+        self.pad_id = pad_id
+
+    def predict_dataloader(self) -> DataLoader:
+        """This device's batches."""
+        assert self.trainer is not None
+        batches = []
+        for rows in self.shards[self.trainer.global_rank :: self.trainer.world_size]:
+            lengths = [len(self.examples[row].ids) for row in rows]
+            batches += [rows[part] for part in self.budget.cut(lengths)]
+        return DataLoader(PaddedBatches(self.examples, batches, self.pad_id), batch_size=None)
 
 
 def open_store(
@@ -105,7 +125,7 @@ def fill(
     module: Pass,
     examples: Sequence[Example],
     *,
-    batch_size: int,
+    budget: Budget,
     pad_id: int,
     trainer: dict[str, Any],
     say: Callable[[str], None],
@@ -118,14 +138,19 @@ def fill(
     say(f"{rows:,} rows × {store.dimension:,} coordinates, {size:,.1f} MB")
     if len(missing) < shards:
         say(f"{shards - len(missing)} of {shards} shards are there already")
-    batches = missing_batches(store, examples, batch_size, pad_id)
-    if not len(batches):
+    if not missing:
         return
+    several = trainer.get("devices", 1) not in (1, "auto")
     predicting = pl.Trainer(
         **{**trainer, "callbacks": [*trainer.get("callbacks", []), ShardWriter(store)]},
+        strategy="ddp_spawn" if several else "auto",
+        use_distributed_sampler=False,  # shards are shared out, not rows
         inference_mode=False,  # per-sample gradients need autograd
         logger=False,
         enable_model_summary=False,
         enable_checkpointing=False,
     )
-    predicting.predict(module, batches, return_predictions=False)
+    data = Missing(store, examples, budget, pad_id)
+    predicting.predict(module, datamodule=data, return_predictions=False)
+    if lost := store.missing():
+        raise RuntimeError(f"{store.folder}: {len(lost)} shards were not written")

@@ -200,7 +200,15 @@ def test_recomputed_activations_change_nothing_or_raise(
 
 IDS = [f"row{i}" for i in range(11)]
 EXTRACTION = Extraction(
-    lora=LORA, reduction="mean", scale="raw", clip_quantile=0.9, batch_size=2, shard_rows=3, seed=7
+    LORA,
+    "mean",
+    "raw",
+    clip_quantile=0.9,
+    projection=None,
+    batch_size=2,
+    batch_tokens=10_000,
+    shard_rows=3,
+    seed=7,
 )
 
 
@@ -210,7 +218,7 @@ def extract(
 ) -> Callable[..., Path]:
     """Fill a store through Lightning; returns its folder."""
 
-    def extract(name: str = "store", callbacks: Any = (), **changed: Any) -> Path:
+    def extract(name: str = "store", callbacks: Any = (), devices: int = 1, **changed: Any) -> Path:
         gradients.extract(
             Checkpoint(str(make_checkpoint("llama")), "float32").load(),
             dataclasses.replace(EXTRACTION, **changed),
@@ -221,6 +229,7 @@ def extract(
             pad_id=0,
             trainer={
                 "accelerator": "cpu",
+                "devices": devices,
                 "enable_progress_bar": False,
                 "callbacks": list(callbacks),
             },
@@ -229,6 +238,13 @@ def extract(
         return tmp_path / name
 
     return extract
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_same_bytes_as_one(extract: Any) -> None:
+    one, two = extract("one"), extract("two", devices=2)
+    assert len(list(one.glob("*.safetensors"))) > 2
+    assert contents(two) == contents(one)
 
 
 def read(folder: Path, examples: list[Example], **changed: Any) -> np.ndarray:
@@ -254,7 +270,13 @@ def test_the_store_holds_what_is_computed_directly(
 
 @pytest.mark.parametrize(
     "changed",
-    [{"batch_size": 1}, {"batch_size": 50}, {"shard_rows": 1}, {"shard_rows": 50}],
+    [
+        {"batch_size": 1},
+        {"batch_size": 50},
+        {"batch_tokens": 1},
+        {"shard_rows": 1},
+        {"shard_rows": 50},
+    ],
     ids=str,
 )
 def test_batches_and_shards_change_rounding_only(
@@ -373,6 +395,8 @@ def test_norms_outlast_the_range_of_float32(size: float) -> None:
         ({"clip_quantile": 0.0}, "clip_quantile"),
         ({"clip_quantile": 1.5}, "clip_quantile"),
         ({"batch_size": 0}, "batch_size"),
+        ({"batch_tokens": 0}, "batch_tokens"),
+        ({"projection": 0}, "projection"),
         ({"shard_rows": 0}, "shard_rows"),
     ],
     ids=str,

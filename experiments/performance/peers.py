@@ -1,0 +1,55 @@
+"""Other libraries' log-determinant maximisers on the same pool, with λ = 0."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from experiments.performance import pools
+from experiments.performance.greedy import objective
+from experiments.performance.timing import in_process, peak_memory
+
+ABSENT = {
+    "apricot-select": "has no log-determinant among its functions (0.6.1)",
+}
+
+
+def compare(n: int, d: int, k: int) -> dict[str, Any]:
+    """Ours and submodlib's, each in its own process."""
+    ours = in_process(_ours, n, d, k)
+    try:
+        theirs = {"submodlib-py": in_process(_submodlib, n, d, k)}
+        absent = ABSENT
+    except ImportError as error:
+        theirs, absent = {}, {**ABSENT, "submodlib-py": str(error)}
+    return {"n": n, "d": d, "k": k, "ours": ours, **theirs, "absent": absent}
+
+
+def _ours(n: int, d: int, k: int) -> dict[str, Any]:
+    G = pools.pool(n, d)
+    start = time.perf_counter()
+    trace = objective(G, "auto", certified=False).maximise(k, 0.0)
+    return _record(G, trace.picks, start)
+
+
+def _submodlib(n: int, d: int, k: int) -> dict[str, Any]:
+    """log det(I + αK_SS) by its lazy greedy; K is made as its users would, by one product."""
+    from submodlib import LogDeterminantFunction
+
+    G = pools.pool(n, d)
+    start = time.perf_counter()
+    kernel = (G @ G.T) / np.square(G, dtype=np.float64).sum(axis=1).mean()
+    function = LogDeterminantFunction(n=n, mode="dense", lambdaVal=1.0, sijs=kernel)
+    found = function.maximize(budget=k, optimizer="LazyGreedy", show_progress=False)
+    return _record(G, [int(pick) for pick, _ in found], start)
+
+
+def _record(G: np.ndarray, picks: list[int], start: float) -> dict[str, Any]:
+    seconds, peak = time.perf_counter() - start, peak_memory()
+    return {
+        "seconds": seconds,
+        "peak": peak,
+        "information": objective(G, "auto").information(picks),
+    }
