@@ -173,7 +173,7 @@ def extract(
 def projection_error(
     model: PeftModel, examples: Sequence[Example], reduction: str, sketch: Sketch, pad_id: int
 ) -> dict[str, Any]:
-    """How far ⟨Sx, Sy⟩ is from ⟨x, y⟩, over ‖x‖‖y‖, for all pairs of some rows, and rows themselves.
+    """How far ⟨Sx, Sy⟩ is from ⟨x, y⟩, over ‖x‖‖y‖, for all pairs of some rows, x = y included.
 
     A projection to p coordinates is expected to be off by 1/√p to √(2/p), which grows with the
     cosine.
