@@ -407,7 +407,15 @@ def test_options_out_of_range_are_input_errors(changed: dict[str, Any], said: st
 
 
 def test_scale_batches_and_shards_are_no_part_of_what_is_stored() -> None:
-    other = dataclasses.replace(EXTRACTION, scale="unit", batch_size=5, shard_rows=9)
+    other = dataclasses.replace(
+        EXTRACTION, scale="unit", batch_size=5, batch_tokens=99, shard_rows=9
+    )
     assert other.fingerprint() == EXTRACTION.fingerprint()
-    for changed in ({"reduction": "sum"}, {"seed": 8}, {"lora": dataclasses.replace(LORA, r=2)}):
+    others: tuple[dict[str, Any], ...] = (
+        {"reduction": "sum"},
+        {"seed": 8},
+        {"lora": dataclasses.replace(LORA, r=2)},
+        {"projection": 64},
+    )
+    for changed in others:
         assert dataclasses.replace(EXTRACTION, **changed).fingerprint() != EXTRACTION.fingerprint()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -77,13 +76,6 @@ def test_gradients_are_projected_as_they_are_made(make_checkpoint: Callable[...,
     blocks = whole.split([m.weight.numel() for _, m in factors(model)], dim=1)
     expected = sum(b @ dense(sketch, n, b.shape[1]) for n, b in zip(names, blocks, strict=True))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-
-
-def test_a_projection_makes_a_store_of_its_own() -> None:
-    from test_gradients import EXTRACTION
-
-    other = dataclasses.replace(EXTRACTION, projection=64)
-    assert other.fingerprint() == {**EXTRACTION.fingerprint(), "projection": 64}
 
 
 @given(st.lists(st.integers(1, 60), max_size=30), st.integers(1, 8), st.integers(1, 200))
