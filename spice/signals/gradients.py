@@ -77,7 +77,7 @@ class _Collect(torch.autograd.Function):
 
 
 @contextmanager
-def _collecting(
+def collecting(
     model: PeftModel, add: Callable[[nn.Module, Tensor, Tensor], None]
 ) -> Iterator[list[Tensor]]:
     """Let a backward pass hand over each factor's δ and x; yields where it has to go back to.
@@ -118,17 +118,26 @@ def per_sample_gradients(
     blocks = {} if sketch else dict(zip(names, gradients.split(sizes, dim=1), strict=True))
 
     def add(module: nn.Module, delta: Tensor, x: Tensor) -> None:
-        block = torch.bmm(delta.float().transpose(1, 2), x.float()).flatten(start_dim=1)
+        block = outer_products(delta, x)
         if sketch:
             sketch.add(gradients, names[module], block)
         else:
             blocks[module] += block  # a layer may be used more than once
 
-    with torch.enable_grad(), _collecting(model, add) as embedded:
-        nll, count = response_nll(model, batch)
-        loss = (nll / count.clamp(min=1)).sum() if reduction == "mean" else nll.sum()
-        torch.autograd.grad(loss, embedded)
+    with torch.enable_grad(), collecting(model, add) as embedded:
+        torch.autograd.grad(response_loss(model, batch, reduction), embedded)
     return gradients
+
+
+def outer_products(delta: Tensor, x: Tensor) -> Tensor:
+    """Σ_t δ_t x_tᵀ of each row, in float32: b × (out · in) from b × t × out and b × t × in."""
+    return torch.bmm(delta.float().transpose(1, 2), x.float()).flatten(start_dim=1)
+
+
+def response_loss(model: nn.Module, batch: Batch, reduction: str) -> Tensor:
+    """The sum of the rows' losses, each a mean or a sum over the row's supervised tokens."""
+    nll, count = response_nll(model, batch)
+    return (nll / count.clamp(min=1)).sum() if reduction == "mean" else nll.sum()
 
 
 def eligible_rows(examples: Sequence[Example]) -> list[int]:
