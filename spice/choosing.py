@@ -136,5 +136,4 @@ class Choosing:
 
     def _fresh_adapter(self) -> PeftModel:
         """The proxy with the adapter that gradients are read at."""
-        extraction = self.parts.extraction
-        return extraction.lora.attach(self._proxys.checkpoint.load(), extraction.seed)
+        return self.parts.extraction.attach(self._proxys.checkpoint.load())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,15 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from spice.batches import pad
+from spice.batches import length_order, pad
 from spice.learning import LearningProxy, go_through
 from spice.records import Selection
 from spice.rendering import Example
+from spice.selectors.fisher import OF_PRODUCTS
 from spice.selectors.spice import Spice
-from spice.signals.extraction import Extraction
+from spice.signals.extraction import Budget, Extraction
 from spice.signals.gradients import per_sample_gradients, rescale
+from spice.signals.gram import gram, in_their_span
 from spice.signals.store import publish
 from spice.windows import Pools, joined, shares
 
@@ -29,19 +32,19 @@ if TYPE_CHECKING:
 
 
 class Windows(IterableDataset):
-    """Windows from ``start`` on, as padded batches."""
+    """Windows from ``start`` on, as padded batches of rows alike in length."""
 
     def __init__(
         self,
         windows: Sequence[Sequence[int]],
         examples: Sequence[Example],
-        batch_size: int,
+        budget: Budget,
         pad_id: int,
         start: int,
     ) -> None:
         self.windows = windows
         self.examples = examples
-        self.batch_size = batch_size
+        self.budget = budget
         self.pad_id = pad_id
         self.start = start
 
@@ -50,9 +53,9 @@ class Windows(IterableDataset):
 
     def __iter__(self) -> Iterator[Window]:
         for number in range(self.start, len(self.windows)):
-            rows = self.windows[number]
-            parts = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-            batches = [pad(self.examples, part, self.pad_id) for part in parts]
+            rows = length_order(self.examples, self.windows[number]).tolist()
+            parts = self.budget.cut([len(self.examples[row].ids) for row in rows])
+            batches = [pad(self.examples, rows[part], self.pad_id) for part in parts]
             yield {"number": number, "batches": batches}
 
 
@@ -102,7 +105,8 @@ class PoolSchedule(LearningProxy):
 
     def train_dataloader(self) -> DataLoader:
         """What is left to be chosen from."""
-        left = Windows(self.windows, self.examples, self.batch_size, self.pad_id, self.start)
+        budget = self.extraction.budget
+        left = Windows(self.windows, self.examples, budget, self.pad_id, self.start)
         return DataLoader(left, batch_size=None)
 
     def training_step(self, window: Window, batch_idx: int) -> None:
@@ -128,18 +132,29 @@ class PoolSchedule(LearningProxy):
 
     def _choose(self, window: Window) -> Selection:
         rows = self.windows[window["number"]]
-        read = [
-            per_sample_gradients(self.model, batch, self.extraction.reduction, self.sketch).cpu()
-            for batch in window["batches"]
-        ]
         gradients = rescale(
-            torch.cat(read).numpy(), self.extraction.scale, self.extraction.clip_quantile
+            self._gradients(window), self.extraction.scale, self.extraction.clip_quantile
         )
         names = [self.ids[row] for row in rows]
         count = self.shares[window["number"]]
         return self.selector.select_gradients(
             gradients, names, count, range(len(rows)), certified=False
         )
+
+    def _gradients(self, window: Window) -> np.ndarray:
+        """The window's gradients, or fewer coordinates where no form of F could tell."""
+        rows, batches = self.windows[window["number"]], window["batches"]
+        place = {row: i for i, row in enumerate(row for batch in batches for row in batch["rows"])}
+        reduction = self.extraction.reduction
+        if self.sketch or self.selector.fisher not in OF_PRODUCTS:
+            read = partial(per_sample_gradients, reduction=reduction, sketch=self.sketch)
+            whole = torch.cat([read(self.model, batch).cpu() for batch in batches]).numpy()
+            return whole[[place[row] for row in rows]]
+        # Equal rows are told by their text: a product's rounding depends on its place.
+        first: dict[Any, int] = {}
+        texts = [(self.examples[row].start, *self.examples[row].ids) for row in rows]
+        copies = [first.setdefault(text, place[row]) for text, row in zip(texts, rows, strict=True)]
+        return in_their_span(gram(self.model, batches, reduction))[copies]
 
     def _path(self, number: int) -> Path:
         return self.folder / f"window-{number:06}.json"

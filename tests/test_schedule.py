@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ from spice.rendering import Example
 from spice.schedule import PoolSchedule, choose
 from spice.selectors.spice import Spice
 from spice.signals.extraction import Extraction
-from spice.signals.gradients import per_sample_gradients
+from spice.signals.gradients import dimension, per_sample_gradients
 from spice.windows import Pools, shares
 
 LORA = Lora(4, 8, 0.0, "all-linear")
@@ -46,14 +47,21 @@ def schedule(
 ) -> Callable[..., PoolSchedule]:
     checkpoint = Checkpoint(str(make_checkpoint("llama")), "float32")
 
-    def start(folder: str = "one", dropout: float = 0.0, **options: Any) -> PoolSchedule:
+    def start(
+        folder: str = "one",
+        dropout: float = 0.0,
+        selector: Spice = SELECTOR,
+        scale: str = "raw",
+        batch_size: int = 4,
+        **options: Any,
+    ) -> PoolSchedule:
         given = {"pool_size": 6, "refresh_every": 2, "train_proxy": True, "learning_rate": 0.05}
         pools = Pools(**{**given, "weight_decay": 0.01, **options})
         model = Lora(4, 8, dropout, "all-linear").attach(checkpoint.load(), 7)
         windows = pools.windows(IDS, range(N), 1)
-        extraction = Extraction(LORA, "mean", "raw", 0.95, None, 4, 10_000, 256, 7)
+        extraction = Extraction(LORA, "mean", scale, 0.5, None, batch_size, 10_000, 9_000, 256, 7)
         return PoolSchedule(
-            model, SELECTOR, extraction, pools, examples, IDS, windows, 12,
+            model, selector, extraction, pools, examples, IDS, windows, 12,
             folder=tmp_path / folder, pad_id=0, seed=1,
         )  # fmt: skip
 
@@ -124,6 +132,34 @@ def test_the_proxy_learns_what_a_plain_loop_would_teach_it(
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
     frozen = choose(schedule("frozen", train_proxy=False), QUIET)
     assert frozen.indices != picked
+
+
+@pytest.mark.parametrize("scale", ["raw", "clip", "unit"])
+def test_products_choose_what_the_gradients_would(
+    schedule: Callable[..., PoolSchedule], monkeypatch: pytest.MonkeyPatch, scale: str
+) -> None:
+    found = choose(schedule("products", scale=scale), QUIET)
+    assert choose(schedule("one by one", scale=scale, batch_size=1), QUIET).indices == found.indices
+    monkeypatch.setattr("spice.schedule.OF_PRODUCTS", ())
+    expected = choose(schedule("gradients", scale=scale), QUIET)
+    assert found.indices == expected.indices
+    for name in ("gains", "conflicts", "bases", "information"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-4, abs=1e-6)
+
+
+def test_copies_stay_copies(schedule: Callable[..., PoolSchedule], examples: list[Example]) -> None:
+    twins = [*examples[:5], *examples[:5]]
+    module = schedule(pool_size=N)
+    module.examples, module.windows = twins, [list(range(10))]
+    G = module._gradients(next(iter(module.train_dataloader())))
+    assert np.array_equal(G[:5], G[5:])
+
+
+def test_a_form_that_needs_coordinates_has_them(schedule: Callable[..., PoolSchedule]) -> None:
+    diagonal = schedule(selector=dataclasses.replace(SELECTOR, fisher="diag"))
+    window = next(iter(diagonal.train_dataloader()))
+    assert diagonal._gradients(window).shape == (6, dimension(diagonal.model))
+    assert schedule("other")._gradients(window).shape == (6, 6)
 
 
 class KilledError(Exception):

@@ -31,6 +31,7 @@ from spice.selectors.kernel import Kernel
 ROUNDING = 2e-15  # some ten units in the last place
 HELD = 10**8  # up to so many squares are held, in 0.8 GB, instead of taken at every pick
 MODES = ("exact", "diag", "diag_logdet", "g4", "scalar", "norm")
+OF_PRODUCTS = ("exact", "scalar", "norm")  # inner products are all that these depend on
 
 
 class Fisher(Protocol):

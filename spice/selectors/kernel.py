@@ -58,13 +58,24 @@ class Subset:
             return self.whole[self.which[which[0]], which[1]]
         return self.whole[self.which[which]]
 
+    @property
+    def squares(self) -> np.ndarray | None:
+        """Their ‖g‖², if known."""
+        known = getattr(self.whole, "squares", None)
+        return None if known is None else known[self.which]
+
 
 @dataclass(frozen=True)
 class Scaled:
-    """Rows of others, each multiplied by its factor as it is read."""
+    """Rows of others, each multiplied by its factor as it is read.
+
+    ``squares`` are the ‖g‖² that are meant: scaled rows meet them up to rounding, and rows that are
+    to be equally long must not be told apart by that.
+    """
 
     whole: Rows
     factors: np.ndarray
+    squares: np.ndarray
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -100,15 +111,21 @@ class Kernel:
         return len(self.diagonal)
 
 
-def gram_kernel(gradients: np.ndarray, block: int = 4096) -> Kernel:
-    """The whole of K in float64, summed over blocks of coordinates: n² × 8 bytes."""
+def gram_kernel(
+    gradients: np.ndarray, block: int = 4096, squares: np.ndarray | None = None
+) -> Kernel:
+    """The whole of K in float64, summed over blocks of coordinates: n² × 8 bytes.
+
+    ``squares`` are the rows' ‖g‖², where these are known better than by their sums.
+    """
     n, d = gradients.shape
     gram = np.zeros((n, n))
     for start in range(0, d, block):
         part = gradients[:, start : start + block].astype(np.float64)
         gram += part @ part.T
-    squares = squared_norms(gradients)
-    return Kernel(np.diagonal(gram).copy(), lambda x: gram[x], first_copies(gradients, squares))
+    alike = first_copies(gradients, squared_norms(gradients) if squares is None else squares)
+    diagonal = np.diagonal(gram).copy() if squares is None else squares
+    return Kernel(diagonal, lambda x: gram[x], alike)
 
 
 def inner_products(gradients: Rows, these: np.ndarray, those: np.ndarray) -> np.ndarray:
@@ -123,7 +140,9 @@ def inner_products(gradients: Rows, these: np.ndarray, those: np.ndarray) -> np.
     return found
 
 
-def streaming_kernel(gradients: np.ndarray, block: int = 1024) -> Kernel:
+def streaming_kernel(
+    gradients: np.ndarray, block: int = 1024, squares: np.ndarray | None = None
+) -> Kernel:
     """K column by column, for pools whose K would not fit: one pass over G per pick."""
     n = len(gradients)
     blocks = [slice(i, i + block) for i in range(0, n, block)]
@@ -134,12 +153,14 @@ def streaming_kernel(gradients: np.ndarray, block: int = 1024) -> Kernel:
             values[rows] = gradients[rows].astype(np.float64) @ pick
         return values
 
-    squares = squared_norms(gradients)
+    squares = squared_norms(gradients) if squares is None else squares
     return Kernel(squares, column, first_copies(gradients, squares))
 
 
 def squared_norms(gradients: Rows) -> np.ndarray:
     """‖g‖² of all rows, infinite where float64 does not reach that far."""
+    if (known := getattr(gradients, "squares", None)) is not None:
+        return known
     n, d = gradients.shape
     squares, block = np.zeros(n), max(1, HELD // max(d, 1))
     sums = _sums_of_squares if n * d < MANY else _sums_of_squares_by_torch

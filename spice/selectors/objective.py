@@ -104,8 +104,8 @@ class Objective:
     @cached_property
     def kernel(self) -> Kernel:
         """K, whole where it fits, else its columns on demand."""
-        small = len(self.gradients) <= GRAM_ROWS
-        return gram_kernel(self._array) if small else streaming_kernel(self._array)
+        make = gram_kernel if len(self.gradients) <= GRAM_ROWS else streaming_kernel
+        return make(self._array, squares=self.squares)
 
     def _wide(self, k: int) -> bool:
         """Whether K costs so much that it pays to make only a shortlist's."""

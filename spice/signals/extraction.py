@@ -5,11 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spice.errors import InputError, did_you_mean
+from spice.layers import recompute_long_batches
 from spice.models import Lora
 from spice.signals.projection import Sketch
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 REDUCTIONS = ("mean", "sum")
 SCALES = ("raw", "unit", "clip")
@@ -40,10 +45,11 @@ class Extraction:
 
     ``lora`` adapters are attached fresh from ``seed``, which is not the run's own, so that runs
     over several seeds share one store. ``reduction`` and ``lora`` make the store; ``scale`` is
-    applied on reading it (see :func:`spice.signals.gradients.factors_of`). With ``projection`` they
+    applied on reading it (see :func:`spice.signals.gradients.rescale`). With ``projection`` they
     are stored as that many coordinates (:mod:`spice.signals.projection`). A batch holds at most
-    ``batch_size`` rows and ``batch_tokens`` tokens, padding included, but one row at least; that
-    and ``shard_rows`` change nothing.
+    ``batch_size`` rows and ``batch_tokens`` tokens, padding included, but one row at least; of more
+    than ``recompute_tokens`` the activations are not kept (:mod:`spice.layers`). These three and
+    ``shard_rows`` change nothing.
     """
 
     lora: Lora
@@ -53,6 +59,7 @@ class Extraction:
     projection: int | None
     batch_size: int
     batch_tokens: int
+    recompute_tokens: int
     shard_rows: int
     seed: int
 
@@ -66,7 +73,7 @@ class Extraction:
             raise InputError(f"gradients.clip_quantile={self.clip_quantile}: must be in (0, 1]")
         if self.projection is not None and self.projection < 1:
             raise InputError(f"gradients.projection={self.projection}: must be at least 1, or null")
-        for name in ("batch_size", "batch_tokens", "shard_rows"):
+        for name in ("batch_size", "batch_tokens", "recompute_tokens", "shard_rows"):
             if getattr(self, name) < 1:
                 raise InputError(f"gradients.{name}={getattr(self, name)}: must be at least 1")
 
@@ -80,6 +87,12 @@ class Extraction:
     def budget(self) -> Budget:
         """What one batch may hold."""
         return Budget(self.batch_size, self.batch_tokens)
+
+    def attach(self, base: PreTrainedModel) -> PeftModel:
+        """The model with the adapter that gradients are read at."""
+        model = self.lora.attach(base, self.seed)
+        recompute_long_batches(model, self.recompute_tokens)
+        return model
 
     def sketch(self) -> Sketch | None:
         """The projection, if there is one."""

@@ -158,7 +158,7 @@ def extract(
     say: Callable[[str], None],
 ) -> None:
     """Fill the store in ``folder`` with the gradients it lacks."""
-    model = extraction.lora.attach(base, extraction.seed)
+    model = extraction.attach(base)
     rows, size = eligible_rows(examples), extraction.shard_rows
     sketch = extraction.sketch()
     store = open_store(folder, examples, rows, ids, metadata, size, dimension(model, sketch))
@@ -219,25 +219,17 @@ def read(
     """A finished store's gradients n × d, at the scale that selection sees; they stay on disk."""
     rows = eligible_rows(examples)
     store = open_store(folder, examples, rows, ids, metadata, extraction.shard_rows)
-    stored = store.rows()
-    if extraction.scale == "raw":
-        return stored
-    return Scaled(stored, factors_of(stored, extraction.scale, extraction.clip_quantile))
+    return rescale(store.rows(), extraction.scale, extraction.clip_quantile)
 
 
-def rescale(gradients: np.ndarray, scale: str, quantile: float) -> np.ndarray:
-    """Gradients n × d at the scale that selection sees; see :func:`factors_of`."""
-    if scale == "raw":
-        return gradients
-    return Scaled(gradients, factors_of(gradients, scale, quantile))[:]
-
-
-def factors_of(gradients: Rows, scale: str, quantile: float) -> np.ndarray:
-    """What each row is multiplied by.
+def rescale(gradients: Rows, scale: str, quantile: float) -> Rows:
+    """Gradients n × d at the scale that selection sees.
 
     ``unit`` divides each by its norm (zero rows stay zero), ``clip`` shrinks those above the
     ``quantile`` of the pool's norms down to it.
     """
+    if scale == "raw":
+        return gradients
     norms = np.sqrt(squared_norms(gradients))
     if scale == "unit":
         target = np.where(norms > 0, 1.0, 0.0)
@@ -245,4 +237,5 @@ def factors_of(gradients: Rows, scale: str, quantile: float) -> np.ndarray:
         finite = norms[np.isfinite(norms)]
         target = np.minimum(norms, np.quantile(finite, quantile)) if len(finite) else norms
     with np.errstate(invalid="ignore"):  # rows that are not finite stay so, and are left out later
-        return np.divide(target, norms, out=np.zeros_like(norms), where=norms > 0)
+        factors = np.divide(target, norms, out=np.zeros_like(norms), where=norms > 0)
+    return Scaled(gradients, factors, np.where(np.isfinite(norms), target**2, norms))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from spice.errors import InputError
+from spice.layers import recompute_long_batches
 from spice.models import Lora
 from spice.recipe import Recipe
 from spice.signals.experience import drawn_rows
@@ -75,6 +76,7 @@ class Influence:
         if not aims:
             raise InputError("none of the validation examples fits the proxy's context")
         model = self.lora.attach(reading.checkpoint.load(), self.seed)
+        recompute_long_batches(model, extraction.recompute_tokens)
         rates = self._warm_up(model, source, rows, folder)
         names = sorted(set(subtasks))
         membership = np.array([[s == name for name in names] for s in subtasks], dtype=np.float64)

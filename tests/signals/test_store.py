@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from spice.errors import InputError
-from spice.selectors.kernel import Scaled, Subset
+from spice.selectors.kernel import Scaled, Subset, squared_norms
 from spice.signals.store import ShardStore, publish
 
 IDS = [f"row-{i}" for i in range(10)]
@@ -270,7 +270,8 @@ def test_rows_stay_on_disk_until_they_are_asked_for(tmp_path: Path) -> None:
 def test_a_row_of_a_subset_is_scaled_by_its_own_factor(tmp_path: Path) -> None:
     rows, whole = filled(tmp_path).rows(), filled(tmp_path).read()
     factors = np.arange(10.0)
-    some = Subset(Scaled(rows, factors), np.array([9, 1, 4]))
+    some = Subset(Scaled(rows, factors, factors**2), np.array([9, 1, 4]))
     expected = (whole * factors[:, None].astype(np.float32))[[9, 1, 4]]
     np.testing.assert_array_equal(some[:], expected)
     np.testing.assert_array_equal(some[np.array([2, 0]), 1:], expected[[2, 0], 1:])
+    np.testing.assert_array_equal(squared_norms(some), [81, 1, 16])
