@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +88,21 @@ class Evaluation(pl.LightningModule):
         benchmark = self.suite.tasks[name]
         if reason := self.suite.skip_reason(name):
             return _skipped(benchmark, reason), []
+        with self._surroundings(benchmark):
+            return self._run(benchmark)
+
+    def items(self, name: str) -> list[int]:
+        """How many items each subtask of a benchmark has, up to the suite's limit."""
+        benchmark, limit = self.suite.tasks[name], self.suite.limit
+        with self._surroundings(benchmark):
+            tasks = self._load(benchmark)["tasks"]
+            _leave_out(tasks, self.suite.left_out(name))
+            sizes = [len(task.eval_docs) for task in tasks.values()]
+        return sizes if limit is None else [min(limit, size) for size in sizes]
+
+    @contextlib.contextmanager
+    def _surroundings(self, benchmark: Benchmark) -> Iterator[None]:
+        """Data, random numbers and libraries as a score needs them, and as before after it."""
         from spice import harness
 
         mirror = self.suite.mirror_path
@@ -99,7 +114,7 @@ class Evaluation(pl.LightningModule):
             stack.enter_context(harness.sandboxed_code())
             if benchmark.punkt:
                 stack.enter_context(harness.instruction_checkers(mirror, self.seed))
-            return self._run(benchmark)
+            yield
 
     def _run(self, benchmark: Benchmark) -> tuple[Score, Samples]:
         from lm_eval.evaluator import evaluate

@@ -43,7 +43,7 @@ class Orders:
         stop_inclusive: bool = False,
     ) -> GreedyTrace:
         """What the objective's own ``maximise`` finds, from a kept run if that goes far enough."""
-        path = self.folder / f"{digest({**self.inputs, 'penalty': float(penalty)})}.npz"
+        path = self.path(penalty)
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             known = load(path) if path.is_file() else GreedyTrace()
@@ -56,6 +56,10 @@ class Orders:
                 publish(path, lambda partial: save(known, partial))
         first = known.prefix(k)
         return first if stop_ratio is None else first.stopped(stop_ratio, stop_inclusive)
+
+    def path(self, penalty: float) -> Path:
+        """Where λ's run is kept."""
+        return self.folder / f"{digest({**self.inputs, 'penalty': float(penalty)})}.npz"
 
 
 def save(trace: GreedyTrace, path: Path) -> None:

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,8 @@ from spice.records import Score, Selection
 from spice.stages import Done, Stages, code_version, digest
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from spice.models import Checkpoint
     from spice.orders import Orders
     from spice.recipe import Recipe
@@ -67,6 +69,8 @@ def run(config: DictConfig, folder: Path, sweep: str | None = None) -> dict[str,
     job.load_pool()
     hardware.quiet()
     folder.mkdir(parents=True, exist_ok=True)
+    if config.plan:
+        return _plan(job)
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain)))
     name = f"{config.names.selector}-{config.budget}-seed{config.seed}"
@@ -80,6 +84,18 @@ def run(config: DictConfig, folder: Path, sweep: str | None = None) -> dict[str,
         tracked.log_results(results, job.draw(selection))
     job.summarise(results)
     return results
+
+
+def _plan(job: Job) -> dict[str, Any]:
+    """What the job would take, and nothing of it done; a sweep adds its jobs up at its end."""
+    from spice.planning.plan import Planner
+    from spice.planning.report import publish
+
+    stages = [dataclasses.asdict(stage) for stage in Planner(job).stages()]
+    _write_json(job.folder / "plan.json", stages)
+    if job.sweep is None:
+        publish(job.folder, job.config.limits, job.stages.root)
+    return {"average": None}
 
 
 def resolve_budget(budget: Any, n: int) -> int:
@@ -176,7 +192,7 @@ class Job:
 
     def select(self) -> dict[str, Any]:
         """Choose the rows and write ``selection.json`` and ``selected.jsonl``."""
-        done = self._run("selection", self._selection_key(), self._build_selection)
+        done = self._run("selection", self.selection_key(), self._build_selection)
         if done.reused:
             for name, key in self.signals.keys.items() if self.signals else ():
                 self.reused.insert(0, name)
@@ -244,7 +260,8 @@ class Job:
         say("validation", f"{len(rows):,} examples of {len({row.source for row in rows})} subtasks")
         return rows
 
-    def _selection_key(self) -> dict[str, Any]:
+    def selection_key(self) -> dict[str, Any]:
+        """What decides the choice."""
         wants = "gradients" in self.parts.selector.needs
         keys = self.signals.keys if self.signals else {}
         return {
@@ -280,16 +297,7 @@ class Job:
     def _build_selection(self, partial: Path) -> None:
         from spice import diagnostics
 
-        choosing = Choosing(
-            parts=self.parts,
-            rows=self.pool.rows,
-            reading=self.reading,
-            read=self.signals.read() if self.signals else {},
-            k=self.k,
-            seed=self.config.seed,
-            folder=partial / "learning",
-            orders=self._orders(),
-        )
+        choosing = self.choosing(self.signals.read() if self.signals else {}, partial / "learning")
         selection = choosing.choose()
         facts = diagnostics.report(
             selection, choosing.signals, getattr(self.parts.selector, "penalty", None)
@@ -300,20 +308,33 @@ class Job:
             _write_json(partial / "health.json", {**health, "projection": self._projection()})
         shutil.rmtree(partial / "learning", ignore_errors=True)
 
+    def choosing(self, read: Mapping[str, np.ndarray], folder: Path) -> Choosing:
+        """The choice to be made from the signals that were read."""
+        return Choosing(
+            parts=self.parts,
+            rows=self.pool.rows,
+            reading=self.reading,
+            read=read,
+            k=self.k,
+            seed=self.config.seed,
+            folder=folder,
+            orders=self.orders(),
+        )
+
     def _projection(self) -> dict[str, Any] | None:
         """What the projection of the gradients cost, if they were projected."""
         assert self.signals is not None
         told = self.stages.folder("gradients", self.signals.keys["gradients"]) / "projection.json"
         return json.loads(told.read_text()) if told.is_file() else None
 
-    def _orders(self) -> Orders | None:
-        """Greedy runs over the whole pool: for all budgets, for all ω."""
+    def orders(self) -> Orders | None:
+        """Greedy runs over the whole pool: for all budgets, for all ω; None without a greedy."""
         if not hasattr(self.parts.selector, "select_gradients") or proxy_learns(self.parts):
             return None
         from spice.orders import Orders, swept_budgets
 
         apart = ("k", "seed", "schedule", "selector")
-        key = {name: value for name, value in self._selection_key().items() if name not in apart}
+        key = {name: value for name, value in self.selection_key().items() if name not in apart}
         cuts = ("penalty", "stop_ratio", "stop_inclusive", "maximizer")
         options = {name: v for name, v in self._selector_key().items() if name not in cuts}
         budgets = swept_budgets(Path(self.sweep)) if self.sweep else []
@@ -360,10 +381,11 @@ class Job:
 
     # -- fine-tuning -----------------------------------------------------------------------
 
-    def _tuning_key(self, selection: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    def tuning_key(self, ids: Sequence[str], recipe: Recipe) -> dict[str, Any]:
+        """What decides the adapter tuned on the rows with these ids."""
         return {
             **self.as_model.view,
-            "rows": digest(sorted(selection["ids"])),
+            "rows": digest(sorted(ids)),
             "lora": dataclasses.asdict(self.parts.lora),
             "recipe": dataclasses.asdict(recipe),
             "precision": self.parts.machine.resolved_precision(),
@@ -409,7 +431,7 @@ class Job:
             )
             _write_json(partial / "facts.json", facts)
 
-        done = self._run("finetune", self._tuning_key(selection, recipe), build)
+        done = self._run("finetune", self.tuning_key(selection["ids"], recipe), build)
         shutil.copytree(done.folder / "adapter", self.folder / "adapter", dirs_exist_ok=True)
         return done
 
@@ -420,7 +442,8 @@ class Job:
         if not self.parts.suite.names:
             return []
         start = time.perf_counter()
-        keys = {name: self._score_key(name, adapter) for name in self.parts.suite.names}
+        tuned = adapter.key if adapter else None
+        keys = {name: self.score_key(name, tuned) for name in self.parts.suite.names}
         missing = [name for name, key in keys.items() if not self.stages.has("scores", key)]
         if missing:
             self._evaluate(missing, adapter, keys)
@@ -437,9 +460,10 @@ class Job:
         say("scores", f"key {joint}, " + ("reused" if not missing else f"{len(missing)} scored"))
         return scores
 
-    def _score_key(self, name: str, adapter: Done | None) -> dict[str, Any]:
+    def score_key(self, name: str, adapter: str | None) -> dict[str, Any]:
+        """What decides a benchmark's score, of the target with the adapter of a key or without."""
         return {
-            "adapter": adapter.key if adapter else None,
+            "adapter": adapter,
             **self.as_model.view,
             "benchmark": self.parts.suite.fingerprint(name),
             "seed": self.config.seed,

@@ -37,6 +37,17 @@ WIDE = 16_384  # coordinates
 LAZY: dict[str, dict[str, Any]] = {"lazy": {"size": 1, "block": 1}, "blocked": {}}
 
 
+def way(maximizer: str, n: int, d: int, k: int) -> str:
+    """What ``auto`` stands for with k picks of n × d.
+
+    Few but wide rows go in blocks too: K costs so much there that a shortlist's alone pays.
+    """
+    if maximizer != "auto":
+        return maximizer
+    wide = d >= WIDE and n >= max(2 * PER_PICK * k, 2 * FEWEST)
+    return "blocked" if n > FEW_ROWS or wide else "dual"
+
+
 @dataclass(frozen=True)
 class Objective:
     """Δ_x(S) − λ c(x|S) over n × d ``gradients``, whose ‖g‖² are ``squares``.
@@ -56,9 +67,10 @@ class Objective:
 
     def way(self, k: int) -> str:
         """The maximiser that is taken for k picks."""
-        if self.maximizer != "auto" or self.form != "exact":
+        if self.form != "exact":
             return self.maximizer
-        return "blocked" if len(self.gradients) > FEW_ROWS or self._wide(k) else "dual"
+        n, d = self.gradients.shape
+        return way(self.maximizer, n, d, k)
 
     def maximise(
         self,
@@ -106,11 +118,6 @@ class Objective:
         """K, whole where it fits, else its columns on demand."""
         make = gram_kernel if len(self.gradients) <= GRAM_ROWS else streaming_kernel
         return make(self._array, squares=self.squares)
-
-    def _wide(self, k: int) -> bool:
-        """Whether K costs so much that it pays to make only a shortlist's."""
-        n, d = self.gradients.shape
-        return d >= WIDE and n >= max(2 * PER_PICK * k, 2 * FEWEST)
 
     @cached_property
     def _array(self) -> np.ndarray:

@@ -16,7 +16,7 @@ from spice.records import Selection, Signals
 from spice.selectors.fisher import MODES
 from spice.selectors.greedy import ETA, GreedyTrace
 from spice.selectors.kernel import Rows, Subset, inner_products, squared_norms
-from spice.selectors.objective import MAXIMIZERS, Objective
+from spice.selectors.objective import MAXIMIZERS, Objective, way
 
 if TYPE_CHECKING:
     from spice.orders import Orders
@@ -116,6 +116,10 @@ class Spice:
         objective, rows, _ = self._problem(gradients, ids, eligible, certified=False)
         trace = objective.maximise(k, float(self.penalty), **self._stopping)
         return [int(rows[pick]) for pick in trace.picks]
+
+    def way(self, n: int, d: int, k: int) -> str:
+        """The maximiser of k picks of n × d; forms that are not exact have but one."""
+        return way(self.maximizer, n, d, k) if self.fisher == "exact" else self.maximizer
 
     @property
     def _stopping(self) -> dict[str, Any]:

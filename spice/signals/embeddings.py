@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spice.batches import Batch
+    from spice.planning.work import Work
     from spice.records import Row
     from spice.rendering import Example, Renderer
     from spice.signals.source import Source
@@ -64,6 +65,12 @@ class TargetEmbeddings:
         model, store = source.reading.checkpoint.load(), folder / "store"
         found = source.forward(model, Embeddings(), store, self.fingerprint(), source.targets)
         np.save(folder / "embeddings.npy", found)
+
+    def work(self, source: Source) -> list[Work]:
+        """One forward pass over the targets."""
+        from spice.planning.work import forward
+
+        return [forward(source.reading, [source.reading.renderer.encode(source.targets)])]
 
     def load(self, folder: Path) -> np.ndarray:
         """m × h."""

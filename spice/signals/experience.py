@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spice.batches import Batch
+    from spice.planning.work import Work
     from spice.records import Row
     from spice.rendering import Example, Renderer
     from spice.signals.source import Source
@@ -80,6 +81,17 @@ class Experience:
             trainer={**source.trainer, "logger": False},
         )
         return tuned.eval()
+
+    def work(self, source: Source) -> list[Work]:
+        """The prompts, where rows are drawn by them, and the tuning."""
+        from spice.planning.work import forward, training
+
+        reading, n = source.reading, len(source.rows)
+        if self.choose == "random":
+            return [training(reading, self.recipe, (self.share or 0.0) * n)]
+        prompts = Prompts().texts(reading.renderer, source.rows, reading.examples)
+        count = min((self.clusters or 0) * (self.per_cluster or 0), n)
+        return [forward(reading, prompts), training(reading, self.recipe, count)]
 
     def rows(self, folder: Path, source: Source, model: Any) -> list[int]:
         """What is tuned on."""
@@ -181,6 +193,14 @@ class ExperiencedLosses:
         np.save(folder / "losses.npy", found)
         for name in ("adapter", "prompts", "store"):
             shutil.rmtree(folder / name, ignore_errors=True)
+
+    def work(self, source: Source) -> list[Work]:
+        """The experience, and the losses after it."""
+        from spice.planning.work import forward
+
+        reading = source.reading
+        texts = Losses().texts(reading.renderer, source.rows, reading.examples)
+        return [*self.experience.work(source), forward(reading, texts)]
 
     def load(self, folder: Path) -> np.ndarray:
         """n × 2."""

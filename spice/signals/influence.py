@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor
 
+    from spice.planning.work import Work
     from spice.rendering import Example
     from spice.signals.extraction import Budget
     from spice.signals.source import Source
@@ -105,6 +106,18 @@ class Influence:
         (folder / "subtasks.json").write_text(json.dumps(names))
         for path in (*folder.glob("epoch-*"), *folder.glob("cosines-*"), folder / "adapter"):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def work(self, source: Source) -> list[Work]:
+        """The warm-up, then the gradients of both sides at each of its checkpoints."""
+        from spice.planning.work import gradients, training
+
+        reading, epochs = source.reading, self.recipe.epochs
+        targets = reading.renderer.encode(source.targets)
+        return [
+            training(reading, self.recipe, self.share * len(source.rows)),
+            gradients(reading, reading.examples, epochs),
+            gradients(reading, targets, epochs),
+        ]
 
     def load(self, folder: Path) -> np.ndarray:
         """The table as a structured array: one named column per subtask."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from spice.batches import Batch
     from spice.models import Checkpoint
+    from spice.planning.work import Work
     from spice.reading import Reading
     from spice.records import Row
     from spice.rendering import Example, Renderer
@@ -105,6 +106,16 @@ class Panel:
         for store in folder.glob("store-*"):
             shutil.rmtree(store)
 
+    def work(self, source: Source) -> list[Work]:
+        """Every request of every model."""
+        from spice.planning.work import forward
+
+        ratings = Ratings(self.requests)
+        return [
+            forward(r, ratings.texts(r.renderer, source.rows, r.examples))
+            for r in _readings(source, self.checkpoints)
+        ]
+
     def load(self, folder: Path) -> np.ndarray:
         """n × models × q × 5."""
         return np.load(folder / "ratings.npy", allow_pickle=False)
@@ -125,6 +136,10 @@ class RaterSizes:
         raters = [reading.checkpoint for reading in _readings(source, self.checkpoints)]
         sizes = [rater.skeleton().num_parameters() for rater in raters]
         np.save(folder / "sizes.npy", np.array(sizes, dtype=np.float64))
+
+    def work(self, source: Source) -> list[Work]:
+        """None: nothing is read."""
+        return []
 
     def load(self, folder: Path) -> np.ndarray:
         """One number per model."""

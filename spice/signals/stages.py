@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from spice.models import Checkpoint
+    from spice.planning.work import Work
     from spice.reading import Reading
     from spice.records import Row
     from spice.signals import Signal
@@ -80,6 +81,18 @@ class SignalStages:
     def read(self) -> dict[str, np.ndarray]:
         """Every signal of all rows."""
         return {name: self._read(name, key) for name, key in self.keys.items()}
+
+    def work(self, name: str) -> list[Work]:
+        """What reading a signal makes models go over."""
+        from spice.planning.work import forward, gradients
+
+        signal: Any = self.needs[name]
+        reading = self.reading
+        if signal is None:
+            return [gradients(reading, reading.examples)]
+        if hasattr(signal, "build"):
+            return signal.work(self._source(name, getattr(signal, "aims", False)))
+        return [forward(reading, signal.texts(reading.renderer, self.rows, reading.examples))]
 
     def _read(self, name: str, key: dict[str, Any]) -> np.ndarray:
         from spice.signals import forward, gradients

@@ -1,0 +1,149 @@
+"""The plans of a job or a sweep as one table, held against limits and the machine."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from spice.messages import say, warn
+
+log = logging.getLogger("spice")
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Line:
+    """All stages of one name: how many are to come and are there, and what those to come take.
+
+    ``untold`` of them take what cannot be told beforehand. ``memory`` is the most of any, ``kept``
+    what those that are there take on disk.
+    """
+
+    stage: str
+    to_come: int
+    there: int
+    seconds: float
+    memory: int
+    disk: int
+    kept: int
+    untold: int
+
+
+def lines(plans: Sequence[Sequence[Mapping[str, Any]]]) -> list[Line]:
+    """One line per name of a stage; what several jobs share counts once."""
+    stages = {(s["stage"], s["key"]): s for plan in reversed(plans) for s in plan}
+    names = dict.fromkeys(stage["stage"] for plan in plans for stage in plan)
+    return [_line(name, [s for (stage, _), s in stages.items() if stage == name]) for name in names]
+
+
+def _line(name: str, stages: Sequence[Mapping[str, Any]]) -> Line:
+    there = [stage for stage in stages if stage["there"]]
+    to_come = [stage for stage in stages if not stage["there"]]
+    return Line(
+        name,
+        len(to_come),
+        len(there),
+        seconds=sum(stage["seconds"] or 0.0 for stage in to_come),
+        memory=max((stage["memory"] or 0 for stage in to_come), default=0),
+        disk=sum(stage["disk"] or 0 for stage in to_come),
+        kept=sum(stage["disk"] or 0 for stage in there),
+        untold=sum(stage["seconds"] is None for stage in to_come),
+    )
+
+
+def total(found: Sequence[Line]) -> Line:
+    """Time and disk add up, memory does not: one stage runs after the other."""
+    return Line(
+        "total",
+        to_come=sum(line.to_come for line in found),
+        there=sum(line.there for line in found),
+        seconds=sum(line.seconds for line in found),
+        memory=max((line.memory for line in found), default=0),
+        disk=sum(line.disk for line in found),
+        kept=sum(line.kept for line in found),
+        untold=sum(line.untold for line in found),
+    )
+
+
+def publish(folder: Path, limits: Mapping[str, Any], cache: Path) -> None:
+    """Print the plans below a folder as a table, and end with exit code 2 beyond a limit."""
+    plans = [json.loads(path.read_text()) for path in sorted(folder.rglob("plan.json"))]
+    found = lines(plans)
+    whole = total(found)
+    log.info("\n%s", table([*found, whole], len(plans)))
+    if whole.untold:
+        count = f"{whole.untold} selection{'s' if whole.untold > 1 else ''}"
+        say("plan", f"the time of {count} is left out: it is not estimated, and no model is read")
+    if too_much := _beyond_machine(whole, cache):
+        warn("plan", too_much)
+    if refused := beyond(whole, limits):
+        print(f"spice: {refused}", file=sys.stderr)
+        sys.exit(2)
+
+
+def beyond(whole: Line, limits: Mapping[str, Any]) -> str | None:
+    """The first limit that a plan goes beyond, as a message."""
+    hours, memory, disk = whole.seconds / 3600, whole.memory / GB, whole.disk / GB
+    for name, value in {"hours": hours, "memory_gb": memory, "disk_gb": disk}.items():
+        if limits[name] is not None and value > limits[name]:
+            return f"limits.{name}={limits[name]}: the plan comes to {value:.3g}"
+    return None
+
+
+def _beyond_machine(whole: Line, cache: Path) -> str | None:
+    here = next(path for path in (cache.absolute(), *cache.absolute().parents) if path.exists())
+    free = shutil.disk_usage(here).free
+    if whole.disk > free:
+        return f"{_size(whole.disk)} are to be written, {_size(free)} are free where {cache} is"
+    return None
+
+
+def table(found: Sequence[Line], jobs: int) -> str:
+    """For a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    name = "job" if jobs == 1 else "jobs"
+    drawn = Table(title=f"Plan of {jobs} {name}; nothing was run", title_justify="left")
+    for i, column in enumerate(("stage", "to come", "time", "memory", "disk", "there", "on disk")):
+        drawn.add_column(column, justify="right" if i else "left")
+    for line in found:
+        if line.stage == "total":
+            drawn.add_section()
+        drawn.add_row(*_cells(line))
+    out = io.StringIO()
+    Console(file=out, width=88).print(drawn)
+    return out.getvalue()
+
+
+def _cells(line: Line) -> list[str]:
+    dash = "–"
+    told = line.to_come > line.untold
+    return [
+        line.stage,
+        str(line.to_come),
+        _time(line.seconds) if told else dash,
+        _size(line.memory) if line.memory else dash,
+        _size(line.disk) if line.disk else dash,
+        str(line.there),
+        _size(line.kept) if line.kept else dash,
+    ]
+
+
+def _time(seconds: float) -> str:
+    return "< 1 s" if seconds < 1 else str(timedelta(seconds=round(seconds)))
+
+
+def _size(count: int) -> str:
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count / 1e3:.1f} kB"
