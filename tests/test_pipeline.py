@@ -8,47 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compose import composed
 
 from spice.errors import InputError
-from spice.pipeline import resolve_budget, run
+from spice.pipeline import resolve_budget
 
 Run = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def start(
-    tmp_path: Path,
-    write_jsonl: Callable[..., Path],
-    records: list[dict[str, str]],
-    make_checkpoint: Callable[..., Path],
-) -> Run:
-    """Run the pipeline on forty rows and tiny random models; each run in a folder of its own."""
-    pool = write_jsonl(records)
-    common = [
-        "data=jsonl",
-        f"data.paths=[{pool}]",
-        "proxy=local",
-        f"proxy.path={make_checkpoint('llama')}",
-        "model=local",
-        f"model.path={make_checkpoint('qwen2')}",
-        "budget=0.2",
-        "benchmarks=none",
-        "logger=csv",
-        "trainer.progress=false",
-        f"cache_dir={tmp_path / 'cache'}",
-    ]
-    count = iter(range(100))
-
-    def start(*overrides: str, folder: Path | None = None) -> dict[str, Any]:
-        tuning = ["finetune.recipe.epochs=1", "finetune.recipe.batch_size=4"]
-        config = composed(*common, *([] if "finetune=none" in overrides else tuning), *overrides)
-        config = {key: value for key, value in config.items() if key != "hydra"}
-        from omegaconf import OmegaConf
-
-        return run(OmegaConf.create(config), folder or tmp_path / f"run{next(count)}")
-
-    return start
 
 
 def test_a_run_folder_holds_what_was_promised(start: Run, tmp_path: Path) -> None:
