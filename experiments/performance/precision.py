@@ -25,7 +25,7 @@ SHARE = 0.1
 PENALTIES = (0.0, 0.1)
 SCALES = ("raw", "unit")
 DRAWN = (2_000, 8_192)
-MOVED = "float32, last place moved"
+STARTS = 5
 
 
 def product_error(G: np.ndarray, rounded: np.ndarray) -> float:
@@ -50,25 +50,47 @@ def compare(G: np.ndarray, rounded: np.ndarray, penalty: float) -> dict[str, flo
     }
 
 
-def moved(G: np.ndarray) -> np.ndarray:
-    """Each number moved to a neighbour in float32, at random: what no rounding can be below."""
-    up = np.random.default_rng(0).random(G.shape) < 0.5
-    return np.nextafter(G, np.where(up, np.inf, -np.inf).astype(np.float32))
+def from_same_start(G: np.ndarray, rounded: np.ndarray) -> list[float]:
+    """Jaccards at λ = 0 of rows of unit length, each time with the same row made the first pick.
+
+    Rows of unit length differ in norm by their rounding alone, which decides the first pick and
+    with it many of the others; a row that is longer by more than that takes its place.
+    """
+    found = []
+    for first in np.linspace(0, len(G) - 1, STARTS).astype(int):
+        sets = []
+        for rows in (G, rounded):
+            longer = rescale(rows, "unit", 1.0).copy()
+            longer[first] *= np.float32(1 + 1e-6)
+            sets.append(set(picks_of(longer, 0.0)))
+        found.append(len(sets[0] & sets[1]) / len(sets[0] | sets[1]))
+    return found
 
 
 def measure(G: np.ndarray) -> list[dict[str, Any]]:
-    """A record per dtype and scale; float32 moved in its last place shows what near-ties do."""
+    """A record per dtype and scale."""
     found = []
-    for dtype in (*CODINGS, MOVED):
-        stored = moved(G) if dtype == MOVED else round_trip(G, dtype)
+    for dtype in CODINGS:
+        stored = round_trip(G, dtype)
         error = product_error(G, stored)
-        size = row_bytes(FLOAT32 if dtype == MOVED else dtype, G.shape[1])
         for scale in SCALES:
             given, rounded = (rescale(rows, scale, 1.0) for rows in (G, stored))
-            record = {"dtype": dtype, "scale": scale, "bytes": size}
+            record = {"dtype": dtype, "scale": scale, "bytes": row_bytes(dtype, G.shape[1])}
             ways = {f"λ={penalty:g}": compare(given, rounded, penalty) for penalty in PENALTIES}
             found.append({**record, "error": error, **ways})
     return found
+
+
+def of_unit_length(G: np.ndarray) -> list[str]:
+    """What rounding does there once the first pick is out of its hands, and what it does else."""
+    exact = G / np.linalg.norm(G.astype(np.float64), axis=1, keepdims=True)
+    same = compare(rescale(G, "unit", 1.0), exact, 0.0)["jaccard"]
+    lines = [f"float32, scaled in float64 instead: Jaccard {same:.3f}"]
+    for dtype in CODINGS:
+        if dtype != FLOAT32:
+            found = from_same_start(G, round_trip(G, dtype))
+            lines.append(f"{dtype}, same first pick: {', '.join(f'{x:.3f}' for x in found)}")
+    return lines
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
@@ -131,6 +153,7 @@ def main(arguments: Sequence[str]) -> None:
     G = pools.read_store(Path(arguments[0])) if arguments else pools.pool(*DRAWN)
     G = G[np.isfinite(G).all(axis=1) & G.any(axis=1)]
     print(f"{G.shape[0]:,} rows × {G.shape[1]:,} coordinates\n\n{table(measure(G))}\n")
+    print("Unit length, λ = 0:", *of_unit_length(G), "", sep="\n")
     with tempfile.TemporaryDirectory() as folder:
         times = reading(G, Path(folder))
     print("| milliseconds | " + " | ".join(CODINGS) + " |\n" + "|---" * (len(CODINGS) + 1) + "|")

@@ -204,12 +204,11 @@ def _mapped(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
-    found: dict[str, np.ndarray] = {}
+    whole, found = np.memmap(path, np.uint8, "r", 8 + length), {}
     for name, part in header.items():
         if name != "__metadata__":
-            offset = 8 + length + part["data_offsets"][0]
-            kind, shape = NAMES[part["dtype"]], tuple(part["shape"])
-            found[name] = np.memmap(path, kind, "r", offset, shape)
+            values = whole[slice(*part["data_offsets"])].view(NAMES[part["dtype"]])
+            found[name] = values.reshape(part["shape"])
     return found
 
 

@@ -244,8 +244,9 @@ def extract(
 
 
 @pytest.mark.slow
-def test_two_processes_write_the_same_bytes_as_one(extract: Any) -> None:
-    one, two = extract("one"), extract("two", devices=2)
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_two_processes_write_the_same_bytes_as_one(extract: Any, dtype: str) -> None:
+    one, two = extract("one", dtype=dtype), extract("two", devices=2, dtype=dtype)
     assert len(list(one.glob("*.safetensors"))) > 2
     assert contents(two) == contents(one)
 
