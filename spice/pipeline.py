@@ -305,7 +305,7 @@ class Job:
         _write_json(partial / "selection.json", self._selection_record(selection))
         _write_json(partial / "report.json", facts)
         if health := choosing.health(selection):
-            _write_json(partial / "health.json", {**health, "projection": self._projection()})
+            _write_json(partial / "health.json", {**health, **self._moved()})
         shutil.rmtree(partial / "learning", ignore_errors=True)
 
     def choosing(self, read: Mapping[str, np.ndarray], folder: Path) -> Choosing:
@@ -321,11 +321,15 @@ class Job:
             orders=self.orders(),
         )
 
-    def _projection(self) -> dict[str, Any] | None:
-        """What the projection of the gradients cost, if they were projected."""
+    def _moved(self) -> dict[str, Any]:
+        """By how much projection and rounding moved the gradients' inner products, if they did."""
         assert self.signals is not None
-        told = self.stages.folder("gradients", self.signals.keys["gradients"]) / "projection.json"
-        return json.loads(told.read_text()) if told.is_file() else None
+        store = self.stages.folder("gradients", self.signals.keys["gradients"])
+        told = {what: store / f"{what}.json" for what in ("projection", "rounding")}
+        return {
+            what: json.loads(file.read_text()) if file.is_file() else None
+            for what, file in told.items()
+        }
 
     def orders(self) -> Orders | None:
         """Greedy runs over the whole pool: for all budgets, for all ω; None without a greedy."""

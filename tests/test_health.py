@@ -69,12 +69,12 @@ def test_the_limit_is_a_box_plots_upper_whisker() -> None:
     assert norm_limit(np.empty(0)) == np.inf
 
 
-@pytest.mark.parametrize("projection", [None, 512])
-def test_a_run_leaves_the_report(projection: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("projection", "dtype"), [(None, "float32"), (512, "int8")])
+def test_a_run_leaves_the_report(projection: int | None, dtype: str, tmp_path: Path) -> None:
     config = composed(
         "selector=spice", "data.size=200", "budget=20", "finetune=none", "benchmarks=none",
         "logger=csv", "trainer.progress=false", f"cache_dir={tmp_path / 'cache'}",
-        f"gradients.projection={projection or 'null'}",
+        f"gradients.projection={projection or 'null'}", f"gradients.dtype={dtype}",
     )  # fmt: skip
     with open_dict(config):
         del config["hydra"]
@@ -83,9 +83,10 @@ def test_a_run_leaves_the_report(projection: int | None, tmp_path: Path) -> None
     chosen = set(json.loads((tmp_path / "run/selection.json").read_text())["ids"])
     assert facts["rows"] == 200
     if projection is None:
-        assert facts["projection"] is None
+        assert facts["projection"] is facts["rounding"] is None
     else:
         assert 0 < facts["projection"]["rms"] < 2 * (2 / projection) ** 0.5
+        assert 0 < facts["rounding"]["rms"] < facts["projection"]["rms"]
     assert facts["outliers"] >= len(facts["largest"]) > 0
     for row in facts["largest"]:
         assert row["picked"] == (row["id"] in chosen)

@@ -7,12 +7,17 @@ import sys
 import warnings
 from typing import Any
 
+import hypothesis
 import numpy as np
 import plain
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
 
 import spice
 from spice.errors import InputError
+from spice.selectors import blocked, kernel, objective
+from spice.selectors.objective import MAXIMIZERS
 
 WORKED = [[3, 0], [2, 0], [-1, 1], [0, 1]]
 
@@ -102,6 +107,69 @@ def test_every_torch_type_is_read_as_its_numbers(dtype: str) -> None:
 
     G = torch.tensor(WORKED, dtype=getattr(torch, dtype))
     assert spice.select(G, 4).gains == spice.select(np.array(WORKED, dtype=float), 4).gains
+
+
+HALVES = ["numpy float16", "torch float16", "torch bfloat16"]
+
+
+def halves(G: np.ndarray, kind: str) -> tuple[Any, np.ndarray]:
+    """G in 16 bits, and a float32 copy of the same numbers."""
+    import torch
+
+    if kind == "numpy float16":
+        given: Any = G.astype(np.float16)
+        return given, given.astype(np.float32)
+    given = torch.tensor(G).to(getattr(torch, kind.split()[1]))
+    return given, given.float().numpy()
+
+
+@pytest.mark.parametrize("kind", HALVES)
+@pytest.mark.parametrize("maximizer", MAXIMIZERS)
+@settings(max_examples=15, deadline=None)
+@hypothesis.given(st.integers(0, 10**6), st.sampled_from([0.0, 0.1, 2.0]))
+def test_sixteen_bits_choose_as_a_float32_copy_does(
+    maximizer: str, kind: str, seed: int, penalty: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(2, 50)), int(rng.integers(1, 300))
+    G = rng.normal(size=(n, d)) * np.exp(rng.normal(size=(n, 1)))
+    if seed % 3 == 0:
+        G = np.round(G)  # ties by the dozen, zeros of both signs
+    if seed % 3 == 1:
+        G[n // 2 :] = G[: n - n // 2]
+    given, copy = halves(G, kind)
+    options: dict[str, Any] = {"penalty": penalty, "maximizer": maximizer}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # rows of zeros
+        found, expected = (spice.select(some, n // 2 + 1, **options) for some in (given, copy))
+    assert found.indices == expected.indices
+    assert found.gains == expected.gains
+    assert found.conflicts == expected.conflicts
+
+
+@pytest.mark.parametrize("kind", HALVES)
+@pytest.mark.parametrize("penalty", [0.0, 0.1])
+def test_sixteen_bits_choose_alike_where_pools_are_large(
+    kind: str, penalty: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where products are taken in float32, and sums of squares by torch."""
+    for module in (blocked, objective):
+        monkeypatch.setattr(module, "FEW_ROWS", 100)
+    monkeypatch.setattr(kernel, "MANY", 1000)
+    rng = np.random.default_rng(0)
+    G = rng.normal(size=(600, 90)) * np.exp(0.7 * rng.normal(size=(600, 1))) / 9
+    given, copy = halves(np.concatenate([G, G[:40]]), kind)
+    found, expected = (spice.select(some, 200, penalty=penalty) for some in (given, copy))
+    assert found.indices == expected.indices
+    assert found.gains == expected.gains
+
+
+@pytest.mark.parametrize("kind", HALVES)
+def test_sixteen_bits_leave_out_what_is_not_finite(kind: str) -> None:
+    G = np.array([[1.0, 0], [0, 0], [np.nan, 1], [1e39, 0], [0, 2]])
+    with pytest.warns(UserWarning, match="left out"), np.errstate(over="ignore"):
+        picked = spice.select(halves(G, kind)[0], 2)
+    assert picked.excluded == {"zero gradient": [1], "not finite": [2, 3]}
 
 
 def test_what_is_handed_in_is_left_alone() -> None:

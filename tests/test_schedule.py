@@ -59,7 +59,9 @@ def schedule(
         pools = Pools(**{**given, "weight_decay": 0.01, **options})
         model = Lora(4, 8, dropout, "all-linear").attach(checkpoint.load(), 7)
         windows = pools.windows(IDS, range(N), 1)
-        extraction = Extraction(LORA, "mean", scale, 0.5, None, batch_size, 10_000, 9_000, 256, 7)
+        extraction = Extraction(
+            LORA, "mean", scale, 0.5, None, "float32", batch_size, 10_000, 9_000, 256, 7
+        )
         return PoolSchedule(
             model, selector, extraction, pools, examples, IDS, windows, 12,
             folder=tmp_path / folder, pad_id=0, seed=1,

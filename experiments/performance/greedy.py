@@ -15,13 +15,13 @@ import numpy as np
 
 from experiments.performance import pools
 from experiments.performance.timing import in_process, medians, peak_memory
-from spice.selectors.kernel import squared_norms
+from spice.selectors.kernel import Rows, squared_norms
 from spice.selectors.objective import Objective
 
 PENALTY = 0.1
 
 
-def objective(G: np.ndarray, maximizer: str, certified: bool = True) -> Objective:
+def objective(G: Rows, maximizer: str, certified: bool = True) -> Objective:
     """With α = 1/mean ‖g‖²."""
     squares = squared_norms(G)
     return Objective(G, squares, float(1 / squares.mean()), 1e-8, "exact", maximizer, certified)

@@ -66,7 +66,7 @@ def pool(n: int, d: int, seed: int = 0, file: Path | None = None) -> np.ndarray:
 
 
 def read_store(folder: Path) -> np.ndarray:
-    """All shards of a store, in no particular order."""
+    """All shards of a float32 store, in no particular order."""
     from safetensors.numpy import load_file
 
     return np.concatenate(

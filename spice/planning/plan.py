@@ -16,6 +16,7 @@ from spice.choosing import proxy_learns
 from spice.messages import say
 from spice.planning.probe import Memory, Speed, chosen, greedy_bytes, greedy_seconds, probe
 from spice.planning.work import Work, training
+from spice.signals.coding import row_bytes
 from spice.stages import code_version, digest
 
 if TYPE_CHECKING:
@@ -82,18 +83,19 @@ class Planner:
                 yield self._there(name, key)
             elif not selected:
                 works = signals.work(name)
-                disk = FLOAT * sum(self._numbers(name, work) for work in works)
+                disk = sum(self._bytes(name, work) for work in works)
                 yield self._of(name, digest(key), works, disk)
 
-    def _numbers(self, name: str, work: Work) -> int:
-        """How many numbers of a signal are stored."""
+    def _bytes(self, name: str, work: Work) -> int:
+        """What a signal's store takes."""
         signal: Any = self.job.parts.selector.needs[name]
         if signal is None:
-            return len(work.lengths) * self._speed(work).size
+            size = row_bytes(self.job.parts.extraction.dtype, self._speed(work).size)
+            return len(work.lengths) * size
         if not hasattr(signal, "width"):
             return 0  # what is built of several passes is small
         config = work.reading.checkpoint.config()
-        return len(work.lengths) * signal.width(SimpleNamespace(config=config))
+        return FLOAT * len(work.lengths) * signal.width(SimpleNamespace(config=config))
 
     def _greedy(self) -> Iterator[Planned]:
         """One run for each λ, zero included, for all budgets of a sweep."""

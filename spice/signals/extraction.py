@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spice.errors import InputError, did_you_mean
 from spice.layers import recompute_long_batches
 from spice.models import Lora
+from spice.signals.coding import CODINGS, stored_as
 from spice.signals.projection import Sketch
 
 if TYPE_CHECKING:
@@ -46,10 +47,10 @@ class Extraction:
     ``lora`` adapters are attached fresh from ``seed``, which is not the run's own, so that runs
     over several seeds share one store. ``reduction`` and ``lora`` make the store; ``scale`` is
     applied on reading it (see :func:`spice.signals.gradients.rescale`). With ``projection`` they
-    are stored as that many coordinates (:mod:`spice.signals.projection`). A batch holds at most
-    ``batch_size`` rows and ``batch_tokens`` tokens, padding included, but one row at least; of more
-    than ``recompute_tokens`` the activations are not kept (:mod:`spice.layers`). These three and
-    ``shard_rows`` change nothing.
+    are stored as that many coordinates (:mod:`spice.signals.projection`), in ``dtype``
+    (:mod:`spice.signals.coding`). A batch holds at most ``batch_size`` rows and ``batch_tokens``
+    tokens, padding included, but one row at least; of more than ``recompute_tokens`` the
+    activations are not kept (:mod:`spice.layers`). These three and ``shard_rows`` change nothing.
     """
 
     lora: Lora
@@ -57,6 +58,7 @@ class Extraction:
     scale: str
     clip_quantile: float
     projection: int | None
+    dtype: str
     batch_size: int
     batch_tokens: int
     recompute_tokens: int
@@ -64,7 +66,8 @@ class Extraction:
     seed: int
 
     def __post_init__(self) -> None:
-        for name, known in (("reduction", REDUCTIONS), ("scale", SCALES)):
+        options = (("reduction", REDUCTIONS), ("scale", SCALES), ("dtype", tuple(CODINGS)))
+        for name, known in options:
             if getattr(self, name) not in known:
                 allowed = ", ".join(known)
                 hint = did_you_mean(str(getattr(self, name)), known)
@@ -81,7 +84,8 @@ class Extraction:
         """What decides the stored gradients."""
         lora = dataclasses.asdict(self.lora)
         projection = {"projection": self.projection} if self.projection else {}
-        return {"lora": lora, "reduction": self.reduction, "seed": self.seed, **projection}
+        made = {"lora": lora, "reduction": self.reduction, "seed": self.seed}
+        return {**made, **projection, **stored_as(self.dtype)}
 
     @property
     def budget(self) -> Budget:

@@ -11,6 +11,7 @@ import numpy as np
 
 from spice.rendering import Example
 from spice.signals import Signal
+from spice.signals.coding import FLOAT32
 from spice.signals.extraction import Extraction
 from spice.signals.passes import Pass, fill, open_store
 
@@ -33,7 +34,7 @@ def extract(
     """Fill the store in ``folder`` with what it lacks, in ``extraction``'s batches and shards."""
     flat, rows, names = _flat(texts, ids)
     size = extraction.shard_rows
-    store = open_store(folder, flat, rows, names, metadata, size, signal.width(model))
+    store = open_store(folder, flat, rows, names, metadata, size, FLOAT32, signal.width(model))
     fill(
         store,
         Pass(model, signal.read),
@@ -55,7 +56,7 @@ def read(
 ) -> np.ndarray:
     """A finished store's values, as the signal hands them to selectors."""
     flat, rows, names = _flat(texts, ids)
-    store = open_store(folder, flat, rows, names, metadata, extraction.shard_rows)
+    store = open_store(folder, flat, rows, names, metadata, extraction.shard_rows, FLOAT32)
     values = store.read()
     return signal.collect(values.reshape(len(texts), -1, values.shape[1]))
 

@@ -21,6 +21,7 @@ import torch
 from spice.batches import Batch, length_order, pad, response_nll
 from spice.rendering import Example
 from spice.selectors.kernel import Rows, Scaled, squared_norms
+from spice.signals.coding import FLOAT32, round_trip
 from spice.signals.extraction import Extraction
 from spice.signals.passes import Pass, fill, open_store
 from spice.signals.projection import Sketch
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-PROJECTION, ASKED = "projection.json", 16  # where its error is told, by how many rows
+ASKED = 16  # rows by which it is told how far inner products were moved
 
 
 def factors(model: PeftModel) -> list[tuple[str, nn.Module]]:
@@ -161,7 +162,8 @@ def extract(
     model = extraction.attach(base)
     rows, size = eligible_rows(examples), extraction.shard_rows
     sketch = extraction.sketch()
-    store = open_store(folder, examples, rows, ids, metadata, size, dimension(model, sketch))
+    width = dimension(model, sketch)
+    store = open_store(folder, examples, rows, ids, metadata, size, extraction.dtype, width)
     read = partial(per_sample_gradients, reduction=extraction.reduction, sketch=sketch)
     fill(
         store,
@@ -172,38 +174,86 @@ def extract(
         trainer=trainer,
         say=say,
     )
-    if sketch and not (folder / PROJECTION).is_file():
-        asked = [examples[row] for row in length_order(examples, rows)[:: -(-len(rows) // ASKED)]]
-        error = projection_error(model, asked, extraction.reduction, sketch, pad_id)
-        publish(folder / PROJECTION, lambda path: path.write_text(json.dumps(error)))
-        say(f"projection: inner products off by {error['rms']:.2%} of the norms' product")
+    asked = [examples[row] for row in length_order(examples, rows)[:: -(-len(rows) // ASKED) or 1]]
+    for what, measure in _errors(model, asked, extraction, pad_id).items():
+        told = folder / f"{what}.json"
+        if not told.is_file():
+            error = measure()
+            publish(told, lambda path, error=error: path.write_text(json.dumps(error)))
+            say(f"{what}: inner products off by {error['rms']:.2g} of the norms' product")
+
+
+def _errors(
+    model: PeftModel, examples: Sequence[Example], extraction: Extraction, pad_id: int
+) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What moved the stored gradients' inner products, and the ways to measure that."""
+    given = model, examples, extraction.reduction, extraction.sketch()
+    found: dict[str, Callable[[], dict[str, Any]]] = {}
+    if extraction.projection:
+        found["projection"] = partial(projection_error, *given, pad_id)
+    if extraction.dtype != FLOAT32:
+        found["rounding"] = partial(rounding_error, *given, pad_id, extraction.dtype)
+    return found
 
 
 def projection_error(
-    model: PeftModel, examples: Sequence[Example], reduction: str, sketch: Sketch, pad_id: int
+    model: PeftModel,
+    examples: Sequence[Example],
+    reduction: str,
+    sketch: Sketch | None,
+    pad_id: int,
 ) -> dict[str, Any]:
     """How far ⟨Sx, Sy⟩ is from ⟨x, y⟩, over ‖x‖‖y‖, for all pairs of some rows, x = y included.
 
     A projection to p coordinates is expected to be off by 1/√p to √(2/p), which grows with the
     cosine.
     """
+    exact, found = (_one_by_one(model, examples, reduction, by, pad_id) for by in (None, sketch))
+    return product_errors(exact, found)
 
-    def gram(by: Sketch | None) -> Tensor:
-        batches = [pad(examples, [row], pad_id) for row in range(len(examples))]
-        where = next(model.parameters()).device
-        moved = [
-            {k: v.to(where) if torch.is_tensor(v) else v for k, v in b.items()} for b in batches
-        ]
-        G = torch.cat([per_sample_gradients(model, batch, reduction, by) for batch in moved])
-        return (G @ G.T).double().cpu()
 
-    exact, found = gram(None), gram(sketch)
+def rounding_error(
+    model: PeftModel,
+    examples: Sequence[Example],
+    reduction: str,
+    sketch: Sketch | None,
+    pad_id: int,
+    dtype: str,
+) -> dict[str, Any]:
+    """The same of gradients, projected if they are to be, as they are read from a store."""
+    exact = _one_by_one(model, examples, reduction, sketch, pad_id)
+    return product_errors(exact, torch.from_numpy(round_trip(exact.numpy(), dtype)))
+
+
+def _one_by_one(
+    model: PeftModel,
+    examples: Sequence[Example],
+    reduction: str,
+    sketch: Sketch | None,
+    pad_id: int,
+) -> Tensor:
+    """Gradients of few rows, each a batch of its own, on the CPU."""
+    where = next(model.parameters()).device
+    found = []
+    for row in range(len(examples)):
+        batch = pad(examples, [row], pad_id)
+        moved = {k: v.to(where) if torch.is_tensor(v) else v for k, v in batch.items()}
+        found.append(per_sample_gradients(model, moved, reduction, sketch).cpu())
+    return torch.cat(found) if found else torch.zeros(0, dimension(model, sketch))
+
+
+def product_errors(gradients: Tensor, others: Tensor) -> dict[str, Any]:
+    """How far ⟨x', y'⟩ is from ⟨x, y⟩, over ‖x‖‖y‖, for all pairs of n rows, x = y included.
+
+    ``gradients`` x are n × d, ``others`` x' as many of any length.
+    """
+    exact, found = ((G @ G.T).double() for G in (gradients, others))
     norms = exact.diagonal().sqrt()
-    pairs = torch.triu_indices(len(examples), len(examples))
+    pairs = torch.triu_indices(len(exact), len(exact))
     products = norms.outer(norms).clamp(min=1e-300)
     errors = ((found - exact) / products)[pairs[0], pairs[1]]
     return {
-        "rows": len(examples),
+        "rows": len(exact),
         "rms": float(errors.square().mean().sqrt()),
         "largest": float(errors.abs().max()),
     }
@@ -218,8 +268,9 @@ def read(
 ) -> Rows:
     """A finished store's gradients n × d, at the scale that selection sees; they stay on disk."""
     rows = eligible_rows(examples)
-    store = open_store(folder, examples, rows, ids, metadata, extraction.shard_rows)
-    return rescale(store.rows(), extraction.scale, extraction.clip_quantile)
+    size, dtype = extraction.shard_rows, extraction.dtype
+    stored = open_store(folder, examples, rows, ids, metadata, size, dtype).rows()
+    return rescale(stored, extraction.scale, extraction.clip_quantile)
 
 
 def rescale(gradients: Rows, scale: str, quantile: float) -> Rows:

@@ -66,6 +66,7 @@ class Influence:
 
     def build(self, folder: Path, source: Source) -> None:
         """Warm up, read both sides at every checkpoint, and write the table."""
+        from spice.signals.coding import FLOAT32
         from spice.signals.gradients import eligible_rows
         from spice.signals.passes import Pass, fill, open_store
 
@@ -89,7 +90,7 @@ class Influence:
             aimed = read.plain(aims, extraction.budget, reading.pad_id, source.trainer)
             store = open_store(
                 folder / f"cosines-{epoch}", reading.examples, rows, source.ids,
-                self.fingerprint(), extraction.shard_rows, len(aims),
+                self.fingerprint(), extraction.shard_rows, FLOAT32, len(aims),
             )  # fmt: skip
             source.say(f"checkpoint {epoch + 1} of {len(rates)}")
             fill(

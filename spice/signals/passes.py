@@ -107,6 +107,7 @@ def open_store(
     ids: Sequence[str],
     metadata: dict[str, Any],
     shard_rows: int,
+    dtype: str,
     dimension: int | None = None,
 ) -> ShardStore:
     """The store in ``folder``; one that was begun keeps its shards' size and its dimension."""
@@ -115,7 +116,7 @@ def open_store(
     size = begun.get("shard_rows", shard_rows)
     width = begun["dimension"] if dimension is None else dimension
     plan = shard_plan(examples, eligible, size)
-    store = ShardStore(folder, {**metadata, "shard_rows": size}, ids, plan, width)
+    store = ShardStore(folder, {**metadata, "shard_rows": size}, ids, plan, width, dtype)
     store.open()
     return store
 
@@ -133,9 +134,8 @@ def fill(
     """Read what the store lacks."""
     store.check_space()
     missing, shards = store.missing(), len(store.plan)
-    rows = sum(len(store.plan[shard]) for shard in missing)
-    size = rows * store.dimension * 4 / 1e6
-    say(f"{rows:,} rows × {store.dimension:,} coordinates, {size:,.1f} MB")
+    rows, size = sum(len(store.plan[shard]) for shard in missing), store.bytes_of(missing)
+    say(f"{rows:,} rows × {store.dimension:,} coordinates, {size / 1e6:,.1f} MB")
     if len(missing) < shards:
         say(f"{shards - len(missing)} of {shards} shards are there already")
     if not missing:

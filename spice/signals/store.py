@@ -18,13 +18,18 @@ from typing import Any
 import numpy as np
 
 from spice.errors import InputError
+from spice.signals.coding import CODINGS, Coding, Tensors, row_bytes, stored_as
+
+NAMES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I8": np.int8}
+AT_A_TIME = 2**16  # numbers that are decoded, few enough to stay in the processor's cache
 
 
 class ShardStore:
     """n × d float32 values in ``folder``; ``plan[s]`` lists the positions of shard s's rows.
 
     ``metadata`` says what the values are; opening a folder that was made with other metadata is an
-    :class:`InputError` naming the keys that differ.
+    :class:`InputError` naming the keys that differ. ``dtype`` is what they are stored as, one of
+    :data:`spice.signals.coding.CODINGS`.
     """
 
     def __init__(
@@ -34,13 +39,17 @@ class ShardStore:
         ids: Sequence[str],
         plan: Sequence[np.ndarray],
         dimension: int,
+        dtype: str,
     ) -> None:
         self.folder = folder
         self.plan = list(plan)
         self.dimension = dimension
+        self.dtype = dtype
+        self.coding = CODINGS[dtype]
         self.n = len(ids)
         self._shard_of = {int(row): s for s, rows in enumerate(plan) for row in rows}
-        self._metadata = json.loads(json.dumps({**metadata, "dimension": dimension}))
+        about = {**metadata, "dimension": dimension, **stored_as(dtype)}
+        self._metadata = json.loads(json.dumps(about))
         self._digest = _digest(self._metadata)
         self._names = [_digest([self._digest, [ids[row] for row in rows]]) for rows in plan]
 
@@ -63,13 +72,18 @@ class ShardStore:
 
     def check_space(self) -> None:
         """Refuse to begin what the disk cannot hold."""
-        needed = sum(len(self.plan[s]) for s in self.missing()) * self.dimension * 4
+        needed = self.bytes_of(self.missing())
         free = shutil.disk_usage(self.folder).free
         if needed > free:
             raise InputError(
                 f"{self.folder}: the store needs {needed / 1e9:.1f} GB "
-                f"({self.n:,} rows × {self.dimension:,} × 4 bytes), {free / 1e9:.1f} GB are free"
+                f"({self.n:,} rows × {self.dimension:,} coordinates in {self.dtype}), "
+                f"{free / 1e9:.1f} GB are free"
             )
+
+    def bytes_of(self, shards: Sequence[int]) -> int:
+        """What some shards' values take on disk."""
+        return sum(len(self.plan[s]) for s in shards) * row_bytes(self.dtype, self.dimension)
 
     def shard_of(self, row: int) -> int:
         """The shard that holds a row."""
@@ -81,29 +95,21 @@ class ShardStore:
 
     def write(self, shard: int, values: np.ndarray) -> None:
         """Publish one shard: ``values`` has a row for each of ``plan[shard]``."""
-        from safetensors.numpy import save_file
-
         shape = (len(self.plan[shard]), self.dimension)
         if values.shape != shape:
             raise ValueError(f"shard {shard} must have the shape {shape}, not {values.shape}")
-        tensors = {"values": np.ascontiguousarray(values, dtype=np.float32)}
+        tensors = self.coding.encode(np.asarray(values, dtype=np.float32))
         marks = {"metadata": self._digest}
-        publish(self._path(shard), lambda path: save_file(tensors, path, metadata=marks))
+        publish(self._path(shard), lambda path: _save(tensors, path, marks))
 
     def read(self) -> np.ndarray:
         """All values, n × d float32; rows of no shard are NaN, lest anybody take them for zero."""
-        from safetensors import safe_open
-
-        values = np.full((self.n, self.dimension), np.nan, dtype=np.float32)
-        for shard, rows in enumerate(self.plan):
-            with safe_open(self._path(shard), framework="np") as file:
-                values[rows] = file.get_tensor("values")
-        return values
+        return self.rows()[:]
 
     def rows(self) -> StoredRows:
         """All values, read from disk as they are asked for."""
         shards = [_mapped(self._path(shard)) for shard in range(len(self.plan))]
-        return StoredRows(shards, self.plan, self.n, self.dimension)
+        return StoredRows(self.coding, shards, self.plan, self.n, self.dimension)
 
     def bytes(self) -> int:
         """The size of all shards on disk."""
@@ -120,21 +126,38 @@ class ShardStore:
             return False
         try:
             with safe_open(path, framework="np") as file:
-                shape = file.get_slice("values").get_shape()
+                names = file.keys()
+                slices = {name: file.get_slice(name) for name in names}
+                found = {
+                    name: (NAMES.get(part.get_dtype()), part.get_shape())
+                    for name, part in slices.items()
+                }
                 marked = (file.metadata() or {}).get("metadata")
         except (SafetensorError, OSError):
             return False  # damaged on disk: it is made again
-        return marked == self._digest and shape == [len(self.plan[shard]), self.dimension]
+        rows = len(self.plan[shard])
+        layout = self.coding.layout(self.dimension)
+        expected = {name: (kind, [rows, width]) for name, (kind, width) in layout.items()}
+        return marked == self._digest and found == expected
 
 
 class StoredRows:
-    """n × d float32 values on disk; rows of no shard are NaN, lest anybody take them for zero."""
+    """n × d float32 values on disk; rows of no shard are NaN, lest anybody take them for zero.
+
+    ``shards`` are mapped into memory; rows are decoded as they are asked for.
+    """
 
     dtype = np.dtype(np.float32)
 
     def __init__(
-        self, shards: Sequence[np.ndarray], plan: Sequence[np.ndarray], n: int, dimension: int
+        self,
+        coding: Coding,
+        shards: Sequence[Tensors],
+        plan: Sequence[np.ndarray],
+        n: int,
+        dimension: int,
     ) -> None:
+        self.coding = coding
         self.shards = shards
         self.shape = (n, dimension)
         self._shard = np.full(n, -1)
@@ -147,22 +170,46 @@ class StoredRows:
 
     def __getitem__(self, which: Any) -> np.ndarray:
         rows, columns = which if isinstance(which, tuple) else (which, slice(None))
+        start, stop, step = columns.indices(self.shape[1])
+        if step != 1:
+            return self[rows][:, columns]
         shard, place = self._shard[rows], self._place[rows]
-        width = len(range(*columns.indices(self.shape[1])))
+        width = max(0, stop - start)
         found = np.full((len(shard), width), np.nan, dtype=self.dtype)
-        for s in np.unique(shard[shard >= 0]):
+        size = max(1, AT_A_TIME // max(width, 1))
+        for s in np.unique(shard[shard >= 0]) if width else ():
             here = np.flatnonzero(shard == s)
-            found[here] = self.shards[s][place[here], columns]
+            for part in (here[i : i + size] for i in range(0, len(here), size)):
+                decoded = self.coding.decode(self.shards[s], place[part], slice(start, stop))
+                found[part] = decoded
         return found
 
 
-def _mapped(path: Path) -> np.ndarray:
-    """A shard's values, mapped into memory: behind the header's length and the header."""
+def _save(tensors: dict[str, np.ndarray], path: Path, marks: dict[str, str]) -> None:
+    """Write a shard; numbers of 16 bits without a sign are bfloat16, which numpy does not know."""
+    if all(values.dtype != np.uint16 for values in tensors.values()):
+        from safetensors.numpy import save_file
+
+        save_file(tensors, path, metadata=marks)
+        return
+    import torch
+    from safetensors.torch import save_file as save_torch
+
+    signed = {name: torch.from_numpy(values.view(np.int16)) for name, values in tensors.items()}
+    save_torch({name: v.view(torch.bfloat16) for name, v in signed.items()}, path, metadata=marks)
+
+
+def _mapped(path: Path) -> dict[str, np.ndarray]:
+    """A shard's tensors, mapped into memory: behind the header's length and the header."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))["values"]
-    offset = 8 + length + header["data_offsets"][0]
-    return np.memmap(path, np.float32, "r", offset, tuple(header["shape"]))
+        header = json.loads(file.read(length))
+    whole, found = np.memmap(path, np.uint8, "r", 8 + length), {}
+    for name, part in header.items():
+        if name != "__metadata__":
+            values = whole[slice(*part["data_offsets"])].view(NAMES[part["dtype"]])
+            found[name] = values.reshape(part["shape"])
+    return found
 
 
 def publish(path: Path, write: Any) -> None:

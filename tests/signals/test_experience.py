@@ -51,7 +51,9 @@ def source_of(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Callable[
         return Source(
             rows=rows,
             reading=reading(checkpoint, rows),
-            extraction=Extraction(LORA, "mean", "raw", 0.95, None, batch_size, 10_000, 9_000, 4, 0),
+            extraction=Extraction(
+                LORA, "mean", "raw", 0.95, None, "float32", batch_size, 10_000, 9_000, 4, 0
+            ),
             targets=[],
             reading_of=lambda other: reading(other, rows),
             trainer=QUIET,

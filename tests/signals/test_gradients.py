@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from spice.rendering import Example
 from spice.selectors.kernel import squared_norms
 from spice.selectors.spice import Spice
 from spice.signals import gradients
+from spice.signals.coding import round_trip
 from spice.signals.extraction import Extraction
 from spice.signals.gradients import factors, per_sample_gradients, rescale
 from spice.signals.passes import Pass
@@ -207,6 +209,7 @@ EXTRACTION = Extraction(
     "raw",
     clip_quantile=0.9,
     projection=None,
+    dtype="float32",
     batch_size=2,
     batch_tokens=10_000,
     recompute_tokens=9_000,
@@ -244,8 +247,9 @@ def extract(
 
 
 @pytest.mark.slow
-def test_two_processes_write_the_same_bytes_as_one(extract: Any) -> None:
-    one, two = extract("one"), extract("two", devices=2)
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_two_processes_write_the_same_bytes_as_one(extract: Any, dtype: str) -> None:
+    one, two = extract("one", dtype=dtype), extract("two", devices=2, dtype=dtype)
     assert len(list(one.glob("*.safetensors"))) > 2
     assert contents(two) == contents(one)
 
@@ -288,6 +292,19 @@ def test_batches_and_shards_change_rounding_only(
     one = torch.tensor(read(extract("one"), examples)).nan_to_num()
     other = torch.tensor(read(extract("other", **changed), examples, **changed)).nan_to_num()
     assert distance(other, one) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+def test_fewer_bits_round_what_would_be_stored(
+    extract: Any, examples: list[Example], dtype: str
+) -> None:
+    exact = np.nan_to_num(read(extract("exact"), examples))
+    folder = extract("rounded", dtype=dtype)
+    found = np.nan_to_num(read(folder, examples, dtype=dtype))
+    np.testing.assert_array_equal(found, round_trip(exact, dtype))
+    told = json.loads((folder / "rounding.json").read_text())
+    assert 0 < told["rms"] <= told["largest"] < {"bfloat16": 5e-3, "float16": 5e-4}.get(dtype, 0.02)
+    assert not (extract("exact") / "rounding.json").exists()
 
 
 def test_missing_shards_are_made_again_to_the_byte(extract: Any) -> None:
@@ -414,6 +431,7 @@ def test_norms_outlast_the_range_of_float32(size: float) -> None:
         ({"batch_tokens": 0}, "batch_tokens"),
         ({"recompute_tokens": 0}, "recompute_tokens"),
         ({"projection": 0}, "projection"),
+        ({"dtype": "fp16"}, "gradients.dtype=fp16: one of float32, bfloat16, float16, int8"),
         ({"shard_rows": 0}, "shard_rows"),
     ],
     ids=str,
@@ -428,11 +446,14 @@ def test_scale_batches_and_shards_are_no_part_of_what_is_stored() -> None:
         EXTRACTION, scale="unit", batch_size=5, batch_tokens=99, shard_rows=9
     )
     assert other.fingerprint() == EXTRACTION.fingerprint()
+    # What is not used leaves no mark, so that stores made before it was known keep their keys.
+    assert set(EXTRACTION.fingerprint()) == {"lora", "reduction", "seed"}
     others: tuple[dict[str, Any], ...] = (
         {"reduction": "sum"},
         {"seed": 8},
         {"lora": dataclasses.replace(LORA, r=2)},
         {"projection": 64},
+        {"dtype": "int8"},
     )
     for changed in others:
         assert dataclasses.replace(EXTRACTION, **changed).fingerprint() != EXTRACTION.fingerprint()
