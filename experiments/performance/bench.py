@@ -57,7 +57,7 @@ def extraction(quick: bool) -> dict[str, Any]:
     from experiments.performance import gradients
 
     models = gradients.MODELS[:1] if quick else gradients.MODELS
-    return gradients.compare(1 if quick else 7, models)
+    return gradients.compare(1 if quick else 5, models)
 
 
 def growth(quick: bool) -> dict[str, Any]:
