@@ -32,7 +32,7 @@ def window(quick: bool) -> dict[str, Any]:
     """(a) One window of the published schedule."""
     from experiments.performance import greedy
 
-    n, d, k = (120, 100_000, 12) if quick else WINDOW
+    n, d, k = (120, 10_000, 12) if quick else WINDOW
     return {"n": n, "d": d, "k": k, **in_process(greedy.window, n, d, k, 5)}
 
 

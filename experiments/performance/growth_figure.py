@@ -15,21 +15,24 @@ COLOURS = dict(zip(("n", "d", "k"), (INK, ACCENT, MUTED), strict=True))
 
 def draw(found: dict[str, Any], path: Path) -> None:
     """The three panels."""
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
     panels = figure.subplots(1, 3)
     _line(panels[0], found["tokens"], ("seconds", 1e3), 1, "tokens")
-    panels[0].set(xlabel="tokens of a row", ylabel="milliseconds per row", title="Extraction")
+    panels[0].set(xlabel="tokens of a row", ylabel="extraction, milliseconds per row")
     base = ", ".join(f"{name} = {found['base'][name]:,}" for name in COLOURS)
     for panel, what in zip(panels[1:], (("seconds", 1), ("peak", 2**-20)), strict=True):
         for name in COLOURS:
             _line(panel, found[name], what, found["base"][name], name)
         panel.set(xlabel=f"times {base}")
-    panels[1].set(ylabel="seconds", title="Greedy: time")
-    panels[2].set(ylabel="MiB above the libraries", title="Greedy: memory")
+    panels[1].set(ylabel="greedy, seconds")
+    panels[2].set(ylabel="greedy, MiB above the libraries")
     for panel in panels:
-        panel.set(xscale="log", yscale="log")
+        panel.set_xscale("log", base=2)
+        panel.set_yscale("log", base=2)
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_major_formatter("{x:.3g}")
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False)
+        panel.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.savefig(path, dpi=150)
 
 
