@@ -29,7 +29,7 @@ STEP, OURS = "training step", next(iter(WAYS))
 CLOSE = 1e-4  # relative, of a row's gradient
 
 
-def compare(repeats: int, models: tuple[tuple[int, int], ...] = MODELS) -> dict[str, Any]:
+def compare(repeats: int, models: tuple[tuple[int, int], ...]) -> dict[str, Any]:
     """Times and agreement in one process, and each way's memory in a process of its own."""
     found = in_process(measure, repeats, models)
     width, layers = models[-1]
