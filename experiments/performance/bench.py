@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from experiments.performance.timing import in_process
 from spice import hardware
 
 HERE = Path(__file__).parent
+PEERS = ("submodlib-py", "opacus", "bergson")
 WINDOW = (120, 1_000_000, 12)
 POOLS = [  # n, d, k, and who takes part
     (2_000, 2_048, 200, "blocked,dual"),
@@ -79,6 +81,12 @@ PARTS: dict[str, Callable[[bool], Any]] = {
 }
 
 
+def machine() -> dict[str, Any]:
+    """Hardware and versions, the other libraries' included."""
+    installed = {peer: version(peer) for peer in PEERS if list(distributions(name=peer))}
+    return {**hardware.describe(), "versions": {**hardware.versions(), **installed}}
+
+
 def main() -> None:
     from experiments.performance import growth_figure
     from experiments.performance.tables import table
@@ -93,7 +101,7 @@ def main() -> None:
         start = time.perf_counter()
         found[name] = PARTS[name](arguments.quick)
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
-    found["machine"] = {**hardware.describe(), "versions": hardware.versions()}
+    found["machine"] = machine()
     if arguments.quick:
         print(table(found))
         return

@@ -75,7 +75,8 @@ def _first(agreement: dict[str, Any]) -> str:
 
 
 def _others(sizes: list[dict[str, Any]]) -> list[str]:
-    lines = ["## Other libraries, λ = 0", "", "| n | d | k | | seconds | ratio | F(S) | peak |"]
+    lines = ["## Other libraries, λ = 0", "", "Memory is above the libraries and the pool.", ""]
+    lines += ["| n | d | k | | seconds | ratio | F(S) | peak |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     for size in sizes:
         ours = size["ours"]
@@ -84,7 +85,7 @@ def _others(sizes: list[dict[str, Any]]) -> list[str]:
                 continue
             cells = [f"{size['n']:,}", f"{size['d']:,}", f"{size['k']:,}", name]
             cells += [f"{record['seconds']:.2f}", f"{record['seconds'] / ours['seconds']:.1f}"]
-            cells += [f"{record['information']:.4f}", _gib(record["peak"])]
+            cells += [f"{record['information']:.4f}", _mib(record)]
             lines.append(f"| {' | '.join(cells)} |")
     return [*lines, "", *_absent(sizes[0]["absent"])]
 

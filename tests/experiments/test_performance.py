@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.performance import bench, cuda, gradients, greedy, growth, growth_figure, tables
+from experiments.performance import (
+    bench,
+    cuda,
+    gradients,
+    greedy,
+    growth,
+    growth_figure,
+    peers,
+    tables,
+)
 from experiments.performance.gradient_ways import WAYS
 from spice.rendering import Example
 
@@ -42,6 +51,13 @@ def test_gradients_that_differ_are_not_timed(batch: dict[str, Any]) -> None:
     ours = WAYS[gradients.OURS](gradients.llama(*MODEL))(batch)
     with pytest.raises(AssertionError, match="differ"):
         gradients.distance(lambda _: 1.001 * ours, [batch], [ours])
+
+
+def test_another_library_finds_as_much_information(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submodlib")
+    monkeypatch.setattr(peers, "in_process", lambda f, *a: f(*a))
+    found = peers.compare(200, 64, 20)
+    assert found["submodlib-py"]["information"] == pytest.approx(found["ours"]["information"])
 
 
 def test_a_library_that_is_missing_is_told_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
