@@ -22,6 +22,7 @@ demo: .venv/installed ## compare the untuned model, random, fisher, spice and fu
 
 bench: .venv/installed ## measure the speed of the greedy and of extraction (leave the machine alone meanwhile)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps bergson
 	$(BIN)/python -m experiments.performance.bench
 
 test: .venv/installed ## run the test suite (under 10 minutes on 2 cores)

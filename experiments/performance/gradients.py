@@ -1,11 +1,12 @@
-"""Per-sample LoRA gradients: by hooks, one row at a time, and beside a plain training step.
+"""Per-sample LoRA gradients: time, memory and agreement of each way, beside a training step.
 
-Adapters are fresh (B = 0), as selection finds them: both per-sample ways leave out the factors A,
+Adapters are fresh (B = 0), as selection finds them: all per-sample ways leave out the factors A,
 whose gradients are zero; the training step computes them all the same.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,44 +15,109 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from experiments.performance.timing import medians
-from spice.batches import length_order, pad, response_nll
+from experiments.performance.gradient_ways import KINDS, WAYS, Way, step
+from experiments.performance.timing import in_process, medians, peak_memory
+from spice.batches import length_order, pad
 from spice.models import Lora
 from spice.rendering import Example
-from spice.signals.gradients import dimension, per_sample_gradients
+from spice.signals.gradients import dimension
 
-ROWS, VOCABULARY = 32, 4096
+ROWS, VOCABULARY, LONGEST = 32, 4096, 400
+MODELS = ((64, 2), (256, 4))  # width and layers
+BATCH_SIZES = (1, 8)
+STEP, OURS = "training step", next(iter(WAYS))
+CLOSE = 1e-4  # relative, of a row's gradient
 
 
-def measure(repeats: int) -> list[dict[str, Any]]:
-    """Seconds of each way, for two models and two sizes of batch."""
+def compare(repeats: int, models: tuple[tuple[int, int], ...]) -> dict[str, Any]:
+    """Times and agreement in one process, and each way's memory in a process of its own."""
+    found = in_process(measure, repeats, models)
+    width, layers = models[-1]
+    names = [STEP, *(name for name in WAYS if name not in found["absent"])]
+    peaks = {name: in_process(peak, name, width, layers, BATCH_SIZES[-1]) for name in names}
+    return {**found, "peaks": peaks}
+
+
+def measure(repeats: int, models: tuple[tuple[int, int], ...]) -> dict[str, Any]:
+    """Seconds of each way, in turns, and how far its gradients are from ours."""
+    warnings.simplefilter("ignore")  # peers' advice
     examples, found = pool(np.random.default_rng(0)), []
-    for width, layers in ((64, 2), (256, 4)):
+    absent: dict[str, str] = {}
+    for width, layers in models:
+        made = make(width, layers, absent)
         model = llama(width, layers)
-        size = sum(p.numel() for p in model.parameters()) / 1e6
-        for batch_size in (1, 8):
-            order = length_order(examples, range(ROWS)).tolist()
-            cut = [order[i : i + batch_size] for i in range(0, ROWS, batch_size)]
-            batches = [pad(examples, rows, 0) for rows in cut]
-            ones = [pad(examples, [row], 0) for row in order]
-            ways = {
-                "training step": partial(each, step, model, batches),
-                "per-sample gradients by hooks": partial(each, hooks, model, batches),
-                "torch.func, vmap(grad)": partial(each, vmapped, model, batches),
-                "one row at a time": partial(each, partial(step, only_b=True), model, ones),
-            }
-            title = f"{size:.1f} M parameters, d = {dimension(model):,}, batches of {batch_size}"
-            found.append({"title": title, "seconds": medians(ways, repeats)})
+        for size in BATCH_SIZES:
+            batches = batches_of(examples, size)
+            ours = [made[OURS](batch) for batch in batches]
+            apart = {name: distance(way, batches, ours) for name, way in made.items()}
+            ways = {STEP: partial(each, partial(step, model), batches)}
+            ways |= {name: partial(each, way, batches) for name, way in made.items()}
+            found.append(
+                {
+                    "title": title(model, size),
+                    "seconds": medians(ways, repeats),
+                    "apart": apart,
+                    "step apart": step_distance(model, batches, ours),
+                }
+            )
+    return {"sizes": found, "absent": absent}
+
+
+def make(width: int, layers: int, absent: dict[str, str]) -> dict[str, Way]:
+    """Each way on a model of its own; libraries that are not there go to ``absent``."""
+    made = {}
+    for name, prepare in WAYS.items():
+        try:
+            made[name] = prepare(llama(width, layers))
+        except ImportError as error:
+            absent[name] = str(error)
+    return made
+
+
+def peak(name: str, width: int, layers: int, size: int) -> int:
+    """The most bytes that a pass over all rows adds to the libraries and the model."""
+    warnings.simplefilter("ignore")
+    examples = pool(np.random.default_rng(0))
+    model = llama(width, layers)
+    way = partial(step, model) if name == STEP else WAYS[name](model)
+    batches = batches_of(examples, size)
+    way(batches_of(examples[:1], 1)[0])  # what is loaded at first use is no part of it
+    start = peak_memory()
+    each(way, batches)
+    return peak_memory() - start
+
+
+def distance(way: Way, batches: list[dict], ours: list[torch.Tensor]) -> float:
+    """The largest ‖g − g'‖ / ‖g‖ of any row; refused where it is not close."""
+    found = max(
+        float(((way(batch) - g).norm(dim=1) / g.norm(dim=1)).max())
+        for batch, g in zip(batches, ours, strict=True)
+    )
+    assert found <= CLOSE, f"gradients differ from ours by {found:.1e}"
     return found
+
+
+def step_distance(model: torch.nn.Module, batches: list[dict], ours: list[torch.Tensor]) -> float:
+    """How far the training step's gradient of B is from the sum of ours over the rows."""
+    sums = [g.sum(dim=0) for g in ours]
+    steps = [torch.cat([g.flatten() for g in step(model, b, KINDS[1:])]) for b in batches]
+    return max(float((a - b).norm() / b.norm()) for a, b in zip(steps, sums, strict=True))
 
 
 def pool(rng: np.random.Generator) -> list[Example]:
     """Lengths as instruction pools have them: a median of some 90 tokens and a long tail."""
-    lengths = np.clip(np.exp(rng.normal(4.5, 0.6, ROWS)), 16, 400).astype(int)
+    lengths = np.clip(np.exp(rng.normal(4.5, 0.6, ROWS)), 16, LONGEST).astype(int)
     return [Example(rng.integers(0, VOCABULARY, n).tolist(), n // 3) for n in lengths]
 
 
+def batches_of(examples: list[Example], size: int) -> list[dict]:
+    """Padded batches, the longest rows first."""
+    order = length_order(examples, range(len(examples))).tolist()
+    return [pad(examples, order[i : i + size], 0) for i in range(0, len(order), size)]
+
+
 def llama(width: int, layers: int) -> torch.nn.Module:
+    """The same weights every time."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
@@ -65,35 +131,13 @@ def llama(width: int, layers: int) -> torch.nn.Module:
     return lora.attach(LlamaForCausalLM(config), 0).eval()
 
 
-def each(way: Callable, model: torch.nn.Module, batches: list[dict]) -> None:
+def title(model: torch.nn.Module, size: int) -> str:
+    """What a table is headed by."""
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    return f"{parameters:.1f} M parameters, d = {dimension(model):,}, batches of {size}"
+
+
+def each(way: Callable[[dict], object], batches: list[dict]) -> None:
+    """One pass."""
     for batch in batches:
-        way(model, batch)
-
-
-def hooks(model: torch.nn.Module, batch: dict) -> torch.Tensor:
-    return per_sample_gradients(model, batch, "mean")
-
-
-def vmapped(model: torch.nn.Module, batch: dict) -> dict[str, torch.Tensor]:
-    """torch.func: the gradient of one row's loss, mapped over the rows.
-
-    Without an attention mask: rows are padded on the right, so no real token sees padding.
-    """
-    from torch.func import functional_call, grad, vmap
-
-    wanted = {name: p.detach() for name, p in model.named_parameters() if "lora_B" in name}
-
-    def loss(weights: dict, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        logits = functional_call(model, weights, (ids[None],), {"use_cache": False}).logits[0]
-        nll = torch.nn.functional.cross_entropy(logits[:-1], labels[1:], reduction="sum")
-        return nll / (labels[1:] != -100).sum()
-
-    return vmap(grad(loss), in_dims=(None, 0, 0))(wanted, batch["input_ids"], batch["labels"])
-
-
-def step(model: torch.nn.Module, batch: dict, only_b: bool = False) -> list[torch.Tensor]:
-    """Forward and backward, with the gradients of one loss."""
-    kinds = ("lora_B",) if only_b else ("lora_A", "lora_B")
-    wanted = [p for n, p in model.named_parameters() if any(kind in n for kind in kinds)]
-    nll, count = response_nll(model, batch)
-    return list(torch.autograd.grad((nll / count).sum(), wanted))
+        way(batch)

@@ -46,6 +46,7 @@ FIRST_REFRESH = 256
 ROUNDINGS = 10  # units in the last place by which r may be off, relative to α‖g‖²
 TOLERANCE = 1e-4  # nats
 FEW_ROWS = 4_000  # up to so many rows all is done in float64
+ROOM = 0.5  # share of a GPU's free memory that the gradients may take
 COLUMNS = {"float32": 16_384, "float64": 8_192}  # whose products are taken at a time
 
 
@@ -132,12 +133,34 @@ class State:
         self.settled = 0
         self.total = np.zeros(d)  # their sum
         self.factor = torch.zeros((k, k), **kind)
+        self.resident = self._upload()
 
-    def rows(self, which: np.ndarray) -> Tensor:
-        """Gradients of some candidates, on the device."""
+    def _upload(self) -> Tensor | None:
+        """All gradients on the device, if it is a GPU with room for them: none is sent twice.
+
+        Few rows stay where they are, for a window's shortlist is all that is ever read of it.
+        """
         import torch
 
-        return torch.from_numpy(self.gradients[which]).to(self.device, self.dtype)
+        n, d = self.gradients.shape
+        if torch.device(self.device).type != "cuda" or n <= FEW_ROWS:
+            return None
+        dtype = torch.from_numpy(np.empty(0, self.gradients.dtype)).dtype
+        if n * d * dtype.itemsize > ROOM * torch.cuda.mem_get_info(self.device)[0]:
+            return None
+        held = torch.empty((n, d), dtype=dtype, device=self.device)
+        for which in np.split(np.arange(n), range(CHUNK, n, CHUNK)):
+            held[which[0] : which[-1] + 1] = torch.from_numpy(self.gradients[which])
+        return held
+
+    def rows(self, which: np.ndarray, columns: slice | None = None) -> Tensor:
+        """Gradients of some candidates, on the device; of all ``columns`` if none are named."""
+        import torch
+
+        if self.resident is not None:
+            return self.resident[self.index(which), columns or slice(None)].to(self.dtype)
+        asked = (which, columns) if columns else which
+        return torch.from_numpy(self.gradients[asked]).to(self.device, self.dtype)
 
     def gram(self, which: np.ndarray) -> Tensor:
         """K within some candidates, without a copy of their rows in another precision."""
@@ -146,8 +169,7 @@ class State:
         d, width = self.chosen.shape[1], COLUMNS["float32" if self.single else "float64"]
         total = torch.zeros(len(which), len(which), dtype=self.dtype, device=self.device)
         for start in range(0, d, width):
-            part = torch.from_numpy(self.gradients[which, start : start + width])
-            part = part.to(self.device, self.dtype)
+            part = self.rows(which, slice(start, start + width))
             total.addmm_(part, part.T)
         self.operations += 2 * len(which) ** 2 * d
         return total

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import plain
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,6 +105,32 @@ def test_single_precision_departs_only_at_a_near_tie(
     information = plain.information(G, found.picks, 0.5)
     assert information == pytest.approx(plain.information(G, exact.picks, 0.5), rel=1e-6)
     assert sum(found.gains) == pytest.approx(information, rel=1e-6)
+
+
+def test_gradients_that_are_held_on_the_device_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blocked, "FEW_ROWS", 100)
+    G = heavy_tailed(900, 150).astype(np.float32)
+    read = objective(G, 0.5, "blocked").maximise(200, 0.1)
+    monkeypatch.setattr(blocked.State, "_upload", lambda _: torch.from_numpy(G))
+    assert objective(G, 0.5, "blocked").maximise(200, 0.1) == read
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("room", [blocked.ROOM, 0.0])
+def test_a_gpu_departs_from_the_cpu_only_at_a_near_tie(
+    room: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocked, "FEW_ROWS", 100)
+    monkeypatch.setattr(blocked, "ROOM", room)
+    G, options = heavy_tailed(900, 150).astype(np.float32), {"alpha": 0.5, "penalty": 0.1}
+    there = blocked_greedy(G, 400, device="cuda", **options)
+    here = blocked_greedy(G, 400, device="cpu", **options)
+    at = first_difference(here, there)
+    if at < 400:
+        assert there.scores[at] == pytest.approx(here.scores[at], abs=1e-5)
+    assert sum(there.gains) == pytest.approx(sum(here.gains), rel=1e-6)
 
 
 def test_the_drift_that_is_reported_is_the_drift(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,184 @@
+"""What ``bench.py`` found, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from experiments.performance.growth import exponent
+
+POOL_COLUMNS = (
+    "n",
+    "d",
+    "k",
+    "blocked",
+    "peak",
+    "× its operations as plain products",
+    "dense",
+    "× blocked",
+    "F(S) apart by",
+    "first other pick, its score apart by",
+)
+
+
+def table(found: dict[str, Any]) -> str:
+    """What was measured, for a reader."""
+    lines = ["# What was measured", "", "Written by `bench.py`; ratios are of one run.", ""]
+    for part, write in SECTIONS.items():
+        lines += write(found[part]) if part in found else []
+    machine = found["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    rest = ", ".join(f"{key}: {value}" for key, value in machine.items() if key != "versions")
+    return "\n".join([*lines, "## Machine", "", rest + ".", "", versions + ".", ""])
+
+
+def _window(w: dict[str, Any]) -> list[str]:
+    ours, loop = w["seconds"]["ours"], w["seconds"]["a loop over candidates"]
+    same = "the same" if w["same picks"] else "**not the same**"
+    return [
+        f"## One window: n = {w['n']}, d = {w['d']:,}, k = {w['k']}",
+        "",
+        "| | seconds (median) | ratio |",
+        "|---|---|---|",
+        f"| ours | {ours:.3f} | 1 |",
+        f"| a loop over candidates, as published | {loop:.1f} | {loop / ours:.0f} |",
+        "",
+        f"Picks are {same} as by a fresh solve at every pick. Peak {_gib(w['peak'])}.",
+        "",
+    ]
+
+
+def _pools(pools: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "## Whole pools",
+        "",
+        f"| {' | '.join(POOL_COLUMNS)} |",
+        f"|{'---|' * len(POOL_COLUMNS)}",
+    ]
+    for p in pools:
+        ours, dense = p["blocked"], p.get("dual")
+        cells = [f"{p['n']:,}", f"{p['d']:,}", f"{p['k']:,}", f"{ours['seconds']:.1f} s"]
+        cells += [_gib(ours["peak"]), f"{ours['seconds'] / ours['as plain products']:.1f}"]
+        if dense:
+            agreement = ours["agreement"]
+            cells += [f"{dense['seconds']:.1f} s", f"{dense['seconds'] / ours['seconds']:.1f}"]
+            cells += [f"{agreement['information']:.0e}", _first(agreement)]
+        else:
+            cells += ["–"] * 4
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _first(agreement: dict[str, Any]) -> str:
+    at, gap = agreement["first difference"], agreement["score gap there"]
+    return "none" if at is None else f"{at:,}, {gap:.0e} nats"
+
+
+def _others(sizes: list[dict[str, Any]]) -> list[str]:
+    lines = ["## Other libraries, λ = 0", "", "Memory is above the libraries and the pool.", ""]
+    lines += ["| n | d | k | | seconds | ratio | F(S) | peak |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for size in sizes:
+        ours = size["ours"]
+        for name, record in size.items():
+            if name in {"n", "d", "k", "absent"}:
+                continue
+            cells = [f"{size['n']:,}", f"{size['d']:,}", f"{size['k']:,}", name]
+            cells += [f"{record['seconds']:.2f}", f"{record['seconds'] / ours['seconds']:.1f}"]
+            cells += [f"{record['information']:.4f}", _mib(record)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, "", *_absent(sizes[0]["absent"])]
+
+
+def _extraction(found: dict[str, Any]) -> list[str]:
+    lines = [
+        "## Gradients of single rows",
+        "",
+        "All ways give the same gradients: the largest difference of a row's from ours, over its",
+        "norm, stands in the last column; for the training step, of B's gradient from the sum.",
+        "",
+    ]
+    for size in found["sizes"]:
+        seconds = size["seconds"]
+        first = next(iter(seconds.values()))
+        lines += [size["title"], "", "| | ms | ratio | apart |", "|---|---|---|---|"]
+        apart = {**size["apart"], next(iter(seconds)): size["step apart"]}
+        lines += [
+            f"| {name} | {1e3 * s:.0f} | {s / first:.2f} | {apart[name]:.0e} |"
+            for name, s in seconds.items()
+        ]
+        lines.append("")
+    lines += [
+        f"Peak memory, each in a process of its own, above the libraries and the model: "
+        f"{found['sizes'][-1]['title']}.",
+        "",
+        "| | MiB |",
+        "|---|---|",
+        *(f"| {name} | {peak / 2**20:.0f} |" for name, peak in found["peaks"].items()),
+        "",
+    ]
+    return lines + _absent(found["absent"])
+
+
+def _growth(found: dict[str, Any]) -> list[str]:
+    base = ", ".join(f"{name} = {value:,}" for name, value in found["base"].items())
+    lines = [
+        "## Growth",
+        "",
+        "![Time and memory over rows' lengths, n, d and k](growth.png)",
+        "",
+        f"Greedy in blocks around {base}; memory above the libraries. The last line of a quantity",
+        "tells the exponent b of the fit a·x^b.",
+        "",
+        "| | | seconds | peak |",
+        "|---|---|---|---|",
+    ]
+    for name in ("tokens", "n", "d", "k"):
+        points = found[name]
+        what = "extraction of a row, tokens" if name == "tokens" else f"greedy, {name}"
+        lines += [f"| {what} | {p['at']:,} | {p['seconds']:.3g} | {_mib(p)} |" for p in points]
+        slopes = [exponent(points, key) for key in ("seconds", "peak") if key in points[0]]
+        cells = [f"{slope:.2f}" for slope in slopes] + ["–"] * (2 - len(slopes))
+        lines.append(f"| | exponent | {cells[0]} | {cells[1]} |")
+    return [*lines, ""]
+
+
+def _second_penalty(pools: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "## A second λ on a finished store",
+        "",
+        "| | n | k | first: gradients | selection | second: selection | ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for p in pools:
+        first, second = p["first"], p["second"]
+        cells = [p["pool"], f"{p['n']:,}", f"{p['k']:,}", f"{first['gradients']:.1f} s"]
+        cells += [f"{first['selection']:.2f} s", f"{second['selection']:.2f} s"]
+        cells.append(f"{p['ratio']:.1%}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _absent(reasons: dict[str, str]) -> list[str]:
+    if not reasons:
+        return []
+    why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    return [f"Not measured: {why}.", ""]
+
+
+def _mib(point: dict[str, Any]) -> str:
+    return f"{point['peak'] / 2**20:.0f} MiB" if "peak" in point else "–"
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"
+
+
+SECTIONS: dict[str, Callable[[Any], list[str]]] = {
+    "window": _window,
+    "pools": _pools,
+    "others": _others,
+    "extraction": _extraction,
+    "growth": _growth,
+    "second_penalty": _second_penalty,
+}
