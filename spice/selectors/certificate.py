@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from spice.selectors.greedy import GreedyTrace
-from spice.selectors.kernel import Rows
+from spice.selectors.kernel import Rows, known_products, products
 
 SMALL = 2048  # up to so many rows or coordinates c is computed, beyond it bounded
 
@@ -65,8 +65,9 @@ def curvature(gradients: Rows, squares: np.ndarray, alpha: float) -> float:
     if min(n, d) > SMALL:
         last = np.log1p(alpha * squares / (1.0 + alpha * squares.sum()))
     elif n <= d:
-        G = np.asarray(gradients[:], dtype=np.float64)
-        left = np.linalg.inv(np.eye(n) + alpha * (G @ G.T)).diagonal()  # 1 − α gᵀMg
+        known = known_products(gradients)
+        K = products(gradients) if known is None else known
+        left = np.linalg.inv(np.eye(n) + alpha * K).diagonal()  # 1 − α gᵀMg
         last = -np.log(np.clip(left, 1e-300, 1.0))
     else:
         last = -np.log1p(-_leverage(gradients, alpha))

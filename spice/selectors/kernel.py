@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-HELD = 2**24  # numbers in hand at a time, where they are read in blocks of rows
+HELD = 2**22  # numbers in hand at a time: of 16 MB the allocator keeps the pages
 MANY = 2**26  # numbers from which on torch is faster, its import included
 
 
@@ -64,6 +64,12 @@ class Subset:
         known = getattr(self.whole, "squares", None)
         return None if known is None else known[self.which]
 
+    @property
+    def products(self) -> np.ndarray | None:
+        """Their K, if known."""
+        known = known_products(self.whole)
+        return None if known is None else known[np.ix_(self.which, self.which)]
+
 
 @dataclass(frozen=True)
 class Scaled:
@@ -95,6 +101,17 @@ class Scaled:
         with np.errstate(invalid="ignore"):
             return self.whole[which] * self.factors[rows, None].astype(self.dtype)
 
+    @property
+    def products(self) -> np.ndarray | None:
+        """Their K, if that of the others is known."""
+        known = known_products(self.whole)
+        if known is None:
+            return None
+        with np.errstate(invalid="ignore"):
+            scaled = known * np.outer(self.factors, self.factors)
+        np.fill_diagonal(scaled, self.squares)
+        return scaled
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -111,37 +128,61 @@ class Kernel:
         return len(self.diagonal)
 
 
-def gram_kernel(
-    gradients: np.ndarray, block: int = 4096, squares: np.ndarray | None = None
-) -> Kernel:
-    """The whole of K in float64, summed over blocks of coordinates: n² × 8 bytes.
+def known_products(gradients: Rows) -> np.ndarray | None:
+    """K (n × n), where rows come with it: it does not depend on α, λ or ω."""
+    return getattr(gradients, "products", None)
+
+
+def products(gradients: Rows, block: int = 4096) -> np.ndarray:
+    """K = GGᵀ (n × n, float64), summed over blocks of coordinates."""
+    n, d = gradients.shape
+    total = np.zeros((n, n))
+    with np.errstate(invalid="ignore"):
+        for start in range(0, d, block):
+            part = gradients[:, start : start + block].astype(np.float64)
+            total += part @ part.T
+    return total
+
+
+def gram_kernel(gradients: Rows, block: int = 4096, squares: np.ndarray | None = None) -> Kernel:
+    """The whole of K: n² × 8 bytes.
 
     ``squares`` are the rows' ‖g‖², where these are known better than by their sums.
     """
-    n, d = gradients.shape
-    gram = np.zeros((n, n))
-    for start in range(0, d, block):
-        part = gradients[:, start : start + block].astype(np.float64)
-        gram += part @ part.T
+    known = known_products(gradients)
+    gram = products(gradients, block) if known is None else known
     alike = first_copies(gradients, squared_norms(gradients) if squares is None else squares)
     diagonal = np.diagonal(gram).copy() if squares is None else squares
     return Kernel(diagonal, lambda x: gram[x], alike)
 
 
+def row_blocks(gradients: Rows) -> list[slice]:
+    """All rows, cut into blocks to be read one after the other."""
+    n, d = gradients.shape
+    size = max(1, HELD // max(d, 1))
+    return [slice(i, i + size) for i in range(0, n, size)]
+
+
 def inner_products(gradients: Rows, these: np.ndarray, those: np.ndarray) -> np.ndarray:
-    """g_x · g_y of some rows and some others in float64, over blocks of both."""
+    """g_x · g_y of some rows and some others, over blocks of both.
+
+    Float32's products are summed up in float32 over 4,096 coordinates, and then in float64.
+    """
+    if (known := known_products(gradients)) is not None:
+        return known[np.ix_(these, those)]
     found, d, block = np.zeros((len(these), len(those))), gradients.shape[1], 4096
+    kind = np.result_type(gradients.dtype, np.float32)
     for start in range(0, d, block):
         columns = slice(start, start + block)
-        left = gradients[these, columns].astype(np.float64)
+        left = gradients[these, columns].astype(kind)
         for i in range(0, len(those), block):
-            right = gradients[those[i : i + block], columns].astype(np.float64)
+            right = gradients[those[i : i + block], columns].astype(kind)
             found[:, i : i + block] += left @ right.T
     return found
 
 
 def streaming_kernel(
-    gradients: np.ndarray, block: int = 1024, squares: np.ndarray | None = None
+    gradients: Rows, block: int = 1024, squares: np.ndarray | None = None
 ) -> Kernel:
     """K column by column, for pools whose K would not fit: one pass over G per pick."""
     n = len(gradients)
@@ -162,11 +203,11 @@ def squared_norms(gradients: Rows) -> np.ndarray:
     if (known := getattr(gradients, "squares", None)) is not None:
         return known
     n, d = gradients.shape
-    squares, block = np.zeros(n), max(1, HELD // max(d, 1))
+    squares = np.zeros(n)
     sums = _sums_of_squares if n * d < MANY else _sums_of_squares_by_torch
     with np.errstate(over="ignore"):
-        for i in range(0, n, block):
-            squares[i : i + block] = sums(gradients[i : i + block])
+        for rows in row_blocks(gradients):
+            squares[rows] = sums(gradients[rows])
     return squares
 
 

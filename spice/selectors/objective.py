@@ -29,7 +29,7 @@ from spice.selectors.fisher import (
     PrimalFisher,
 )
 from spice.selectors.greedy import GreedyTrace, greedy
-from spice.selectors.kernel import Kernel, Rows, gram_kernel, streaming_kernel
+from spice.selectors.kernel import Kernel, Rows, gram_kernel, known_products, streaming_kernel
 
 MAXIMIZERS = ("auto", "plain", "dual", "primal", "lazy", "blocked")
 GRAM_ROWS = 12_000  # up to this many rows K is held whole: 1.15 GB in float64
@@ -70,7 +70,8 @@ class Objective:
         if self.form != "exact":
             return self.maximizer
         n, d = self.gradients.shape
-        return way(self.maximizer, n, d, k)
+        known = known_products(self.gradients) is not None
+        return way(self.maximizer, n, 0 if known else d, k)
 
     def maximise(
         self,
@@ -116,8 +117,9 @@ class Objective:
     @cached_property
     def kernel(self) -> Kernel:
         """K, whole where it fits, else its columns on demand."""
-        make = gram_kernel if len(self.gradients) <= GRAM_ROWS else streaming_kernel
-        return make(self._array, squares=self.squares)
+        if len(self.gradients) <= GRAM_ROWS:
+            return gram_kernel(self.gradients, squares=self.squares)
+        return streaming_kernel(self.gradients, squares=self.squares)
 
     @cached_property
     def _array(self) -> np.ndarray:

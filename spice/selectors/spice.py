@@ -15,7 +15,14 @@ from spice.errors import InputError, did_you_mean
 from spice.records import Selection, Signals
 from spice.selectors.fisher import MODES
 from spice.selectors.greedy import ETA, GreedyTrace
-from spice.selectors.kernel import Rows, Subset, inner_products, squared_norms
+from spice.selectors.kernel import (
+    Rows,
+    Subset,
+    inner_products,
+    known_products,
+    row_blocks,
+    squared_norms,
+)
 from spice.selectors.objective import MAXIMIZERS, Objective, way
 
 if TYPE_CHECKING:
@@ -157,13 +164,17 @@ def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _share_against_mean(gradients: Rows, block: int = 1024) -> float:
+def _share_against_mean(gradients: Rows) -> float:
     """The share of rows with g · ḡ < 0."""
-    blocks = [slice(i, i + block) for i in range(0, len(gradients), block)]
-    if not blocks:
-        return 0.0
-    total = sum(gradients[rows].sum(axis=0, dtype=np.float64) for rows in blocks)
-    return sum(int(np.sum(gradients[rows] @ total < 0)) for rows in blocks) / len(gradients)
+    if (known := known_products(gradients)) is not None:
+        return float(np.sum(known.sum(axis=1) < 0) / max(len(known), 1))
+    blocks, total = row_blocks(gradients), np.zeros(gradients.shape[1])
+    for rows in blocks:
+        part = gradients[rows]
+        total += np.ones(len(part), part.dtype) @ part
+    mean = (total / max(len(gradients), 1)).astype(gradients.dtype)
+    against = sum(int(np.sum(gradients[rows] @ mean < 0)) for rows in blocks)
+    return against / max(len(gradients), 1)
 
 
 def conflicting_shares(gradients: Rows, picks: Sequence[int]) -> list[float]:

@@ -20,7 +20,7 @@ import torch
 
 from spice.batches import Batch, length_order, pad, response_nll
 from spice.rendering import Example
-from spice.selectors.kernel import Rows, Scaled, squared_norms
+from spice.selectors.kernel import Rows, Scaled, products, squared_norms
 from spice.signals.coding import FLOAT32, round_trip
 from spice.signals.extraction import Extraction
 from spice.signals.passes import Pass, fill, open_store
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
+FEW = 2e11  # n²d up to which K is made in a few seconds
 ASKED = 16  # rows by which it is told how far inner products were moved
 
 
@@ -270,7 +271,24 @@ def read(
     rows = eligible_rows(examples)
     size, dtype = extraction.shard_rows, extraction.dtype
     stored = open_store(folder, examples, rows, ids, metadata, size, dtype).rows()
+    stored.squares = squared_norms(stored)  # which every selection asks for, some of them twice
+    stored.products = _kept_products(folder.with_name(f"{folder.name}.products.npy"), stored)
     return rescale(stored, extraction.scale, extraction.clip_quantile)
+
+
+def _kept_products(path: Path, rows: Rows) -> np.ndarray | None:
+    """K of a small pool, made once and kept beside its store for every further λ, α and ω."""
+    n, d = rows.shape
+    if n**2 * d > FEW:
+        return None
+    if not path.is_file():
+        publish(path, partial(_save, products(rows)))
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _save(values: np.ndarray, path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
 
 
 def rescale(gradients: Rows, scale: str, quantile: float) -> Rows:

@@ -144,10 +144,13 @@ class ShardStore:
 class StoredRows:
     """n × d float32 values on disk; rows of no shard are NaN, lest anybody take them for zero.
 
-    ``shards`` are mapped into memory; rows are decoded as they are asked for.
+    ``shards`` are mapped into memory; rows are decoded as they are asked for. ``squares`` are their
+    ‖g‖² and ``products`` their K (n × n), where these are known.
     """
 
     dtype = np.dtype(np.float32)
+    squares: np.ndarray | None = None
+    products: np.ndarray | None = None
 
     def __init__(
         self,
@@ -175,7 +178,8 @@ class StoredRows:
             return self[rows][:, columns]
         shard, place = self._shard[rows], self._place[rows]
         width = max(0, stop - start)
-        found = np.full((len(shard), width), np.nan, dtype=self.dtype)
+        found = np.empty((len(shard), width), dtype=self.dtype)
+        found[shard < 0] = np.nan
         size = max(1, AT_A_TIME // max(width, 1))
         for s in np.unique(shard[shard >= 0]) if width else ():
             here = np.flatnonzero(shard == s)
