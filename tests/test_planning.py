@@ -92,13 +92,21 @@ def test_every_selector_has_a_plan(selector: str, start: Run, tmp_path: Path) ->
     if selector == "random_matched":
         start("selector=random", "finetune=none")
         more = [f"selector.like={tmp_path / 'run0'}"]
-    planned = plan(start, tmp_path, f"selector={selector}", "finetune=none",
-                   "benchmarks=sandbox", *more)  # fmt: skip
-    assert list(planned)[-2:] == ["selection", "scores"]
-    assert planned["scores"]["seconds"] > 0
+    planned = plan(start, tmp_path, f"selector={selector}", "finetune=none", *more)
+    assert list(planned)[-1] == "selection"
     if selector in {"spice", "ifd", "lead"}:
         results = start(f"selector={selector}", "finetune=none")
-        assert set(planned) - {"greedy", "scores"} == set(results["keys"])
+        assert set(planned) - {"greedy"} == set(results["keys"])
+
+
+def test_scores_are_planned_by_asking_a_batch(start: Run, tmp_path: Path) -> None:
+    few, all_of_them = (
+        plan(start, tmp_path, "selector=none", "benchmarks=sandbox", "benchmarks.only=mmlu",
+             "benchmarks.batch_size=8", *limit)["scores"]
+        for limit in (["benchmarks.limit=12"], [])
+    )  # fmt: skip
+    assert 0 < few["seconds"] < all_of_them["seconds"]
+    assert few["memory"] > 2**20
 
 
 def test_windows_are_planned_as_what_they_read_and_train(start: Run, tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from spice.rendering import Example
 from spice.selectors.kernel import Rows, Scaled, products, squared_norms
 from spice.signals.coding import FLOAT32, round_trip
 from spice.signals.extraction import Extraction
-from spice.signals.passes import Pass, fill, open_store
 from spice.signals.projection import Sketch
 from spice.signals.store import publish
 
@@ -160,6 +159,8 @@ def extract(
     say: Callable[[str], None],
 ) -> None:
     """Fill the store in ``folder`` with the gradients it lacks."""
+    from spice.signals.passes import Pass, fill, open_store
+
     model = extraction.attach(base)
     rows, size = eligible_rows(examples), extraction.shard_rows
     sketch = extraction.sketch()
@@ -268,6 +269,8 @@ def read(
     metadata: dict[str, Any],
 ) -> Rows:
     """A finished store's gradients n × d, at the scale that selection sees; they stay on disk."""
+    from spice.signals.passes import open_store
+
     rows = eligible_rows(examples)
     size, dtype = extraction.shard_rows, extraction.dtype
     stored = open_store(folder, examples, rows, ids, metadata, size, dtype).rows()
