@@ -16,7 +16,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from experiments.performance.gradient_ways import KINDS, WAYS, Way, step
-from experiments.performance.timing import in_process, medians, peak_memory
+from experiments.performance.timing import forget_peak, in_process, medians, peak_memory
 from spice.batches import length_order, pad
 from spice.models import Lora
 from spice.rendering import Example
@@ -82,7 +82,7 @@ def peak(name: str, width: int, layers: int, size: int) -> int:
     way = partial(step, model) if name == STEP else WAYS[name](model)
     batches = batches_of(examples, size)
     way(batches_of(examples[:1], 1)[0])  # what is loaded at first use is no part of it
-    start = peak_memory()
+    start = forget_peak()
     each(way, batches)
     return peak_memory() - start
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from spice import hardware
 from spice.choosing import proxy_learns
 from spice.messages import say
+from spice.models import device
 from spice.planning.probe import Memory, Speed, chosen, greedy_bytes, greedy_seconds, probe
 from spice.planning.work import Work, training
 from spice.signals.coding import row_bytes
@@ -84,7 +85,16 @@ class Planner:
             elif not selected:
                 works = signals.work(name)
                 disk = sum(self._bytes(name, work) for work in works)
-                yield self._of(name, digest(key), works, disk)
+                found = self._of(name, digest(key), works, disk)
+                held = self._shard_bytes(works) if name == "gradients" else 0
+                yield dataclasses.replace(found, memory=(found.memory or 0) + held)
+
+    def _shard_bytes(self, works: Sequence[Work]) -> int:
+        """What is held on the CPU until a shard is whole; a GPU's memory does not see it."""
+        if device(self.job.parts.machine.accelerator) != "cpu":
+            return 0
+        rows = self.job.parts.extraction.shard_rows
+        return sum(FLOAT * min(rows, len(work.lengths)) * self._speed(work).size for work in works)
 
     def _bytes(self, name: str, work: Work) -> int:
         """What a signal's store takes."""

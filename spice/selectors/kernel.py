@@ -221,7 +221,7 @@ def _sums_of_squares_by_torch(rows: np.ndarray) -> np.ndarray:
 
     total = torch.zeros(len(rows), dtype=torch.float64)
     rows = rows if rows.flags.writeable else rows.copy()  # torch takes no other
-    for part in torch.from_numpy(rows).split(2048, dim=1):
+    for part in torch.from_numpy(rows).split(max(2048, 2**18 // max(len(rows), 1)), dim=1):
         total += part.double().square_().sum(dim=1)
     return total.numpy()
 

@@ -62,42 +62,50 @@ def dimension(model: PeftModel, sketch: Sketch | None = None) -> int:
 class _Collect(torch.autograd.Function):
     """The identity on y = W x that hands ∂L/∂y and x to ``add`` on the way back, and keeps neither.
 
-    What is saved goes through autograd's own saving, so checkpointing may make x anew.
+    What is saved goes through autograd's own saving, so checkpointing may make x anew. All meet at
+    one ``anchor``: going back to it passes every one of them, and goes no further down than they
+    are, where going back to the embedded tokens would.
     """
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, x: Tensor, add: Callable[[Tensor, Tensor], None]) -> Tensor:
+    def forward(
+        ctx: Any, y: Tensor, x: Tensor, anchor: Tensor, add: Callable[[Tensor, Tensor], None]
+    ) -> Tensor:
         ctx.save_for_backward(x)
         ctx.add = add
         return y.view_as(y)
 
     @staticmethod
-    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, None, None, None]:
         ctx.add(delta, *ctx.saved_tensors)
-        return delta, None, None
+        return delta, None, None, None
 
 
 @contextmanager
 def collecting(
-    model: PeftModel, add: Callable[[nn.Module, Tensor, Tensor], None]
-) -> Iterator[list[Tensor]]:
+    named: Sequence[tuple[str, nn.Module]], add: Callable[[nn.Module, Tensor, Tensor], None]
+) -> Iterator[Tensor]:
     """Let a backward pass hand over each factor's δ and x; yields where it has to go back to.
 
-    That is the embedded tokens, so that no weight's own gradient is made.
+    That is no weight, so that no weight's own gradient is made. A factor that was passed by is an
+    error: a gradient must not be zero because nobody looked.
     """
-    embedded: list[Tensor] = []
+    missed = {module: name for name, module in named}
+    device = next(iter(missed)).weight.device  # type: ignore[union-attr]
+    anchor = torch.zeros((), device=device, requires_grad=True)
+
+    def met(module: nn.Module, delta: Tensor, x: Tensor) -> None:
+        missed.pop(module, None)
+        add(module, delta, x)
 
     def collect(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return _Collect.apply(output, inputs[0], partial(add, module))
+        return _Collect.apply(output, inputs[0], anchor, partial(met, module))
 
-    def start(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        embedded.append(output if output.requires_grad else output.requires_grad_())
-        return embedded[-1]
-
-    handles = [module.register_forward_hook(collect) for _, module in factors(model)]
-    handles.append(model.get_input_embeddings().register_forward_hook(start))
+    handles = [module.register_forward_hook(collect) for module in missed]
     try:
-        yield embedded
+        yield anchor
+        if missed:
+            raise RuntimeError(f"the backward pass did not come by {next(iter(missed.values()))}")
     finally:
         for handle in handles:
             handle.remove()
@@ -113,9 +121,10 @@ def per_sample_gradients(
     projected as it is made, to d = ``sketch.size``. The model should be in evaluation mode.
     """
     rows, device = len(batch["input_ids"]), batch["input_ids"].device
-    gradients = torch.zeros(rows, dimension(model, sketch), device=device)
-    names = {module: name for name, module in factors(model)}
+    named = factors(model)
+    names = {module: name for name, module in named}
     sizes = [module.weight.numel() for module in names]  # type: ignore[operator]
+    gradients = torch.zeros(rows, sketch.size if sketch else sum(sizes), device=device)
     blocks = {} if sketch else dict(zip(names, gradients.split(sizes, dim=1), strict=True))
 
     def add(module: nn.Module, delta: Tensor, x: Tensor) -> None:
@@ -125,8 +134,8 @@ def per_sample_gradients(
         else:
             blocks[module] += block  # a layer may be used more than once
 
-    with torch.enable_grad(), collecting(model, add) as embedded:
-        torch.autograd.grad(response_loss(model, batch, reduction), embedded)
+    with torch.enable_grad(), collecting(named, add) as anchor:
+        torch.autograd.grad(response_loss(model, batch, reduction), anchor, allow_unused=True)
     return gradients
 
 

@@ -15,7 +15,7 @@ import torch
 
 from spice.batches import Batch
 from spice.layers import decoder_layers
-from spice.signals.gradients import collecting, outer_products, response_loss
+from spice.signals.gradients import collecting, factors, outer_products, response_loss
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -44,13 +44,13 @@ def gram(model: PeftModel, batches: Sequence[Batch], reduction: str) -> np.ndarr
             blocks[module] = products.new_zeros(ends[-1], products.shape[1])
         blocks[module][now] += products
 
-    with torch.enable_grad(), collecting(model, add) as embedded:
-        graphs = [_segments(model, batch, reduction, embedded) for batch in batches]
+    with torch.enable_grad(), collecting(factors(model), add) as anchor:
+        graphs = [_segments(model, batch, reduction, anchor) for batch in batches]
         onward: list[Tensor | None] = [None] * len(batches)
         while graphs[0]:
             for i, graph in enumerate(graphs):
                 now, (start, end) = rows[i], graph.pop()
-                onward[i] = torch.autograd.grad(end, start, onward[i])[0]
+                onward[i] = torch.autograd.grad(end, start, onward[i], allow_unused=True)[0]
             _add_products(K, blocks)
             blocks.clear()
     return K.cpu().numpy()
@@ -62,20 +62,20 @@ def _add_products(K: Tensor, blocks: Mapping[nn.Module, Tensor]) -> None:
             K.addmm_(part.double(), part.double().T)
 
 
-def _segments(
-    model: PeftModel, batch: Batch, reduction: str, embedded: list[Tensor]
-) -> list[Segment]:
-    """A batch's graph from the embedded tokens to the loss, cut where a layer begins.
+def _segments(model: PeftModel, batch: Batch, reduction: str, anchor: Tensor) -> list[Segment]:
+    """A batch's graph from its first factors to the loss, cut where a layer begins.
 
     A layer that is used twice belongs to two segments, and its gradient is the sum of both: such a
     model's graph is not cut.
     """
-    layers, starts, ends = decoder_layers(model), [], []
+    layers = decoder_layers(model)
+    starts: list[Tensor] = []
+    ends: list[Tensor] = []
 
     def cut(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         ends.append(inputs[0])
-        starts.append(inputs[0].detach().requires_grad_())
-        return (starts[-1], *inputs[1:])
+        starts.append(inputs[0].detach().requires_grad_() if starts else anchor)
+        return (starts[-1] if len(starts) > 1 else inputs[0], *inputs[1:])
 
     once = layers if len(set(layers)) == len(layers) else []
     handles = [layer.register_forward_pre_hook(cut) for layer in once]
@@ -84,7 +84,7 @@ def _segments(
     finally:
         for handle in handles:
             handle.remove()
-    return list(zip(starts or embedded[-1:], [*ends[1:], loss], strict=True))
+    return list(zip(starts or [anchor], [*ends[1:], loss], strict=True))
 
 
 def in_their_span(K: np.ndarray) -> np.ndarray:
