@@ -91,8 +91,8 @@ def collecting(
     error: a gradient must not be zero because nobody looked.
     """
     missed = {module: name for name, module in named}
-    device = next(iter(missed)).weight.device  # type: ignore[union-attr]
-    anchor = torch.zeros((), device=device, requires_grad=True)
+    device = next(module for _, module in named).weight.device
+    anchor: Tensor = torch.zeros((), device=device, requires_grad=True)  # type: ignore[arg-type]
 
     def met(module: nn.Module, delta: Tensor, x: Tensor) -> None:
         missed.pop(module, None)
