@@ -30,7 +30,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         panel.set_xscale("log", base=2)
         panel.set_yscale("log", base=2)
         panel.xaxis.set_major_formatter("{x:g}")
-        panel.yaxis.set_major_formatter("{x:.3g}")
+        panel.yaxis.set_major_formatter("{x:,g}")
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.savefig(path, dpi=150)
