@@ -169,7 +169,7 @@ class MultirunTable(Callback):
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Write table.md, table.csv and comparison.png into the sweep's folder."""
         folder = Path(config.hydra.sweep.dir)
-        if config.plan:
+        if config.get("plan"):
             from spice.planning import report
 
             report.publish(folder, config.limits, Path(config.cache_dir).expanduser())

@@ -13,7 +13,7 @@ from omegaconf import open_dict
 
 from spice.__main__ import conf_dir
 from spice.components import Components
-from spice.pipeline import Job
+from spice.job import Job
 from spice.pool import SandboxPool
 from spice.stages import Stages
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from spice.errors import InputError
-from spice.pipeline import resolve_budget
+from spice.job import resolve_budget
 
 Run = Callable[..., dict[str, Any]]
 

@@ -21,7 +21,7 @@ from spice.signals.coding import row_bytes
 from spice.stages import code_version, digest
 
 if TYPE_CHECKING:
-    from spice.pipeline import Job
+    from spice.job import Job
 
 LIBRARIES = ("torch", "transformers", "peft")
 FLOAT = 4  # bytes of a stored number
