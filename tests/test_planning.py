@@ -190,7 +190,7 @@ def test_a_longer_greedy_is_told_to_take_longer(form: str) -> None:
 def test_a_sweep_counts_what_its_jobs_share_once() -> None:
     shared = Planned("gradients", "a", False, 10.0, 5, 100)
     jobs = [
-        [shared, Planned("selection", "b", False, 1.0, 7, 0)],
+        [Planned("selection", "b", False, 1.0, 7, 0), shared],
         [shared, Planned("selection", "c", False, 2.0, 6, 0)],
         [shared, Planned("selection", "d", True, 0.0, None, 30)],
         [shared, Planned("selection", "e", False, None, None, 0)],

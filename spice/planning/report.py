@@ -17,6 +17,7 @@ from spice.messages import say, warn
 
 log = logging.getLogger("spice")
 GB = 1e9
+LAST = ("greedy", "selection", "finetune", "scores")
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,13 @@ class Line:
 def lines(plans: Sequence[Sequence[Mapping[str, Any]]]) -> list[Line]:
     """One line per name of a stage; what several jobs share counts once."""
     stages = {(s["stage"], s["key"]): s for plan in reversed(plans) for s in plan}
-    names = dict.fromkeys(stage["stage"] for plan in plans for stage in plan)
+    names = sorted({stage["stage"]: None for plan in plans for stage in plan}, key=_place)
     return [_line(name, [s for (stage, _), s in stages.items() if stage == name]) for name in names]
+
+
+def _place(name: str) -> int:
+    """Signals come before what is made of them."""
+    return LAST.index(name) + 1 if name in LAST else 0
 
 
 def _line(name: str, stages: Sequence[Mapping[str, Any]]) -> Line:
