@@ -87,10 +87,14 @@ def collecting(
 ) -> Iterator[Tensor]:
     """Let a backward pass hand over each factor's δ and x; yields where it has to go back to.
 
-    That is no weight, so that no weight's own gradient is made. A factor that was passed by is an
-    error: a gradient must not be zero because nobody looked.
+    That is no weight, so that no weight's own gradient is made. Nothing goes back through a factor
+    B that is zero, for Bᵀδ is. A factor that was passed by is an error: a gradient must not be zero
+    because nobody looked.
     """
     missed = {module: name for name, module in named}
+    names = set(missed.values())
+    partner = {module: f"{name.removesuffix('B')}A" for name, module in named if name[-1] == "B"}
+    zero = {module for module, a in partner.items() if a not in names}  # see factors()
     device = next(module for _, module in named).weight.device
     anchor: Tensor = torch.zeros((), device=device, requires_grad=True)  # type: ignore[arg-type]
 
@@ -99,7 +103,8 @@ def collecting(
         add(module, delta, x)
 
     def collect(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return _Collect.apply(output, inputs[0], anchor, partial(met, module))
+        y = output.detach() if module in zero else output
+        return _Collect.apply(y, inputs[0], anchor, partial(met, module))
 
     handles = [module.register_forward_hook(collect) for module in missed]
     try:
