@@ -525,7 +525,8 @@ class Job:
         self.seconds[stage] = done.seconds - inner
         if done.reused:
             self.reused.append(stage)
-        say(stage, f"key {done.key}, " + ("reused" if done.reused else f"{done.seconds:.1f} s"))
+        took = "reused" if done.reused else f"{self.seconds[stage]:.1f} s"
+        say(stage, f"key {done.key}, {took}")
         return done
 
 
