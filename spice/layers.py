@@ -17,8 +17,8 @@ def decoder_layers(model: nn.Module) -> list[nn.Module]:
     """The model's blocks, in order; a model may use one twice."""
     from torch.nn import ModuleList
 
-    decoder: Any = model.get_decoder()  # type: ignore[operator]
-    lists = (child for child in decoder.children() if isinstance(child, ModuleList))
+    whole: Any = model  # an adapter hands this on to the model around which it is put
+    lists = (child for child in whole.get_decoder().children() if isinstance(child, ModuleList))
     return list(next(lists, []))
 
 

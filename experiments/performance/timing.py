@@ -42,7 +42,8 @@ def peak_memory() -> int:
     """
     status = Path("/proc/self/status")
     if status.is_file():
-        return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1])  # type: ignore[index]
+        [kilobytes] = re.findall(r"VmHWM:\s+(\d+)", status.read_text())
+        return 1024 * int(kilobytes)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
         1 if sys.platform == "darwin" else 1024
     )

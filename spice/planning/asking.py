@@ -41,7 +41,8 @@ def ask(
         )
 
     where = device(accelerator)
-    model: Any = reading.checkpoint.load().to(where)  # type: ignore[arg-type]
+    model: Any = reading.checkpoint.load()
+    model.to(where)
     seconds, memory = 0.0, Memory(where)
     for name in names:
         if suite.skip_reason(name):

@@ -97,7 +97,8 @@ def probe(
     batches = [pad(work.reading.examples, rows, work.reading.pad_id)
                for rows in chosen(work, extraction.budget)]  # fmt: skip
     start = time.perf_counter()
-    model = work.reading.checkpoint.load().to(where)  # type: ignore[arg-type]
+    model: Any = work.reading.checkpoint.load()
+    model.to(where)
     step, size = _pass(work.kind, model, extraction, lora, precision, where)
     load = time.perf_counter() - start
     moved = [{k: v.to(where) if torch.is_tensor(v) else v for k, v in b.items()} for b in batches]

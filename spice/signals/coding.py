@@ -14,6 +14,7 @@ Numbers within a rounding of float32's largest may become infinite.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -80,18 +81,18 @@ class BFloat16:
         return bits.view(np.float32)
 
 
-class Blocks:
+class Blocks(ABC):
     """Numbers of few bits, and a scale for each block of columns of a row."""
 
     kind: np.dtype
 
+    @abstractmethod
     def scales(self, largest: np.ndarray) -> np.ndarray:
         """s of blocks from their max|g|."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rounded(self, numbers: np.ndarray) -> np.ndarray:
         """q of g/s."""
-        raise NotImplementedError
 
     def widened(self, stored: np.ndarray) -> np.ndarray:
         """q in a type that is quick to multiply."""

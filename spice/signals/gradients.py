@@ -35,7 +35,7 @@ FEW = 2e11  # n²d up to which K is made in a few seconds
 ASKED = 16  # rows by which it is told how far inner products were moved
 
 
-def factors(model: PeftModel) -> list[tuple[str, nn.Module]]:
+def factors(model: PeftModel) -> list[tuple[str, nn.Linear]]:
     """The LoRA factors whose gradients make up g, in the model's order.
 
     A factor A whose partner B is zero is left out: ∂L/∂A = Bᵀ(…) is identically zero there, as it
@@ -56,7 +56,7 @@ def dimension(model: PeftModel, sketch: Sketch | None = None) -> int:
     """d, the number of gradient coordinates that are kept."""
     if sketch:
         return sketch.size
-    return sum(module.weight.numel() for _, module in factors(model))  # type: ignore[misc, operator]
+    return sum(module.weight.numel() for _, module in factors(model))
 
 
 class _Collect(torch.autograd.Function):
@@ -83,7 +83,7 @@ class _Collect(torch.autograd.Function):
 
 @contextmanager
 def collecting(
-    named: Sequence[tuple[str, nn.Module]], add: Callable[[nn.Module, Tensor, Tensor], None]
+    named: Sequence[tuple[str, nn.Linear]], add: Callable[[nn.Linear, Tensor, Tensor], None]
 ) -> Iterator[Tensor]:
     """Let a backward pass hand over each factor's δ and x; yields where it has to go back to.
 
@@ -96,13 +96,13 @@ def collecting(
     partner = {module: f"{name.removesuffix('B')}A" for name, module in named if name[-1] == "B"}
     zero = {module for module, a in partner.items() if a not in names}  # see factors()
     device = next(module for _, module in named).weight.device
-    anchor: Tensor = torch.zeros((), device=device, requires_grad=True)  # type: ignore[arg-type]
+    anchor: Tensor = torch.zeros((), device=device, requires_grad=True)
 
-    def met(module: nn.Module, delta: Tensor, x: Tensor) -> None:
+    def met(module: nn.Linear, delta: Tensor, x: Tensor) -> None:
         missed.pop(module, None)
         add(module, delta, x)
 
-    def collect(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def collect(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         y = output.detach() if module in zero else output
         return _Collect.apply(y, inputs[0], anchor, partial(met, module))
 
@@ -128,11 +128,11 @@ def per_sample_gradients(
     rows, device = len(batch["input_ids"]), batch["input_ids"].device
     named = factors(model)
     names = {module: name for name, module in named}
-    sizes = [module.weight.numel() for module in names]  # type: ignore[operator]
+    sizes = [module.weight.numel() for module in names]
     gradients = torch.zeros(rows, sketch.size if sketch else sum(sizes), device=device)
     blocks = {} if sketch else dict(zip(names, gradients.split(sizes, dim=1), strict=True))
 
-    def add(module: nn.Module, delta: Tensor, x: Tensor) -> None:
+    def add(module: nn.Linear, delta: Tensor, x: Tensor) -> None:
         block = outer_products(delta, x)
         if sketch:
             sketch.add(gradients, names[module], block)

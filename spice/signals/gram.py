@@ -35,10 +35,10 @@ def gram(model: PeftModel, batches: Sequence[Batch], reduction: str) -> np.ndarr
     ends = np.cumsum([len(batch["input_ids"]) for batch in batches]).tolist()
     rows = [slice(i, j) for i, j in zip([0, *ends], ends, strict=False)]
     K = torch.zeros(ends[-1], ends[-1], dtype=torch.float64, device=batches[0]["input_ids"].device)
-    blocks: dict[nn.Module, Tensor] = {}
+    blocks: dict[nn.Linear, Tensor] = {}
     now = rows[0]  # those of the batch whose graph is gone back through
 
-    def add(module: nn.Module, delta: Tensor, x: Tensor) -> None:
+    def add(module: nn.Linear, delta: Tensor, x: Tensor) -> None:
         products = outer_products(delta, x)
         if module not in blocks:
             blocks[module] = products.new_zeros(ends[-1], products.shape[1])
@@ -56,7 +56,7 @@ def gram(model: PeftModel, batches: Sequence[Batch], reduction: str) -> np.ndarr
     return K.cpu().numpy()
 
 
-def _add_products(K: Tensor, blocks: Mapping[nn.Module, Tensor]) -> None:
+def _add_products(K: Tensor, blocks: Mapping[nn.Linear, Tensor]) -> None:
     for block in blocks.values():
         for part in block.split(COLUMNS, dim=1):
             K.addmm_(part.double(), part.double().T)
