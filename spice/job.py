@@ -19,7 +19,7 @@ from spice.card import other_selections
 from spice.choosing import Choosing, proxy_learns
 from spice.errors import InputError
 from spice.health import health_line
-from spice.messages import audit_line, diagnostics_line, say, score_line, sources_line, warn
+from spice.messages import audit_line, diagnostics_line, say, sources_line, warn
 from spice.pool import Pool
 from spice.reading import Reading, read
 from spice.records import Score, Selection
@@ -466,56 +466,7 @@ class Job:
             trainer=self.parts.machine.trainer_arguments(),
         )
 
-    # -- records ---------------------------------------------------------------------------
-
-    def results(self, selection: Mapping[str, Any], scores: list[Score]) -> dict[str, Any]:
-        """What ``results.json`` holds."""
-        values = [score.value for score in scores if score.value is not None]
-        names = self.config.names
-        return {
-            "selector": names.selector,
-            "budget": self._budget(selection),
-            "k": selection["k"],
-            "n": selection["n"],
-            "seed": self.config.seed,
-            "model": _model_name(names.model, self.config.model),
-            "proxy": _model_name(names.proxy, self.config.proxy) if self.parts.proxy else None,
-            "scores": {score.benchmark: score.as_dict() for score in scores},
-            "average": sum(values) / len(values) if values else None,
-            "averaged_over": len(values),
-            "selection": self.selection_report,
-            "seconds": {stage: round(s, 3) for stage, s in self.seconds.items()},
-            "reused": self.reused,
-            "keys": self.stages.keys,
-            "overrides": list(self.config.names.overrides),
-            "versions": hardware.versions(),
-            "git": hardware.git_commit(),
-            "hardware": hardware.describe(),
-        }
-
-    def _budget(self, selection: Mapping[str, Any]) -> float:
-        """The budget that held: some selectors take all rows or none."""
-        if selection["k"] == 0:
-            return 0.0
-        return 1.0 if selection["k"] > self.k else self.config.budget
-
-    def draw(self, selection: Mapping[str, Any]) -> list[Path]:
-        """Draw the selection's figures."""
-        from spice.figures import draw_run
-
-        return draw_run(selection, self.selection_report, self.folder / "figures")
-
-    def summarise(self, results: Mapping[str, Any]) -> None:
-        """Say what came out, and where it lies."""
-        for name, score in results["scores"].items():
-            say("score", score_line(name, score))
-        if results["average"] is not None:
-            over = results["averaged_over"]
-            say("score", f"average  {100 * results['average']:.1f}  over {over} benchmarks")
-        reused = ", ".join(self.reused) or "nothing"
-        total = sum(self.seconds.values())
-        say("done", f"{total:.1f} s, reused: {reused}")
-        say("done", f"run folder {self.folder}")
+    # -- all stages ---------------------------------------------------------------------------
 
     def _run(self, stage: str, key: dict[str, Any], build: Callable[[Path], None]) -> Done:
         done = self.stages.run(stage, key, build)
@@ -538,8 +489,3 @@ def write_json(path: Path, value: Any) -> None:
 def _versions(*packages: str) -> dict[str, str]:
     known = hardware.versions()
     return {package: known[package] for package in packages}
-
-
-def _model_name(choice: str, node: Mapping[str, Any]) -> str:
-    path = node.get("path")
-    return f"{choice}:{path}" if path and choice == "local" else choice

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from spice import hardware
+from spice import hardware, results
 from spice.components import Components
 from spice.errors import InputError
 from spice.job import Job, write_json
@@ -43,11 +43,11 @@ def run(config: DictConfig, folder: Path, sweep: str | None = None) -> dict[str,
         tracked.log_selection(selection, job.selection_report)
         adapter = job.tune(selection, tracked)
         scores = job.score(adapter, tracked)
-        results = job.results(selection, scores)
-        write_json(folder / "results.json", results)
-        tracked.log_results(results, job.draw(selection))
-    job.summarise(results)
-    return results
+        found = results.record(job, selection, scores)
+        write_json(folder / "results.json", found)
+        tracked.log_results(found, results.draw(job, selection))
+    results.summarise(job, found)
+    return found
 
 
 def _plan(job: Job) -> dict[str, Any]:
