@@ -13,15 +13,11 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from spice.batches import pad
 from spice.errors import InputError
 from spice.models import Checkpoint, Lora
 from spice.rendering import Example
-from spice.selectors.kernel import squared_norms
-from spice.selectors.spice import Spice
 from spice.signals import gradients
 from spice.signals.coding import round_trip
 from spice.signals.extraction import Extraction
