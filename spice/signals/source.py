@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spice.errors import InputError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from spice.models import Checkpoint
     from spice.reading import Reading
     from spice.records import Row
+    from spice.selectors.kernel import Rows
     from spice.signals import Signal
     from spice.signals.extraction import Extraction
 
@@ -23,7 +26,8 @@ class Source:
     """The n rows of a pool as the proxy reads them, and the means to read more.
 
     ``targets`` are the validation examples, empty for a signal that does not aim at any;
-    ``reading_of`` is the same pool as another checkpoint reads it.
+    ``reading_of`` is the same pool as another checkpoint reads it, ``gradients`` gives the rows'
+    gradients, n × d, made where they are missing.
     """
 
     rows: Sequence[Row]
@@ -33,6 +37,7 @@ class Source:
     reading_of: Callable[[Checkpoint], Reading]
     trainer: dict[str, Any]
     say: Callable[[str], None]
+    gradients: Callable[[], Rows]
 
     @property
     def ids(self) -> list[str]:
@@ -68,3 +73,28 @@ class Source:
             say=self.say,
         )
         return forward.read(folder, signal, texts, ids, self.extraction, metadata)
+
+    def gradients_of_targets(self, folder: Path) -> Rows:
+        """Gradients of the validation examples, m × d, where those of the rows are read.
+
+        Raises:
+            InputError: none of the examples fits the proxy's context.
+        """
+        from spice.signals import gradients
+
+        examples = self.reading.renderer.encode(self.targets)
+        if not gradients.eligible_rows(examples):
+            raise InputError("none of the validation examples fits the proxy's context")
+        given: Any = (self.extraction, examples, [row.id for row in self.targets])
+        about = {"signal": "gradients of targets", **self.extraction.fingerprint()}
+        to = folder / "targets"
+        gradients.extract(
+            self.reading.checkpoint.load(),
+            *given,
+            folder=to,
+            metadata=about,
+            pad_id=self.reading.pad_id,
+            trainer=self.trainer,
+            say=self.say,
+        )
+        return gradients.read(to, *given, about)

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from spice import hardware
 from spice.signals.source import Source
-from spice.stages import code_version
+from spice.stages import code_version, digest
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from spice.models import Checkpoint
     from spice.planning.work import Work
     from spice.reading import Reading
     from spice.records import Row
+    from spice.selectors.kernel import Rows
     from spice.signals import Signal
     from spice.signals.extraction import Extraction
     from spice.stages import Done
@@ -66,6 +65,8 @@ class SignalStages:
         more: dict[str, Any] = {}
         if getattr(maker, "aims", False):
             more["validation"] = [(row.id, row.source) for row in self.targets()]
+        if getattr(maker, "of_gradients", False):
+            more["gradients"] = digest(self._key(self.extraction))
         if also := getattr(maker, "checkpoints", None):
             more["also read by"] = [self.reading_of(checkpoint).view for checkpoint in also]
         versions = hardware.versions()
@@ -78,9 +79,17 @@ class SignalStages:
             "versions": {package: versions[package] for package in LIBRARIES},
         }
 
-    def read(self) -> dict[str, np.ndarray]:
+    def read(self) -> dict[str, Any]:
         """Every signal of all rows."""
-        return {name: self._read(name, key) for name, key in self.keys.items()}
+        return {
+            name: self.gradients if name == "gradients" else self._read(name, key)
+            for name, key in self.keys.items()
+        }
+
+    @cached_property
+    def gradients(self) -> Rows:
+        """Those of the pool, made where they are missing."""
+        return self._read("gradients", self._key(self.extraction))
 
     def work(self, name: str) -> list[Work]:
         """What reading a signal makes models go over."""
@@ -94,7 +103,7 @@ class SignalStages:
             return signal.work(self._source(name, getattr(signal, "aims", False)))
         return [forward(reading, signal.texts(reading.renderer, self.rows, reading.examples))]
 
-    def _read(self, name: str, key: dict[str, Any]) -> np.ndarray:
+    def _read(self, name: str, key: dict[str, Any]) -> Any:
         from spice.signals import forward, gradients
 
         signal: Any = self.needs[name]
@@ -130,4 +139,5 @@ class SignalStages:
             reading_of=self.reading_of,
             trainer=self.trainer,
             say=lambda message: self.say(name, message),
+            gradients=lambda: self.gradients,
         )

@@ -51,13 +51,12 @@ def source_of(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Callable[
         return Source(
             rows=rows,
             reading=reading(checkpoint, rows),
-            extraction=Extraction(
-                LORA, "mean", "raw", 0.95, None, "float32", batch_size, 10_000, 9_000, 4, 0
-            ),
+            extraction=Extraction(LORA, "mean", None, "float32", batch_size, 10_000, 9_000, 4, 0),
             targets=[],
             reading_of=lambda other: reading(other, rows),
             trainer=QUIET,
             say=lambda message: None,
+            gradients=lambda: np.zeros((len(rows), 1)),
         )
 
     return make

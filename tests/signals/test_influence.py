@@ -65,6 +65,7 @@ def source_of(reading: Reading, extraction: Extraction, targets: list[Row]) -> S
         reading_of=lambda checkpoint: reading,
         trainer=QUIET,
         say=lambda message: None,
+        gradients=lambda: np.zeros((len(ROWS), 1)),
     )
 
 

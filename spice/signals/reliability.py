@@ -1,0 +1,141 @@
+"""Reliability weights as signals: read off a finished gradient store, each under its own key."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+from spice.errors import InputError
+from spice.signals.agreement import (
+    agreement,
+    directions,
+    judging_groups,
+    nearest_example,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from spice.planning.work import Work
+    from spice.signals.source import Source
+
+#: what is kept of each row: its weight, what spoke for and against it, and who judged it
+FIELDS = [(name, "f8") for name in ("weight", "support", "opposition", "votes")] + [("group", "i8")]
+
+
+class Reliability(Protocol):
+    """Weights w ≥ 0 for rows, from their gradients."""
+
+    of_gradients: ClassVar[bool] = True
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the weights, besides the gradients."""
+        ...
+
+    def build(self, folder: Path, source: Source) -> None:
+        """Weigh the rows and keep a table of :data:`FIELDS` in ``folder``."""
+        ...
+
+    def load(self, folder: Path) -> np.ndarray:
+        """The table, n."""
+        ...
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """What the other rows of its source say of a row; :mod:`spice.signals.agreement` has it all.
+
+    ``within`` is ``source``, or null where all rows judge each other. ``share`` of the votes is
+    averaged; rows whose cosine is above ``copies`` are near copies. A source of more than
+    ``references`` rows has so many voters, drawn from ``seed``.
+    """
+
+    within: str | None
+    share: float
+    copies: float
+    references: int
+    seed: int
+    of_gradients: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        where = "selector.reliability"
+        if self.within not in {None, "source"}:
+            raise InputError(f"{where}.within={self.within}: must be null or source")
+        if not 0 < self.share <= 1:
+            raise InputError(f"{where}.share={self.share}: must be in (0, 1]")
+        if not 0 < self.copies <= 1:
+            raise InputError(f"{where}.copies={self.copies}: must be in (0, 1]")
+        if self.references < 2:
+            raise InputError(f"{where}.references={self.references}: must be at least 2")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All its options."""
+        return {"signal": "consensus", **asdict(self)}
+
+    def build(self, folder: Path, source: Source) -> None:
+        """Support and opposition of every row, and the trust that follows from them."""
+        gradients = source.gradients()
+        usable = directions(gradients)
+        sources = [row.source for row in source.rows] if self.within else None
+        groups = judging_groups(sources, usable)
+        found = agreement(
+            gradients,
+            groups,
+            share=self.share,
+            copies=self.copies,
+            references=self.references,
+            seed=self.seed,
+            names=source.ids,
+        )
+        write(folder, found.weights(), found.support, found.opposition, found.votes, groups)
+
+    def work(self, source: Source) -> list[Work]:
+        """No model goes over anything."""
+        return []
+
+    def load(self, folder: Path) -> np.ndarray:
+        """The table, n."""
+        return read(folder)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """w_x = max(0, max_v cos(g_x, g_v)) over the validation examples v, at the same adapter."""
+
+    of_gradients: ClassVar[bool] = True
+    aims: ClassVar[bool] = True
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Nothing but what it is."""
+        return {"signal": "validation"}
+
+    def build(self, folder: Path, source: Source) -> None:
+        """Gradients of the examples, then the nearest one of each row."""
+        weights = nearest_example(source.gradients(), source.gradients_of_targets(folder))
+        nobody = np.zeros(len(weights))
+        write(folder, weights, weights, nobody, nobody, nobody)
+
+    def work(self, source: Source) -> list[Work]:
+        """Gradients of the examples."""
+        from spice.planning.work import gradients
+
+        return [gradients(source.reading, source.reading.renderer.encode(source.targets))]
+
+    def load(self, folder: Path) -> np.ndarray:
+        """The table, n."""
+        return read(folder)
+
+
+def write(folder: Path, *columns: np.ndarray) -> None:
+    """Keep the columns of :data:`FIELDS`, n each."""
+    table = np.empty(len(columns[0]), dtype=FIELDS)
+    for (name, _), values in zip(FIELDS, columns, strict=True):
+        table[name] = values
+    np.save(folder / "reliability.npy", table, allow_pickle=False)
+
+
+def read(folder: Path) -> np.ndarray:
+    """The table, n."""
+    return np.load(folder / "reliability.npy", allow_pickle=False)
