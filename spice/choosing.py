@@ -57,7 +57,12 @@ class Choosing:
             return self._in_rounds()
         if self.orders and self.signals.gradients is not None:
             return cast("Spice", self.parts.selector).select_gradients(
-                self.signals.gradients, self.signals.ids, self.k, self._eligible, self.orders
+                self.signals.gradients,
+                self.signals.ids,
+                self.k,
+                self._eligible,
+                self.orders,
+                weights=self.signals.weights,
             )
         rng = np.random.default_rng(self.seed)
         return self.parts.selector.select(self.signals, self.k, rng, self._eligible)
@@ -67,7 +72,7 @@ class Choosing:
         if not self.orders or self.signals.gradients is None:
             return None
         selector = cast("Spice", self.parts.selector)
-        seen = selector.seen(self.signals.gradients, self._eligible)
+        seen = selector.seen(self.signals.gradients, self._eligible, self.signals.weights)
 
         def choose(eligible: Sequence[int]) -> list[int]:
             return selector.picks(seen, self.signals.ids, self.k, eligible)

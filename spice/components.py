@@ -84,6 +84,11 @@ class Components:
                 f"schedule=pools has no use for selector={selector}, which does not choose by "
                 "gradients alone; take schedule=global"
             )
+        if self.schedule.windowed and "reliability" in self.selector.needs:
+            raise InputError(
+                f"schedule=pools has no use for selector={selector}: how far a row can be trusted "
+                "is read off the whole pool; take schedule=global"
+            )
 
 
 def _aims(selector: Selector) -> bool:

@@ -314,6 +314,8 @@ class Job:
             "alpha": selection.alpha,
             "certificate": selection.certificate,
             "without_penalty": selection.without_penalty,
+            "weights": selection.weights,
+            "without_weights": selection.without_weights,
             "excluded": {
                 why: [self.pool.rows[i].id for i in rows]
                 for why, rows in selection.excluded.items()

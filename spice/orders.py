@@ -57,6 +57,10 @@ class Orders:
         first = known.prefix(k)
         return first if stop_ratio is None else first.stopped(stop_ratio, stop_inclusive)
 
+    def apart(self, **more: Any) -> Orders:
+        """Runs on another objective of the same inputs."""
+        return Orders(self.folder, {**self.inputs, **more}, self.longest)
+
     def path(self, penalty: float) -> Path:
         """Where λ's run is kept."""
         return self.folder / f"{digest({**self.inputs, 'penalty': float(penalty)})}.npz"

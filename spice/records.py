@@ -74,7 +74,8 @@ class Signals:
     ``experienced_losses`` n × 2, ``ratings`` n × q × 5 (of several models n × models × q × 5, with
     their ``rater_sizes``), ``embeddings`` n × h, ``token_information`` n × h(h+1)/2 and
     ``influence`` n, with a named column per subtask, are as :mod:`spice.signals` has them, NaN for
-    rows not read; ``target_embeddings`` m × h are of the validation examples.
+    rows not read; ``target_embeddings`` m × h are of the validation examples. ``reliability`` is a
+    table of n rows (:data:`spice.signals.reliability.FIELDS`).
     """
 
     ids: list[str]
@@ -89,6 +90,12 @@ class Signals:
     token_information: np.ndarray | None = None
     influence: np.ndarray | None = None
     target_embeddings: np.ndarray | None = None
+    reliability: np.ndarray | None = None
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """How far each row is to be trusted, n, if that was asked for."""
+        return None if self.reliability is None else self.reliability["weight"]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -103,6 +110,8 @@ class Selection:
     and ``conflicts`` c in [0, 1]; None elsewhere. ``information`` is F(S) in nats, ``certificate``
     how far from the best k rows it can be (:mod:`spice.selectors.certificate`).
     ``without_penalty`` is what λ = 0 would have picked, None where λ is 0 or there is none.
+    ``weights`` say how far each pick was trusted, ``without_weights`` is what would have been picked
+    had all rows been trusted alike; both None where rows are not weighed.
     ``trace`` holds what diagnostics need and no file keeps.
     """
 
@@ -117,6 +126,8 @@ class Selection:
     alpha: float | None = None
     certificate: dict[str, Any] | None = None
     without_penalty: list[int] | None = None
+    weights: list[float] | None = None
+    without_weights: list[int] | None = None
     excluded: dict[str, list[int]] = field(default_factory=dict)
     trace: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 

@@ -73,3 +73,16 @@ def rescale(gradients: Rows, scale: str, quantile: float, eligible: Sequence[int
     with np.errstate(invalid="ignore"):  # rows that are not finite stay so, and are left out later
         factors = np.divide(target, norms, out=np.zeros_like(norms), where=norms > 0)
     return Scaled(gradients, factors, np.where(np.isfinite(norms), target**2, norms))
+
+
+def weighted(gradients: Rows, weights: np.ndarray) -> Rows:
+    """w_x ĝ_x of n × d gradients, ĝ = g/‖g‖: a row's information times its reliability.
+
+    With w ≡ 1 that is the scale ``unit``. A row without direction, or of a weight that is no finite
+    number above 0, becomes zero.
+    """
+    norms = np.sqrt(squared_norms(gradients))
+    known = np.isfinite(norms) & (norms > 0)
+    target = np.where(known & np.isfinite(weights) & (weights > 0), weights, 0.0)
+    factors = np.divide(target, norms, out=np.zeros_like(norms), where=known)
+    return Scaled(gradients, factors, np.where(np.isfinite(norms), target**2, norms))

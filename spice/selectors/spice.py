@@ -24,10 +24,11 @@ from spice.selectors.kernel import (
     squared_norms,
 )
 from spice.selectors.objective import MAXIMIZERS, Objective, way
-from spice.selectors.scaling import SCALES, rescale
+from spice.selectors.scaling import SCALES, rescale, weighted
 
 if TYPE_CHECKING:
     from spice.orders import Orders
+    from spice.signals.reliability import Consensus, Validation
 
 WITNESSES = 1000  # candidates that stand for all where the share of conflicting ones is told
 
@@ -47,6 +48,7 @@ class Spice:
     whose gradient is zero are left out unless ``keep_zero``: they gain nothing, and yet a zero
     score beats a conflicting row's negative one. ``maximizer`` is one of
     :data:`spice.selectors.objective.MAXIMIZERS`; it decides time and memory, not the picks.
+    ``reliability`` weighs rows: w_x ĝ_x is what is chosen from (:mod:`spice.signals.agreement`).
     """
 
     penalty: float
@@ -58,7 +60,13 @@ class Spice:
     keep_zero: bool
     fisher: str
     maximizer: str
-    needs: ClassVar[Mapping[str, Any]] = {"gradients": None}
+    reliability: Consensus | Validation | None
+
+    @property
+    def needs(self) -> Mapping[str, Any]:
+        """Gradients, and the weights that are read off them."""
+        weights = {"reliability": self.reliability} if self.reliability else {}
+        return {"gradients": None, **weights}
 
     def __post_init__(self) -> None:
         for name, known in (("scale", SCALES), ("fisher", MODES), ("maximizer", MAXIMIZERS)):
@@ -79,6 +87,10 @@ class Spice:
             _is_number(self.stop_ratio) and 0 <= self.stop_ratio <= 1
         ):
             raise InputError(f"selector.stop_ratio={self.stop_ratio}: must be in [0, 1]")
+        if self.reliability and self.scale != "unit":
+            raise InputError(
+                f"selector.scale={self.scale}: reliability weighs directions; set it to unit"
+            )
 
     def select(
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
@@ -86,7 +98,9 @@ class Spice:
         """Pick up to k of the eligible rows; ties go to the smaller id."""
         if signals.gradients is None:
             raise ValueError("this selector needs gradients")
-        return self.select_gradients(signals.gradients, signals.ids, k, eligible)
+        return self.select_gradients(
+            signals.gradients, signals.ids, k, eligible, weights=signals.weights
+        )
 
     def select_gradients(
         self,
@@ -96,14 +110,18 @@ class Spice:
         eligible: Sequence[int],
         orders: Orders | None = None,
         certified: bool = True,
+        weights: np.ndarray | None = None,
     ) -> Selection:
         """The same from gradients n × d alone; ``orders`` keeps runs for other budgets and ω.
+
+        ``weights`` n, if any, say how far each row is to be trusted.
 
         Rows are worked on in the order of their ids, so ties go to the smaller id and the order
         of the input changes nothing, to the bit.
         """
-        seen = self.seen(gradients, eligible)
-        objective, rows, excluded = self._problem(seen, ids, eligible, certified)
+        trusted, distrusted = _by_trust(eligible, weights)
+        seen = self.seen(gradients, eligible, weights)
+        objective, rows, excluded = self._problem(seen, ids, trusted, certified)
         maximise = partial(orders.maximise, objective) if orders else objective.maximise
         trace = maximise(k, float(self.penalty), **self._stopping)
         # How many picks λ changed: the same count of picks, chosen again with λ = 0.
@@ -111,6 +129,12 @@ class Spice:
         selection = _selection(trace, objective, rows, len(gradients))
         if self.fisher != "exact":
             selection = replace(selection, information=objective.information(trace.picks))
+        excluded["not trusted"] = distrusted
+        if weights is not None:
+            apart = orders.apart(weights="none") if orders else None
+            alike = self.select_alike(gradients, ids, selection.k, eligible, apart)
+            chosen = [float(weights[row]) for row in selection.indices]
+            selection = replace(selection, weights=chosen, without_weights=alike)
         return replace(
             selection,
             certificate=objective.certificate(trace, self.penalty),
@@ -123,8 +147,26 @@ class Spice:
             },
         )
 
-    def seen(self, gradients: Rows, eligible: Sequence[int]) -> Rows:
-        """Gradients n × d at the selector's scale."""
+    def select_alike(
+        self,
+        gradients: Rows,
+        ids: Sequence[str | int],
+        k: int,
+        eligible: Sequence[int],
+        orders: Orders | None = None,
+    ) -> list[int]:
+        """The k picks with all rows trusted alike, w ≡ 1."""
+        seen = rescale(gradients, "unit", self.clip_quantile, eligible)
+        objective, rows, _ = self._problem(seen, ids, eligible, certified=False)
+        maximise = partial(orders.maximise, objective) if orders else objective.maximise
+        return [int(rows[pick]) for pick in maximise(k, float(self.penalty)).picks]
+
+    def seen(
+        self, gradients: Rows, eligible: Sequence[int], weights: np.ndarray | None = None
+    ) -> Rows:
+        """Gradients n × d at the selector's scale, each by its weight if there are weights."""
+        if weights is not None:
+            return weighted(gradients, weights)
         return rescale(gradients, self.scale, self.clip_quantile, eligible)
 
     def picks(
@@ -172,6 +214,16 @@ class Spice:
             raise InputError(f"selector.alpha={self.alpha}: α‖g‖² is too large for a float")
         eta = ETA / alpha if relative else ETA
         return Objective(gradients, squares, alpha, eta, self.fisher, self.maximizer, certified)
+
+
+def _by_trust(
+    eligible: Sequence[int], weights: np.ndarray | None
+) -> tuple[Sequence[int], list[int]]:
+    """Rows of a weight above 0, and the others."""
+    if weights is None:
+        return eligible, []
+    trusted = [row for row in eligible if weights[row] > 0]
+    return trusted, [row for row in eligible if not weights[row] > 0]
 
 
 def _is_number(value: object) -> bool:
