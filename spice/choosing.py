@@ -13,6 +13,7 @@ import numpy as np
 from spice.health import examine
 from spice.messages import say
 from spice.records import Selection, Signals
+from spice.trust import examine as examine_trust
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -77,7 +78,14 @@ class Choosing:
         def choose(eligible: Sequence[int]) -> list[int]:
             return selector.picks(seen, self.signals.ids, self.k, eligible)
 
-        return examine(seen, self.rows, self._eligible, selection.indices, choose)
+        # What is wrong with a gradient is told at its own length, whatever the choice is made by.
+        return examine(self.signals.gradients, self.rows, self._eligible, selection.indices, choose)
+
+    def trust(self, selection: Selection) -> dict[str, Any] | None:
+        """How far the rows were trusted, if they were weighed."""
+        if self.signals.reliability is None:
+            return None
+        return examine_trust(self.signals.reliability, self.rows, self._eligible, selection)
 
     @cached_property
     def signals(self) -> Signals:

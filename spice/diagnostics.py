@@ -11,6 +11,7 @@ import numpy as np
 from spice.records import Selection, Signals
 
 LARGE = 0.05  # "large" norms are the pool's 5 % largest
+SHORTNESS = -0.5  # a strong rank correlation of ‖g‖ with the response's tokens
 RULING = 0.25  # a quarter of the picks among them is five times what a random choice would give
 
 
@@ -60,7 +61,22 @@ def warnings_of(facts: dict[str, Any], penalty: float | None) -> list[str]:
             "5 % of rows with the largest gradients; look for malformed rows, "
             "or try selector.scale=clip or unit"
         )
+    if _short_answers_rule(facts):
+        lengths = facts["median_length"]
+        found.append(
+            f"short answers rule: the picks' median answer has {lengths['picked']:.0f} tokens, the "
+            f"pool's {lengths['pool']:.0f}; Spearman(‖g‖, length) is "
+            f"{facts['norm_length_correlation']:+.2f}, for a mean over few tokens is large. "
+            "selector=spice_consensus chooses by direction and by how far rows can be trusted"
+        )
     return found
+
+
+def _short_answers_rule(facts: dict[str, Any]) -> bool:
+    """Whether norms follow shortness, and the picks follow the norms."""
+    correlation, lengths = facts.get("norm_length_correlation"), facts["median_length"]
+    follows = correlation is not None and correlation <= SHORTNESS
+    return follows and lengths["picked"] <= lengths["pool"] / 2
 
 
 def shares(sources: Sequence[str], picks: Sequence[int]) -> dict[str, dict[str, float]]:

@@ -24,6 +24,7 @@ from spice.pool import Pool
 from spice.reading import Reading, read
 from spice.records import Score, Selection
 from spice.stages import Done, Stages, code_version, digest
+from spice.trust import trust_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +51,7 @@ CHOOSING = (
     "spice.orders",
     "spice.diagnostics",
     "spice.health",
+    "spice.trust",
 )
 CORE = ("spice.records", "spice.rendering", "spice.models", "spice.attention", "spice.batches")
 
@@ -164,6 +166,10 @@ class Job:
             health = json.loads((done.folder / "health.json").read_text())
             write_json(self.folder / "health.json", health)
             say("health", health_line(health))
+        if (done.folder / "reliability.json").is_file():
+            trusted = json.loads((done.folder / "reliability.json").read_text())
+            write_json(self.folder / "reliability.json", trusted)
+            say("reliability", trust_line(trusted))
         with (self.folder / "selected.jsonl").open("w") as file:
             for index in selection["indices"]:
                 file.write(json.dumps(self.pool.rows[index].as_dict(), ensure_ascii=False) + "\n")
@@ -257,6 +263,9 @@ class Job:
             selection, choosing.signals, getattr(self.parts.selector, "penalty", None)
         )
         write_json(partial / "selection.json", self._selection_record(selection))
+        if trusted := choosing.trust(selection):
+            write_json(partial / "reliability.json", trusted)
+            facts["reliability"] = {k: v for k, v in trusted.items() if k != "least_trusted"}
         write_json(partial / "report.json", facts)
         if health := choosing.health(selection):
             write_json(partial / "health.json", {**health, **self._moved()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -11,15 +12,19 @@ import numpy as np
 from spice.errors import InputError
 from spice.records import Selection
 from spice.selectors.spice import Spice
+from spice.signals.agreement import Agreement, agreement, directions, judging_groups
+from spice.signals.reliability import Consensus
 
 
-def select_gradients(gradients: Any, k: int, **options: Any) -> Selection:
+def select_gradients(gradients: Any, k: int, weights: Any, **options: Any) -> Selection:
     """Check what came from outside and hand it to the selector; see :func:`spice.select`."""
     matrix = _matrix(gradients)
+    trusted = None if weights is None else _weights(weights, len(matrix))
     if isinstance(k, bool) or not isinstance(k, Real) or k != k // 1 or k < 0:
         raise InputError(f"k={k}: must be a whole number of at least 0")
     n = len(matrix)
-    selection = Spice(**options).select_gradients(matrix, range(n), int(k), range(n))
+    selector = Spice(**options, reliability=None)
+    selection = selector.select_gradients(matrix, range(n), int(k), range(n), weights=trusted)
     usable = n - sum(len(rows) for rows in selection.excluded.values())
     for why, rows in selection.excluded.items():
         message = f"{len(rows)} of {n} rows left out: {why} (rows {_few(rows)})"
@@ -29,13 +34,38 @@ def select_gradients(gradients: Any, k: int, **options: Any) -> Selection:
     return selection
 
 
+def judge(gradients: Any, sources: Sequence[Any] | None, **options: Any) -> Agreement:
+    """Check what came from outside and let rows judge each other; see :func:`spice.reliability`."""
+    matrix = _matrix(gradients)
+    names = None if sources is None else [str(source) for source in sources]
+    if names is not None and len(names) != len(matrix):
+        raise InputError(f"sources: {len(names)} for {len(matrix)} gradients")
+    Consensus(within="source", **options)  # refuses what makes no sense
+    groups = judging_groups(names, directions(matrix))
+    return agreement(matrix, groups, **options)
+
+
+def _weights(weights: Any, n: int) -> np.ndarray:
+    given = np.asarray(_array(weights), dtype=float)
+    if given.shape != (n,):
+        raise InputError(f"weights must be {n} numbers, one a row, not of shape {given.shape}")
+    if not np.all(np.isfinite(given) & (given >= 0)):
+        raise InputError("weights must be finite numbers of at least 0")
+    return given
+
+
+def _array(values: Any) -> Any:
+    """What came from torch as numpy; bfloat16 included, which numpy does not know."""
+    if not hasattr(values, "detach"):
+        return values
+    values = values.detach().cpu()
+    short = values.is_floating_point() and values.element_size() < 4
+    return (values.float() if short else values).numpy()
+
+
 def _matrix(gradients: Any) -> np.ndarray:
-    if hasattr(gradients, "detach"):  # torch, bfloat16 included, which numpy does not know
-        gradients = gradients.detach().cpu()
-        short = gradients.is_floating_point() and gradients.element_size() < 4
-        gradients = (gradients.float() if short else gradients).numpy()
     try:
-        matrix = np.asarray(gradients)
+        matrix = np.asarray(_array(gradients))
     except ValueError as error:  # rows of different lengths
         raise InputError(f"gradients must be n × d: {error}") from error
     if matrix.ndim != 2:

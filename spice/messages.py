@@ -13,12 +13,12 @@ log = logging.getLogger("spice")
 
 def say(stage: str, message: str) -> None:
     """Tell a fact."""
-    log.info("%-10s %s", stage, message)
+    log.info("%-11s %s", stage, message)
 
 
 def warn(stage: str, message: str) -> None:
     """Tell what its reader should act on."""
-    log.warning("%-10s warning: %s", stage, message)
+    log.warning("%-11s warning: %s", stage, message)
 
 
 def audit_line(role: str, audit: MaskAudit) -> str:

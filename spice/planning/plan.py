@@ -15,7 +15,16 @@ from spice import hardware
 from spice.choosing import proxy_learns
 from spice.messages import say
 from spice.models import device
-from spice.planning.probe import Memory, Speed, chosen, greedy_bytes, greedy_seconds, probe
+from spice.planning.probe import (
+    Memory,
+    Speed,
+    chosen,
+    greedy_bytes,
+    greedy_seconds,
+    probe,
+    weights_bytes,
+    weights_seconds,
+)
 from spice.planning.work import Work, training
 from spice.signals.coding import row_bytes
 from spice.stages import code_version, digest
@@ -87,7 +96,22 @@ class Planner:
                 disk = sum(self._bytes(name, work) for work in works)
                 found = self._of(name, digest(key), works, disk)
                 held = self._shard_bytes(works) if name == "gradients" else 0
-                yield dataclasses.replace(found, memory=(found.memory or 0) + held)
+                found = dataclasses.replace(found, memory=(found.memory or 0) + held)
+                yield self._weighing(found) if name == "reliability" else found
+
+    def _weighing(self, found: Planned) -> Planned:
+        """With the cosines that weights are made of."""
+        signals = self.job.signals
+        assert signals is not None
+        pairs, most = signals.pairs("reliability")
+        d = self._coordinates()
+        measured = self._probed(
+            {"weights": [pairs, d], "code": code_version("spice.signals", "spice.planning")},
+            lambda: {"seconds": weights_seconds(pairs, d)},
+        )
+        memory = Memory("cpu").now() + weights_bytes(most, d)
+        seconds = (found.seconds or 0.0) + measured["seconds"]
+        return dataclasses.replace(found, seconds=seconds, memory=max(found.memory or 0, memory))
 
     def _shard_bytes(self, works: Sequence[Work]) -> int:
         """What is held on the CPU until a shard is whole; a GPU's memory does not see it."""

@@ -209,3 +209,27 @@ def greedy_seconds(n: int, d: int, k: int, form: str, way: str) -> float:
 def greedy_bytes(n: int, d: int, k: int, way: str) -> int:
     """Gradients and factor of a run in blocks in float32, or K and factor in float64."""
     return 4 * n * (d + k) if way == "blocked" else 8 * n * (n + k) + 4 * n * d
+
+
+def weights_seconds(pairs: int, d: int) -> float:
+    """So many cosines of rows of d coordinates and their sorting, scaled up from a million."""
+    from spice.signals.agreement import agreement, cosines
+
+    rows, columns = 1000, min(d, 2048)
+    G = np.random.default_rng(0).standard_normal((rows, columns), dtype=np.float32)
+    every, alone = np.arange(rows), np.zeros(rows, dtype=np.int64)
+    cosines(G[:10], every[:10], every[:10])  # torch's import is not timed
+    start = time.perf_counter()
+    cosines(G, every, every)
+    product = time.perf_counter() - start
+    start = time.perf_counter()
+    agreement(G, alone, share=0.1, copies=0.98, references=rows, seed=0)
+    sorting = max(time.perf_counter() - start - product, 0.0)
+    return pairs / rows**2 * (product * d / columns + sorting)
+
+
+def weights_bytes(most: int, d: int) -> int:
+    """The cosines of one source, with a block of rows and one of its judges, in float32."""
+    from spice.signals.agreement import BLOCK, COLUMNS, SORTED
+
+    return 4 * (most + 2 * BLOCK * min(d, COLUMNS) + 6 * SORTED)

@@ -74,6 +74,14 @@ class Agreement:
         against = self.votes[voters & (self.net < 0)].sum()
         return float(min(1.0, 2.0 * against / max(self.votes[voters].sum(), 1e-300)))
 
+    @property
+    def untrustworthy_share(self) -> float:
+        """π of all groups, each by its number of rows."""
+        judged = self.groups[np.isfinite(self.net)]
+        groups, sizes = np.unique(judged, return_counts=True)
+        shares = [self.untrustworthy(group) for group in groups]
+        return float(np.average(shares, weights=sizes)) if len(groups) else 0.0
+
     def weights(self) -> np.ndarray:
         """w = (max(0, a)/τ)^((½ + π)/2), n, by the π of each group; 0 where a ≤ 0 or NaN."""
         weights = np.zeros(len(self.groups))

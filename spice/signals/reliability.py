@@ -9,6 +9,7 @@ import numpy as np
 
 from spice.errors import InputError
 from spice.signals.agreement import (
+    Agreement,
     agreement,
     directions,
     judging_groups,
@@ -40,6 +41,10 @@ class Reliability(Protocol):
 
     def load(self, folder: Path) -> np.ndarray:
         """The table, n."""
+        ...
+
+    def pairs(self, source: Source) -> tuple[int, int]:
+        """How many cosines that takes, and how many of them are held at a time."""
         ...
 
 
@@ -95,6 +100,14 @@ class Consensus:
         """No model goes over anything."""
         return []
 
+    def pairs(self, source: Source) -> tuple[int, int]:
+        """Each row with the voters of its source; those of one source are held at a time."""
+        sources = [row.source for row in source.rows] if self.within else None
+        groups = judging_groups(sources, np.ones(len(source.rows), dtype=bool))
+        sizes = np.bincount(groups)
+        each = sizes * np.minimum(sizes, self.references)
+        return int(each.sum()), int(each.max())
+
     def load(self, folder: Path) -> np.ndarray:
         """The table, n."""
         return read(folder)
@@ -123,6 +136,11 @@ class Validation:
 
         return [gradients(source.reading, source.reading.renderer.encode(source.targets))]
 
+    def pairs(self, source: Source) -> tuple[int, int]:
+        """Each row with each example, all at once."""
+        count = len(source.rows) * len(source.targets)
+        return count, count
+
     def load(self, folder: Path) -> np.ndarray:
         """The table, n."""
         return read(folder)
@@ -139,3 +157,8 @@ def write(folder: Path, *columns: np.ndarray) -> None:
 def read(folder: Path) -> np.ndarray:
     """The table, n."""
     return np.load(folder / "reliability.npy", allow_pickle=False)
+
+
+def judged(table: np.ndarray) -> Agreement:
+    """What spoke for and against each row, from a table of :data:`FIELDS`."""
+    return Agreement(table["support"], table["opposition"], table["group"], table["votes"])

@@ -103,6 +103,11 @@ class SignalStages:
             return signal.work(self._source(name, getattr(signal, "aims", False)))
         return [forward(reading, signal.texts(reading.renderer, self.rows, reading.examples))]
 
+    def pairs(self, name: str) -> tuple[int, int]:
+        """How many cosines weights are made of, and how many of them are held at a time."""
+        signal: Any = self.needs[name]
+        return signal.pairs(self._source(name, getattr(signal, "aims", False)))
+
     def _read(self, name: str, key: dict[str, Any]) -> Any:
         from spice.signals import forward, gradients
 
