@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from spice.errors import InputError
 from spice.records import Row
 from spice.selectors.random_subset import RandomSubset
+from spice.trust import trust_line
 
 SHOWN = 5  # picks from either end
 LONGEST = 600  # characters of a text that are shown
@@ -59,8 +60,12 @@ def write_card(
     report: Mapping[str, Any],
     others: Mapping[str, Sequence[str]],
     seed: int,
+    trusted: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write both cards; ``lengths`` n are supervised tokens, zeros where no model was read."""
+    """Write both cards; ``lengths`` n are supervised tokens, zeros where no model was read.
+
+    ``trusted`` is what :func:`spice.trust.examine` found, where rows were weighed.
+    """
     sides = {"first": picks(selection, rows, lengths)[:SHOWN]}
     if selection["k"] > 2 * SHOWN:
         sides["last"] = picks(selection, rows, lengths)[-SHOWN:]
@@ -70,6 +75,7 @@ def write_card(
         "sides": sides,
         "lengths": quantiles(lengths, selection["indices"]),
         "overlaps": overlaps(selection, rows, others, seed),
+        "trust": _trust(trusted),
     }
     environment = Environment(
         loader=PackageLoader("spice", "templates"),
@@ -83,6 +89,13 @@ def write_card(
     environment.filters["fence"] = _fence
     for name in ("card.md", "card.html"):
         (folder / name).write_text(environment.get_template(f"{name}.j2").render(content))
+
+
+def _trust(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the card tells of reliability: the line, and only the first of the least trusted."""
+    if facts is None:
+        return None
+    return {**facts, "line": trust_line(facts), "least_trusted": facts["least_trusted"][:SHOWN]}
 
 
 def picks(
@@ -127,9 +140,13 @@ def overlaps(
     """Beside the same without penalty (where there is one), a uniform draw, and other runs."""
     ids = [row.id for row in rows]
     found = []
-    if selection["without_penalty"] is not None:
-        plain = [ids[i] for i in selection["without_penalty"]]
-        found.append(overlap("the same with λ = 0", selection["ids"], plain))
+    others_of_ours = {
+        "the same with λ = 0": selection["without_penalty"],
+        "the same with all rows trusted alike": selection["without_weights"],
+    }
+    for name, chosen in others_of_ours.items():
+        if chosen is not None:
+            found.append(overlap(name, selection["ids"], [ids[i] for i in chosen]))
     by_id = sorted(range(len(ids)), key=lambda row: ids[row])
     drawn = RandomSubset.uniform(by_id, selection["k"], np.random.default_rng(seed))
     found.append(overlap("a uniform draw", selection["ids"], [ids[i] for i in drawn]))

@@ -166,6 +166,7 @@ class Job:
             health = json.loads((done.folder / "health.json").read_text())
             write_json(self.folder / "health.json", health)
             say("health", health_line(health))
+        trusted = None
         if (done.folder / "reliability.json").is_file():
             trusted = json.loads((done.folder / "reliability.json").read_text())
             write_json(self.folder / "reliability.json", trusted)
@@ -179,10 +180,10 @@ class Job:
             truth = truth_report(self.pool.rows, selection["ids"], self.pool.truth)
             write_json(self.folder / "truth.json", truth)
         self._tell(selection)
-        self._write_card(selection)
+        self._write_card(selection, trusted)
         return selection
 
-    def _write_card(self, selection: Mapping[str, Any]) -> None:
+    def _write_card(self, selection: Mapping[str, Any], trusted: Mapping[str, Any] | None) -> None:
         import numpy as np
 
         from spice.card import write_card
@@ -191,7 +192,7 @@ class Job:
         lengths = np.array([e.supervised for e in examples] or [0] * len(self.pool.rows))
         write_card(
             self.folder, self.pool.rows, lengths, selection, self.selection_report,
-            self.others, self.config.seed,
+            self.others, self.config.seed, trusted,
         )  # fmt: skip
 
     @cached_property

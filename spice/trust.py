@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,7 @@ def _described(facts: np.void, row: Row, picked: bool) -> dict[str, Any]:
     return {"id": row.id, "source": row.source, "picked": picked, **told, **texts}
 
 
-def trust_line(facts: dict[str, Any]) -> str:
+def trust_line(facts: Mapping[str, Any]) -> str:
     """The report in one line."""
     share = facts["untrustworthy"]
     estimate = f"about {share:.0%} of the rows untrustworthy, " if share is not None else ""

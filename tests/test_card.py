@@ -33,6 +33,7 @@ def selection(indices: list[int], **fields: Any) -> dict[str, Any]:
         "conflicts": [0.25] * k,
         "information": 3.5,
         "without_penalty": None,
+        "without_weights": None,
         **fields,
     }
 

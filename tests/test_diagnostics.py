@@ -26,11 +26,14 @@ def described(G: np.ndarray, k: int, penalty: float = 0.1, **given: Any) -> dict
     signals = Signals([f"{i:04}" for i in range(n)], sources, lengths, G)
     options = {
         "alpha": 1.0,
+        "scale": "raw",
+        "clip_quantile": 0.95,
         "stop_ratio": None,
         "stop_inclusive": False,
         "keep_zero": False,
         "maximizer": "auto",
         "fisher": "exact",
+        "reliability": None,
     }
     selector = Spice(penalty=penalty, **{**options, **given.get("options", {})})
     selection = selector.select(signals, k, np.random.default_rng(0), range(n))

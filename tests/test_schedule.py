@@ -25,7 +25,7 @@ from spice.signals.gradients import dimension, per_sample_gradients
 from spice.windows import Pools, shares
 
 LORA = Lora(4, 8, 0.0, "all-linear")
-SELECTOR = Spice(0.5, 1.0, "raw", 0.5, None, False, False, "exact", "auto")
+SELECTOR = Spice(0.5, 1.0, "raw", 0.5, None, False, False, "exact", "auto", None)
 N = 34
 IDS = [f"{i:03}" for i in np.random.default_rng(3).permutation(N)]
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}

@@ -21,6 +21,7 @@ from spice.records import Row
 from spice.selectors.random_subset import quotas
 
 FILES = ("gsm8k_train", "code_alpaca_2k", "codegen_instruct", "alpaca_random", "oasst1_en", "lima")
+SEED = 51279  # drawn after all else was fixed, see ../reliability/LOG.md
 POOL, HELD_OUT, EXAMPLES = 1000, 200, 60
 BROKEN = 50
 WAYS = ("swapped", "cut", "shuffled", "garbled", "empty")
@@ -54,7 +55,7 @@ def folder() -> Path:
     return found
 
 
-def draw(seed: int = 0) -> Parts:
+def draw(seed: int = SEED) -> Parts:
     """The same parts for the same seed, whatever the order of the files' rows."""
     by_source = {name: _shuffled(name, seed) for name in FILES}
     sizes = {name: len(rows) for name, rows in by_source.items()}

@@ -28,6 +28,7 @@ def selector(**options: Any) -> Spice:
         "stop_inclusive": False,
         "keep_zero": False,
         "fisher": "exact",
+        "reliability": None,
         "maximizer": "auto",
     }
     return Spice(**{**defaults, **options})
