@@ -74,7 +74,8 @@ class Signals:
     ``experienced_losses`` n × 2, ``ratings`` n × q × 5 (of several models n × models × q × 5, with
     their ``rater_sizes``), ``embeddings`` n × h, ``token_information`` n × h(h+1)/2 and
     ``influence`` n, with a named column per subtask, are as :mod:`spice.signals` has them, NaN for
-    rows not read; ``target_embeddings`` m × h are of the validation examples.
+    rows not read; ``target_embeddings`` m × h are of the validation examples, and
+    ``target_sources`` m the (sub)tasks that those are of.
     """
 
     ids: list[str]
@@ -89,6 +90,7 @@ class Signals:
     token_information: np.ndarray | None = None
     influence: np.ndarray | None = None
     target_embeddings: np.ndarray | None = None
+    target_sources: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

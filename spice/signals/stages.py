@@ -79,8 +79,13 @@ class SignalStages:
         }
 
     def read(self) -> dict[str, np.ndarray]:
-        """Every signal of all rows."""
-        return {name: self._read(name, key) for name, key in self.keys.items()}
+        """Every signal of all rows; beside the targets' embeddings, whose they are."""
+        import numpy as np
+
+        found = {name: self._read(name, key) for name, key in self.keys.items()}
+        if "target_embeddings" in found:
+            found["target_sources"] = np.array([row.source for row in self.targets()])
+        return found
 
     def work(self, name: str) -> list[Work]:
         """What reading a signal makes models go over."""
