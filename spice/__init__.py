@@ -17,6 +17,8 @@ def select(
     *,
     penalty: float = 0.1,
     alpha: float | str = 1.0,
+    scale: str = "raw",
+    clip_quantile: float = 0.95,
     stop_ratio: float | None = None,
     stop_inclusive: bool = False,
     keep_zero: bool = False,
@@ -36,6 +38,9 @@ def select(
         k: how many; more than there are usable rows gives all of them and a warning.
         penalty: λ ≥ 0. 0 is plain Fisher information.
         alpha: α > 0, or ``"relative"`` for 1/mean ‖g‖².
+        scale: ``"raw"``, ``"unit"`` (each gradient divided by its norm), or ``"clip"`` (the longest
+            shrunk to the ``clip_quantile`` of the norms).
+        clip_quantile: in (0, 1].
         stop_ratio: ω in [0, 1]; stop before the first pick with Δ ≤ ω·Δ of the first pick.
         stop_inclusive: keep that pick.
         keep_zero: let rows with a zero gradient be picked.
@@ -57,6 +62,8 @@ def select(
         k,
         penalty=penalty,
         alpha=alpha,
+        scale=scale,
+        clip_quantile=clip_quantile,
         stop_ratio=stop_ratio,
         stop_inclusive=stop_inclusive,
         keep_zero=keep_zero,

@@ -66,12 +66,13 @@ class Choosing:
         """What is wrong with the gradients that the selector chose by, if it chose by a store's."""
         if not self.orders or self.signals.gradients is None:
             return None
-        gradients, selector = self.signals.gradients, cast("Spice", self.parts.selector)
+        selector = cast("Spice", self.parts.selector)
+        seen = selector.seen(self.signals.gradients, self._eligible)
 
         def choose(eligible: Sequence[int]) -> list[int]:
-            return selector.picks(gradients, self.signals.ids, self.k, eligible)
+            return selector.picks(seen, self.signals.ids, self.k, eligible)
 
-        return examine(gradients, self.rows, self._eligible, selection.indices, choose)
+        return examine(seen, self.rows, self._eligible, selection.indices, choose)
 
     @cached_property
     def signals(self) -> Signals:

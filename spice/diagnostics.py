@@ -58,7 +58,7 @@ def warnings_of(facts: dict[str, Any], penalty: float | None) -> list[str]:
         found.append(
             f"a few large norms rule: {facts['large_norm_share']:.0%} of the picks are among the "
             "5 % of rows with the largest gradients; look for malformed rows, "
-            "or try gradients.scale=clip or unit"
+            "or try selector.scale=clip or unit"
         )
     return found
 

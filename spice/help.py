@@ -14,7 +14,7 @@ scores the result.
 Examples
   spice                                                the embedded sandbox, in a minute
   spice selector=random budget=0.05 seed=1             another selector, 5 % of the pool
-  spice selector.penalty=0.5 gradients.scale=unit      SPICE with a stronger penalty
+  spice selector.penalty=0.5 selector.scale=unit       SPICE with a stronger penalty
   spice -m selector=spice,random budget=0.01,0.05,0.1  a sweep, with a table at its end
   spice data=jsonl data.paths=[a.jsonl,b.jsonl.gz] proxy=local proxy.path=DIR model=local \\
         model.path=DIR                                 your own pool and checkpoints
@@ -23,7 +23,7 @@ Groups: choose with group=option, * is the default"""
 
 KEYS = """
 Keys: budget, seed, cache_dir, lora.*, and <group>.<key>, such as
-  selector.penalty  selector.alpha  selector.stop_ratio  gradients.reduction  gradients.scale
+  selector.penalty  selector.alpha  selector.stop_ratio  selector.scale  gradients.reduction
   data.paths  data.limit  data.on_bad_row                finetune.recipe.learning_rate
   benchmarks.limit  benchmarks.mirror                    benchmarks.allow_code_execution
 

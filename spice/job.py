@@ -218,13 +218,11 @@ class Job:
 
     def selection_key(self) -> dict[str, Any]:
         """What decides the choice."""
-        wants = "gradients" in self.parts.selector.needs
         keys = self.signals.keys if self.signals else {}
         return {
             "data": self.pool.digest(),
             "view": self.reading.view if self.reading else None,
             "signals": {name: digest(key) for name, key in keys.items()},
-            "scaling": self.parts.extraction.scaling() if wants else None,
             "selector": self._selector_key(),
             "k": self.k,
             "seed": self.config.seed,

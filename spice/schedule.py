@@ -20,7 +20,7 @@ from spice.rendering import Example
 from spice.selectors.fisher import OF_PRODUCTS
 from spice.selectors.spice import Spice
 from spice.signals.extraction import Budget, Extraction
-from spice.signals.gradients import per_sample_gradients, rescale
+from spice.signals.gradients import per_sample_gradients
 from spice.signals.gram import gram, in_their_span
 from spice.signals.store import publish
 from spice.windows import Pools, joined, shares
@@ -132,9 +132,7 @@ class PoolSchedule(LearningProxy):
 
     def _choose(self, window: Window) -> Selection:
         rows = self.windows[window["number"]]
-        gradients = rescale(
-            self._gradients(window), self.extraction.scale, self.extraction.clip_quantile
-        )
+        gradients = self._gradients(window)
         names = [self.ids[row] for row in rows]
         count = self.shares[window["number"]]
         return self.selector.select_gradients(

@@ -124,7 +124,7 @@ BAD_OPTIONS = [
     (["selectr=spice"], "Did you mean 'selector'?"),
     (["selector.penalty=-1"], "selector.penalty=-1"),
     (["+selector.foo=1"], "foo"),
-    (["gradients.scale=uint"], "Did you mean 'unit'?"),
+    (["selector.scale=uint"], "Did you mean 'unit'?"),
     (["proxy.path=nowhere"], "no such folder: nowhere"),
     (["benchmarks=paper", "benchmarks.mirror=mirror"], "lacks"),
     (["finetune=sandbox", "model.path=???"], "model.path is missing"),

@@ -45,7 +45,7 @@ def test_the_same_configuration_again_reuses_every_stage(start: Run, tmp_path: P
     ("change", "reused"),
     [
         ("selector.penalty=0.7", ["gradients"]),
-        ("gradients.scale=unit", ["gradients"]),
+        ("selector.scale=unit", ["gradients"]),
         ("gradients.reduction=sum", []),
         ("finetune.recipe.learning_rate=1e-3", ["gradients", "selection"]),
         ("template.user='Q: {content} '", []),

@@ -25,7 +25,7 @@ from spice.signals.gradients import dimension, per_sample_gradients
 from spice.windows import Pools, shares
 
 LORA = Lora(4, 8, 0.0, "all-linear")
-SELECTOR = Spice(0.5, 1.0, None, False, False, "exact", "auto")
+SELECTOR = Spice(0.5, 1.0, "raw", 0.5, None, False, False, "exact", "auto")
 N = 34
 IDS = [f"{i:03}" for i in np.random.default_rng(3).permutation(N)]
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
@@ -51,7 +51,6 @@ def schedule(
         folder: str = "one",
         dropout: float = 0.0,
         selector: Spice = SELECTOR,
-        scale: str = "raw",
         batch_size: int = 4,
         **options: Any,
     ) -> PoolSchedule:
@@ -59,9 +58,7 @@ def schedule(
         pools = Pools(**{**given, "weight_decay": 0.01, **options})
         model = Lora(4, 8, dropout, "all-linear").attach(checkpoint.load(), 7)
         windows = pools.windows(IDS, range(N), 1)
-        extraction = Extraction(
-            LORA, "mean", scale, 0.5, None, "float32", batch_size, 10_000, 9_000, 256, 7
-        )
+        extraction = Extraction(LORA, "mean", None, "float32", batch_size, 10_000, 9_000, 256, 7)
         return PoolSchedule(
             model, selector, extraction, pools, examples, IDS, windows, 12,
             folder=tmp_path / folder, pad_id=0, seed=1,
@@ -140,10 +137,12 @@ def test_the_proxy_learns_what_a_plain_loop_would_teach_it(
 def test_products_choose_what_the_gradients_would(
     schedule: Callable[..., PoolSchedule], monkeypatch: pytest.MonkeyPatch, scale: str
 ) -> None:
-    found = choose(schedule("products", scale=scale), QUIET)
-    assert choose(schedule("one by one", scale=scale, batch_size=1), QUIET).indices == found.indices
+    selector = dataclasses.replace(SELECTOR, scale=scale)
+    found = choose(schedule("products", selector=selector), QUIET)
+    one_by_one = choose(schedule("one by one", selector=selector, batch_size=1), QUIET)
+    assert one_by_one.indices == found.indices
     monkeypatch.setattr("spice.schedule.OF_PRODUCTS", ())
-    expected = choose(schedule("gradients", scale=scale), QUIET)
+    expected = choose(schedule("gradients", selector=selector), QUIET)
     assert found.indices == expected.indices
     for name in ("gains", "conflicts", "bases", "information"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-4, abs=1e-6)

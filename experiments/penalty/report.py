@@ -39,11 +39,11 @@ def setting(config: Mapping[str, Any]) -> Setting:
     selector, only = config["selector"], config["data"]["only"]
     if "like" in selector:
         copied = yaml.safe_load((Path(selector["like"]) / "config.yaml").read_text())
-        return Setting(f"matched to {copied['gradients']['scale']}")
+        return Setting(f"matched to {copied['selector']['scale']}")
     if "penalty" in selector:
         schedule = "pools" if "pool_size" in config["schedule"] else "global"
         group = "well-formed" if only else schedule
-        return Setting(group, config["gradients"]["scale"], float(selector["penalty"]))
+        return Setting(group, selector["scale"], float(selector["penalty"]))
     if only == ["clean"]:
         return Setting("oracle")
     return Setting("uniform of well-formed" if only else "uniform")
@@ -203,7 +203,7 @@ def draw_scores(runs: Runs, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("average of eight benchmarks (%)")
     handles, labels = panels[0].get_legend_handles_labels()
-    names = [f"gradients.scale={label}" for label in labels]
+    names = [f"selector.scale={label}" for label in labels]
     figure.legend(handles, names, frameon=False, ncols=3, loc="outside upper center")
     figure.savefig(path, dpi=150)
 

@@ -19,7 +19,7 @@ from experiments.penalty import report
 
 POOLS = [1881, 61951, 6566]  # drawn after all else was fixed, see LOG.md
 SEEDS = "seed=0,1,2"
-SPICE = ["selector=spice", "gradients.scale=raw,clip,unit"]
+SPICE = ["selector=spice", "selector.scale=raw,clip,unit"]
 WELL_FORMED = "data.only=[clean,redundant,contradicting,off_topic]"
 SWEEPS = {
     "global": [*SPICE, "selector.penalty=0,0.1,0.5,1", SEEDS],

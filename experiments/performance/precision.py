@@ -18,8 +18,8 @@ import numpy as np
 from experiments.performance import pools
 from experiments.performance.greedy import objective
 from spice.selectors.kernel import Rows
+from spice.selectors.scaling import rescale
 from spice.signals.coding import CODINGS, FLOAT32, round_trip, row_bytes
-from spice.signals.gradients import rescale
 from spice.signals.store import ShardStore
 
 SHARE = 0.1
@@ -57,7 +57,7 @@ def measure(G: np.ndarray) -> list[dict[str, Any]]:
         stored = round_trip(G, dtype)
         error = product_error(G, stored)
         for scale in SCALES:
-            given, rounded = (rescale(rows, scale, 1.0) for rows in (G, stored))
+            given, rounded = (rescale(rows, scale, 1.0, range(len(G))) for rows in (G, stored))
             record = {"dtype": dtype, "scale": scale, "bytes": row_bytes(dtype, G.shape[1])}
             ways = {f"λ={penalty:g}": compare(given, rounded, penalty) for penalty in PENALTIES}
             found.append({**record, "error": error, **ways})

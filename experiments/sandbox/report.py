@@ -27,7 +27,7 @@ def setting(config: Mapping[str, Any]) -> str:
         return NAMES[config["data"]["only"][0]]
     selector = config["names"]["selector"]
     if selector in {"fisher", "spice"}:
-        return f"{selector} {config['gradients']['scale']}"
+        return f"{selector} {config['selector']['scale']}"
     return NAMES.get(selector, selector)
 
 

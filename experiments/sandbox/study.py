@@ -21,7 +21,7 @@ SWEEPS = {
     "controls": ["selector=random,full", "seed=0,1,2"],
     "oracle": ["selector=random", "data.only=[clean]", "seed=0,1,2"],
     "contradicting": ["selector=random", "data.only=[contradicting]", "seed=0,1,2"],
-    "greedy": ["selector=fisher,spice", "gradients.scale=raw,clip,unit", "seed=0,1,2"],
+    "greedy": ["selector=fisher,spice", "selector.scale=raw,clip,unit", "seed=0,1,2"],
     "gains": [
         "selector=fisher",
         "budget=1.0",

@@ -72,48 +72,6 @@ class Subset:
 
 
 @dataclass(frozen=True)
-class Scaled:
-    """Rows of others, each multiplied by its factor as it is read.
-
-    ``squares`` are the ‖g‖² that are meant: scaled rows meet them up to rounding, and rows that are
-    to be equally long must not be told apart by that.
-    """
-
-    whole: Rows
-    factors: np.ndarray
-    squares: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The same."""
-        return self.whole.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The same."""
-        return self.whole.dtype
-
-    def __len__(self) -> int:
-        return len(self.whole)
-
-    def __getitem__(self, which: Any) -> np.ndarray:
-        rows = which[0] if isinstance(which, tuple) else which
-        with np.errstate(invalid="ignore"):
-            return self.whole[which] * self.factors[rows, None].astype(self.dtype)
-
-    @property
-    def products(self) -> np.ndarray | None:
-        """Their K, if that of the others is known."""
-        known = known_products(self.whole)
-        if known is None:
-            return None
-        with np.errstate(invalid="ignore"):
-            scaled = known * np.outer(self.factors, self.factors)
-        np.fill_diagonal(scaled, self.squares)
-        return scaled
-
-
-@dataclass(frozen=True)
 class Kernel:
     """The inner products of n gradients: ``column(x)`` is K_·x (n), ``diagonal`` is ‖g‖² (n).
 

@@ -24,6 +24,7 @@ from spice.selectors.kernel import (
     squared_norms,
 )
 from spice.selectors.objective import MAXIMIZERS, Objective, way
+from spice.selectors.scaling import SCALES, rescale
 
 if TYPE_CHECKING:
     from spice.orders import Orders
@@ -41,7 +42,8 @@ class Spice:
     ``information`` reports the exact F(S) of the picks for every form.
     ``penalty`` λ ≥ 0; ``alpha`` α > 0, or ``relative`` for α = 1/mean ‖g‖², which makes the choice
     independent of the gradients' scale. ``stop_ratio`` ω in [0, 1] stops at the first pick whose
-    gain is at most ω times the first pick's (SPICE+); ``stop_inclusive`` keeps that pick. Rows
+    gain is at most ω times the first pick's (SPICE+); ``stop_inclusive`` keeps that pick. Gradients
+    are seen at ``scale`` (:func:`spice.selectors.scaling.rescale`, with ``clip_quantile``). Rows
     whose gradient is zero are left out unless ``keep_zero``: they gain nothing, and yet a zero
     score beats a conflicting row's negative one. ``maximizer`` is one of
     :data:`spice.selectors.objective.MAXIMIZERS`; it decides time and memory, not the picks.
@@ -49,6 +51,8 @@ class Spice:
 
     penalty: float
     alpha: Alpha
+    scale: str
+    clip_quantile: float
     stop_ratio: float | None
     stop_inclusive: bool
     keep_zero: bool
@@ -57,7 +61,7 @@ class Spice:
     needs: ClassVar[Mapping[str, Any]] = {"gradients": None}
 
     def __post_init__(self) -> None:
-        for name, known in (("fisher", MODES), ("maximizer", MAXIMIZERS)):
+        for name, known in (("scale", SCALES), ("fisher", MODES), ("maximizer", MAXIMIZERS)):
             given = getattr(self, name)
             if given not in known:
                 hint = did_you_mean(str(given), known)
@@ -69,6 +73,8 @@ class Spice:
             raise InputError(f"selector.penalty={self.penalty}: must be a number of at least 0")
         if self.alpha != "relative" and not (_is_number(self.alpha) and self.alpha > 0):
             raise InputError(f"selector.alpha={self.alpha}: must be above 0, or 'relative'")
+        if not (_is_number(self.clip_quantile) and 0 < self.clip_quantile <= 1):
+            raise InputError(f"selector.clip_quantile={self.clip_quantile}: must be in (0, 1]")
         if self.stop_ratio is not None and not (
             _is_number(self.stop_ratio) and 0 <= self.stop_ratio <= 1
         ):
@@ -96,7 +102,8 @@ class Spice:
         Rows are worked on in the order of their ids, so ties go to the smaller id and the order
         of the input changes nothing, to the bit.
         """
-        objective, rows, excluded = self._problem(gradients, ids, eligible, certified)
+        seen = self.seen(gradients, eligible)
+        objective, rows, excluded = self._problem(seen, ids, eligible, certified)
         maximise = partial(orders.maximise, objective) if orders else objective.maximise
         trace = maximise(k, float(self.penalty), **self._stopping)
         # How many picks λ changed: the same count of picks, chosen again with λ = 0.
@@ -116,11 +123,18 @@ class Spice:
             },
         )
 
+    def seen(self, gradients: Rows, eligible: Sequence[int]) -> Rows:
+        """Gradients n × d at the selector's scale."""
+        return rescale(gradients, self.scale, self.clip_quantile, eligible)
+
     def picks(
-        self, gradients: Rows, ids: Sequence[str | int], k: int, eligible: Sequence[int]
+        self, seen: Rows, ids: Sequence[str | int], k: int, eligible: Sequence[int]
     ) -> list[int]:
-        """The choice alone, with nothing to say about it."""
-        objective, rows, _ = self._problem(gradients, ids, eligible, certified=False)
+        """The choice alone, from gradients at the selector's scale, with nothing to say about it.
+
+        What is left out of ``eligible`` since they were :meth:`seen` does not move their scale.
+        """
+        objective, rows, _ = self._problem(seen, ids, eligible, certified=False)
         trace = objective.maximise(k, float(self.penalty), **self._stopping)
         return [int(rows[pick]) for pick in trace.picks]
 
@@ -134,20 +148,20 @@ class Spice:
 
     def _problem(
         self,
-        gradients: Rows,
+        seen: Rows,
         ids: Sequence[str | int],
         eligible: Sequence[int],
         certified: bool,
     ) -> tuple[Objective, np.ndarray, dict[str, list[int]]]:
         """The objective over the rows that can be used, those rows, and why others cannot."""
         in_order = np.array(sorted(eligible, key=lambda row: ids[row]), dtype=np.int64)
-        squares = squared_norms(Subset(gradients, in_order))
+        squares = squared_norms(Subset(seen, in_order))
         finite, zero = np.isfinite(squares), squares == 0
         usable = finite if self.keep_zero else finite & ~zero
         excluded = {"not finite": in_order[~finite].tolist()}
         excluded["zero gradient"] = [] if self.keep_zero else in_order[zero].tolist()
         rows, squares = in_order[usable], squares[usable]
-        return self._objective(Subset(gradients, rows), squares, certified), rows, excluded
+        return self._objective(Subset(seen, rows), squares, certified), rows, excluded
 
     def _objective(self, gradients: Rows, squares: np.ndarray, certified: bool) -> Objective:
         """With α and η, which follow the gradients' scale if α is relative."""

@@ -1,4 +1,4 @@
-"""How gradients are read and scaled; no torch here, so that a wrong option is told at once."""
+"""How gradients are read; no torch here, so that a wrong option is told at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 REDUCTIONS = ("mean", "sum")
-SCALES = ("raw", "unit", "clip")
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,9 @@ class Extraction:
     """What stands behind ``gradients=``.
 
     ``lora`` adapters are attached fresh from ``seed``, which is not the run's own, so that runs
-    over several seeds share one store. ``reduction`` and ``lora`` make the store; ``scale`` is
-    applied on reading it (see :func:`spice.signals.gradients.rescale`). With ``projection`` they
-    are stored as that many coordinates (:mod:`spice.signals.projection`), in ``dtype``
+    over several seeds share one store. ``reduction`` and ``lora`` make the store; at which scale
+    they are chosen from is the selector's. With ``projection`` they are stored as that many
+    coordinates (:mod:`spice.signals.projection`), in ``dtype``
     (:mod:`spice.signals.coding`). A batch holds at most ``batch_size`` rows and ``batch_tokens``
     tokens, padding included, but one row at least; of more than ``recompute_tokens`` the
     activations are not kept (:mod:`spice.layers`). These three and ``shard_rows`` change nothing.
@@ -55,8 +54,6 @@ class Extraction:
 
     lora: Lora
     reduction: str
-    scale: str
-    clip_quantile: float
     projection: int | None
     dtype: str
     batch_size: int
@@ -66,14 +63,12 @@ class Extraction:
     seed: int
 
     def __post_init__(self) -> None:
-        options = (("reduction", REDUCTIONS), ("scale", SCALES), ("dtype", tuple(CODINGS)))
+        options = (("reduction", REDUCTIONS), ("dtype", tuple(CODINGS)))
         for name, known in options:
             if getattr(self, name) not in known:
                 allowed = ", ".join(known)
                 hint = did_you_mean(str(getattr(self, name)), known)
                 raise InputError(f"gradients.{name}={getattr(self, name)}: one of {allowed}.{hint}")
-        if not 0 < self.clip_quantile <= 1:
-            raise InputError(f"gradients.clip_quantile={self.clip_quantile}: must be in (0, 1]")
         if self.projection is not None and self.projection < 1:
             raise InputError(f"gradients.projection={self.projection}: must be at least 1, or null")
         for name in ("batch_size", "batch_tokens", "recompute_tokens", "shard_rows"):
@@ -101,8 +96,3 @@ class Extraction:
     def sketch(self) -> Sketch | None:
         """The projection, if there is one."""
         return Sketch(self.projection, self.seed) if self.projection else None
-
-    def scaling(self) -> dict[str, Any]:
-        """What is done to them on reading."""
-        clip = {"clip_quantile": self.clip_quantile} if self.scale == "clip" else {}
-        return {"scale": self.scale, **clip}

@@ -20,7 +20,7 @@ import torch
 
 from spice.batches import Batch, length_order, pad, response_nll
 from spice.rendering import Example
-from spice.selectors.kernel import Rows, Scaled, products, squared_norms
+from spice.selectors.kernel import Rows, products, squared_norms
 from spice.signals.coding import FLOAT32, round_trip
 from spice.signals.extraction import Extraction
 from spice.signals.projection import Sketch
@@ -282,7 +282,7 @@ def read(
     ids: Sequence[str],
     metadata: dict[str, Any],
 ) -> Rows:
-    """A finished store's gradients n × d, at the scale that selection sees; they stay on disk."""
+    """A finished store's gradients n × d; they stay on disk."""
     from spice.signals.passes import open_store
 
     rows = eligible_rows(examples)
@@ -290,7 +290,7 @@ def read(
     stored = open_store(folder, examples, rows, ids, metadata, size, dtype).rows()
     stored.squares = squared_norms(stored)  # which every selection asks for, some of them twice
     stored.products = _kept_products(folder.with_name(f"{folder.name}.products.npy"), stored)
-    return rescale(stored, extraction.scale, extraction.clip_quantile)
+    return stored
 
 
 def _kept_products(path: Path, rows: Rows) -> np.ndarray | None:
@@ -306,22 +306,3 @@ def _kept_products(path: Path, rows: Rows) -> np.ndarray | None:
 def _save(values: np.ndarray, path: Path) -> None:
     with path.open("wb") as file:
         np.save(file, values, allow_pickle=False)
-
-
-def rescale(gradients: Rows, scale: str, quantile: float) -> Rows:
-    """Gradients n × d at the scale that selection sees.
-
-    ``unit`` divides each by its norm (zero rows stay zero), ``clip`` shrinks those above the
-    ``quantile`` of the pool's norms down to it.
-    """
-    if scale == "raw":
-        return gradients
-    norms = np.sqrt(squared_norms(gradients))
-    if scale == "unit":
-        target = np.where(norms > 0, 1.0, 0.0)
-    else:
-        finite = norms[np.isfinite(norms)]
-        target = np.minimum(norms, np.quantile(finite, quantile)) if len(finite) else norms
-    with np.errstate(invalid="ignore"):  # rows that are not finite stay so, and are left out later
-        factors = np.divide(target, norms, out=np.zeros_like(norms), where=norms > 0)
-    return Scaled(gradients, factors, np.where(np.isfinite(norms), target**2, norms))

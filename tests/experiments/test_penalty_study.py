@@ -46,7 +46,7 @@ def test_the_matched_draws_copy_one_run_of_each_scale(tmp_path: Path) -> None:
 
 
 def test_settings_are_told_apart() -> None:
-    config: Any = composed("selector=spice", "gradients.scale=unit", "schedule=pools")
+    config: Any = composed("selector=spice", "selector.scale=unit", "schedule=pools")
     assert setting(config) == Setting("pools", "unit", 0.1)
     config = composed("selector=random", "data.only=[clean]")
     assert setting(config) == Setting("oracle")

@@ -38,7 +38,7 @@ def _value(override: str, place: int) -> str:
 
 
 def test_settings_are_told_apart() -> None:
-    config = composed("selector=spice", "gradients.scale=unit")
+    config = composed("selector=spice", "selector.scale=unit")
     assert setting(config) == "spice unit"
     assert setting(composed("selector=random", "data.only=[clean]")) == "oracle"
     assert setting(composed("selector=none")) == "base"

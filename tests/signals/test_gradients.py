@@ -13,19 +13,15 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from spice.batches import pad
 from spice.errors import InputError
 from spice.models import Checkpoint, Lora
 from spice.rendering import Example
-from spice.selectors.kernel import squared_norms
-from spice.selectors.spice import Spice
 from spice.signals import gradients
 from spice.signals.coding import round_trip
 from spice.signals.extraction import Extraction
-from spice.signals.gradients import factors, per_sample_gradients, rescale
+from spice.signals.gradients import factors, per_sample_gradients
 from spice.signals.passes import Pass
 
 LORA = Lora(r=4, alpha=8, dropout=0.3, targets="all-linear")
@@ -206,8 +202,6 @@ IDS = [f"row{i}" for i in range(11)]
 EXTRACTION = Extraction(
     LORA,
     "mean",
-    "raw",
-    clip_quantile=0.9,
     projection=None,
     dtype="float32",
     batch_size=2,
@@ -362,71 +356,10 @@ def test_a_store_of_something_else_is_refused(extract: Any) -> None:
         extract(reduction="sum")
 
 
-# -- scale -------------------------------------------------------------------------------------
-
-
-@given(st.integers(0, 1000), st.floats(0.05, 1))
-def test_scales_follow_their_formulas(seed: int, quantile: float) -> None:
-    G = np.random.default_rng(seed).normal(size=(20, 7)).astype(np.float32)
-    G *= np.linspace(0.1, 9, 20, dtype=np.float32)[:, None]
-    G[3] = 0
-    norms = np.sqrt((G.astype(float) ** 2).sum(axis=1))
-    assert rescale(G, "raw", quantile) is G
-
-    unit = rescale(G, "unit", quantile)[:]
-    assert unit.dtype == np.float32
-    assert not unit[3].any()
-    others = np.delete(np.arange(20), 3)
-    np.testing.assert_allclose(np.linalg.norm(unit[others], axis=1), 1, rtol=1e-6)
-    np.testing.assert_allclose(unit[others] * norms[others, None], G[others], rtol=1e-5, atol=1e-7)
-
-    clipped = rescale(G, "clip", quantile)[:]
-    limit = np.quantile(norms, quantile)
-    np.testing.assert_allclose(
-        np.linalg.norm(clipped.astype(float), axis=1), np.minimum(norms, limit), rtol=1e-6
-    )
-    below = norms < limit
-    np.testing.assert_array_equal(clipped[below], G[below])
-
-
-@pytest.mark.parametrize("scale", ["unit", "clip"])
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_rows_that_are_not_finite_stay_so_and_move_no_quantile(scale: str, bad: float) -> None:
-    G = np.diag([1.0, 2, 3, 4, 5]).astype(np.float32)
-    expected = rescale(G[1:], scale, 0.5)[:]
-    G[0, 2] = bad
-    scaled = rescale(G, scale, 0.5)[:]
-    assert not np.isfinite(scaled[0]).all()
-    assert not np.isfinite(squared_norms(rescale(G, scale, 0.5))[0])
-    np.testing.assert_array_equal(scaled[1:], expected)
-
-
-@pytest.mark.parametrize("scale", ["unit", "clip"])
-@pytest.mark.parametrize("maximizer", ["plain", "dual", "primal", "lazy", "blocked"])
-def test_rows_made_equally_long_are_not_told_apart_by_rounding(scale: str, maximizer: str) -> None:
-    """Else a batch's size would decide the first pick."""
-    selector = Spice(0.1, 1.0, None, False, False, "exact", maximizer)
-    G = np.random.default_rng(0).normal(size=(40, 9)).astype(np.float32)
-    for moved in (G, G * np.float32(1 + 1e-6), G[:, ::-1]):
-        picked = selector.select_gradients(rescale(moved, scale, 0.5), range(40), 5, range(40))
-        longest = np.flatnonzero(np.linalg.norm(G, axis=1) >= np.median(np.linalg.norm(G, axis=1)))
-        assert picked.indices[0] == (0 if scale == "unit" else longest[0])
-
-
-@pytest.mark.parametrize("size", [1e-25, 1e25])
-def test_norms_outlast_the_range_of_float32(size: float) -> None:
-    """Squares of these underflow or overflow in float32."""
-    G = np.array([[3 * size, 4 * size]], dtype=np.float32)
-    np.testing.assert_allclose(rescale(G, "unit", 1.0)[:], [[0.6, 0.8]], rtol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
         ({"reduction": "men"}, "mean"),
-        ({"scale": "units"}, "unit"),
-        ({"clip_quantile": 0.0}, "clip_quantile"),
-        ({"clip_quantile": 1.5}, "clip_quantile"),
         ({"batch_size": 0}, "batch_size"),
         ({"batch_tokens": 0}, "batch_tokens"),
         ({"recompute_tokens": 0}, "recompute_tokens"),
@@ -441,10 +374,8 @@ def test_options_out_of_range_are_input_errors(changed: dict[str, Any], said: st
         dataclasses.replace(EXTRACTION, **changed)
 
 
-def test_scale_batches_and_shards_are_no_part_of_what_is_stored() -> None:
-    other = dataclasses.replace(
-        EXTRACTION, scale="unit", batch_size=5, batch_tokens=99, shard_rows=9
-    )
+def test_batches_and_shards_are_no_part_of_what_is_stored() -> None:
+    other = dataclasses.replace(EXTRACTION, batch_size=5, batch_tokens=99, shard_rows=9)
     assert other.fingerprint() == EXTRACTION.fingerprint()
     # What is not used leaves no mark, so that stores made before it was known keep their keys.
     assert set(EXTRACTION.fingerprint()) == {"lora", "reduction", "seed"}

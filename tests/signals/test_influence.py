@@ -175,7 +175,7 @@ def test_a_projection_with_columns_of_unit_length_would_shrink_inner_products() 
 
 def test_the_table_is_what_single_rows_and_examples_give(reading: Reading, tmp_path: Path) -> None:
     signal = Influence(0.5, LORA, RECIPE, 8192, 0)
-    extraction = Extraction(LORA, "mean", "raw", 0.95, None, "float32", 5, 10_000, 9_000, 4, 0)
+    extraction = Extraction(LORA, "mean", None, "float32", 5, 10_000, 9_000, 4, 0)
     kept = tmp_path / "kept"
     kept.mkdir()
     source = source_of(reading, extraction, TARGETS)
@@ -216,6 +216,6 @@ def test_the_table_is_what_single_rows_and_examples_give(reading: Reading, tmp_p
 def test_no_example_that_fits_is_an_error(reading: Reading, tmp_path: Path) -> None:
     long = identify([Row("", "x" * 300, "", "y", "a")])
     signal = Influence(0.5, LORA, RECIPE, 8192, 0)
-    extraction = Extraction(LORA, "mean", "raw", 0.95, None, "float32", 5, 10_000, 9_000, 4, 0)
+    extraction = Extraction(LORA, "mean", None, "float32", 5, 10_000, 9_000, 4, 0)
     with pytest.raises(InputError, match="none of the validation examples fits"):
         signal.build(tmp_path, source_of(reading, extraction, long))

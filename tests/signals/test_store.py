@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from spice.errors import InputError
-from spice.selectors.kernel import Scaled, Subset, squared_norms
+from spice.selectors.kernel import Subset, squared_norms
+from spice.selectors.scaling import Scaled
 from spice.signals.store import ShardStore, publish
 
 IDS = [f"row-{i}" for i in range(10)]
