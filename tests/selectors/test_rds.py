@@ -69,17 +69,17 @@ def plain(
 
 
 def test_a_worked_example() -> None:
-    """Unit vectors at 0°, 10°, 30°, 80°; targets at 0° and 20°, then one of another task at 90°."""
+    """Unit vectors at 0°, 10°, 30°, 80°; targets at 0° and 15°, then one of another task at 90°."""
     pool, targets = ([[np.cos(a), np.sin(a)] for a in np.radians(d)]
-                     for d in ([0, 10, 30, 80], [0, 20, 90]))  # fmt: skip
+                     for d in ([0, 10, 30, 80], [0, 15, 90]))  # fmt: skip
     alone = pick(np.array(pool), np.array(targets[:2]), ["a", "a"], 3)
-    # 0° takes 0°; 20° is as near to 10° as to 30°, and 10° has the smaller id; 0° then takes 30°.
+    # 0° takes 0°, 15° takes 10°; 0° would then take 10°, which is gone, and takes 30°.
     assert alone.indices == [0, 1, 2]
-    assert alone.scores == pytest.approx([1, np.cos(np.radians(10)), np.cos(np.radians(30))])
+    assert alone.scores == pytest.approx(np.cos(np.radians([0, 5, 30])))
     # The other task has every second turn: 80°, and then 30°, the nearest that is left.
     both = pick(np.array(pool), np.array(targets), ["a", "a", "b"], 4)
     assert both.indices == [0, 3, 1, 2]
-    assert both.scores == pytest.approx([1, *np.cos(np.radians([10, 10, 60]))])
+    assert both.scores == pytest.approx(np.cos(np.radians([0, 10, 5, 60])))
 
 
 def test_each_subtask_has_the_same_say_however_many_examples_it_has() -> None:
@@ -117,6 +117,12 @@ def test_the_size_of_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     for at_once in (1, 80, 250):
         monkeypatch.setattr(rds, "AT_ONCE", at_once)
         assert (nearest_first(pool, targets, 40) == whole).all()
+
+
+def test_of_copies_the_smaller_id_is_taken_first() -> None:
+    pool, targets = np.tile([[3.0, 1.0, 2.0]], (5, 1)), np.array([[1.0, 0, 0]])
+    found = pick(pool, targets, ["a"], 3, ids=["d", "b", "e", "a", "c"])
+    assert found.indices == [3, 1, 4]
 
 
 def test_lengths_do_not_count() -> None:
