@@ -54,9 +54,7 @@ def values(
     rows: list[Row] = ROWS,
     said: list[str] | None = None,
 ) -> np.ndarray:
-    extraction = Extraction(
-        LORA, "mean", "raw", 0.95, None, "float32", batch_size, 10_000, 9_000, 2, 0
-    )
+    extraction = Extraction(LORA, "mean", None, "float32", batch_size, 10_000, 9_000, 2, 0)
     texts = signal.texts(renderer, rows, renderer.encode(rows))
     ids = [row.id for row in rows]
     metadata = signal.fingerprint()
