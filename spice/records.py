@@ -74,8 +74,9 @@ class Signals:
     ``experienced_losses`` n × 2, ``ratings`` n × q × 5 (of several models n × models × q × 5, with
     their ``rater_sizes``), ``embeddings`` n × h, ``token_information`` n × h(h+1)/2 and
     ``influence`` n, with a named column per subtask, are as :mod:`spice.signals` has them, NaN for
-    rows not read; ``target_embeddings`` m × h are of the validation examples. ``reliability`` is a
-    table of n rows (:data:`spice.signals.reliability.FIELDS`).
+    rows not read; ``target_embeddings`` m × h are of the validation examples, and
+    ``target_sources`` m the (sub)tasks that those are of. ``reliability`` is a table of n rows
+    (:data:`spice.signals.reliability.FIELDS`).
     """
 
     ids: list[str]
@@ -90,6 +91,7 @@ class Signals:
     token_information: np.ndarray | None = None
     influence: np.ndarray | None = None
     target_embeddings: np.ndarray | None = None
+    target_sources: np.ndarray | None = None
     reliability: np.ndarray | None = None
 
     @property

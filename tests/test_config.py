@@ -56,6 +56,7 @@ def test_every_benchmark_instantiates(option: str) -> None:
         ("qwen2_7b", 7_615_616_512),
         ("qwen2_0_5b", 494_032_768),
         ("qwen2_1_5b", 1_543_714_304),
+        ("smollm2_135m", 134_515_008),
     ],
 )
 @pytest.mark.parametrize("role", ["model", "proxy"])

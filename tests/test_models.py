@@ -351,6 +351,7 @@ def composed(*overrides: str) -> Any:
         ("qwen2_7b", 7_615_616_512, 1e6),
         ("qwen2_0_5b", 494_032_768, 1e6),
         ("qwen2_1_5b", 1_543_714_304, 1e6),
+        ("smollm2_135m", 134_515_008, 1e5),
     ],
 )
 def test_the_architectures_have_their_published_sizes(

@@ -1,10 +1,11 @@
-"""Mean-pooled hidden states."""
+"""Hidden states pooled over the tokens of a row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -18,12 +19,22 @@ if TYPE_CHECKING:
     from spice.signals.source import Source
 
 
+Pooling = Literal["mean", "weighted"]
+
+
+@dataclass(frozen=True)
 class Embeddings:
-    """The mean of the last layer's hidden states over all tokens of a row, n × h."""
+    """The mean Σ_i w_i s_i of the last layer's hidden states over the t tokens of a row, n × h.
+
+    ``mean`` weighs all tokens alike, w_i = 1/t; ``weighted`` by their place, w_i = i / Σ_j j =
+    2i / t(t + 1), so that tokens that have seen more of the row count more (arXiv 2202.08904).
+    """
+
+    pooling: Pooling = "mean"
 
     def fingerprint(self) -> dict[str, Any]:
-        """Nothing but what it is."""
-        return {"signal": "embeddings"}
+        """What it is; the plain mean goes without saying."""
+        return {"signal": "embeddings", **_named(self.pooling)}
 
     def texts(
         self, renderer: Renderer, rows: Sequence[Row], examples: Sequence[Example]
@@ -40,30 +51,34 @@ class Embeddings:
         import torch
 
         mask = batch["attention_mask"]
+        weights = mask * mask.cumsum(dim=1) if self.pooling == "weighted" else mask
         with torch.no_grad():
             states = model.base_model(
                 input_ids=batch["input_ids"], attention_mask=mask, use_cache=False
             ).last_hidden_state.float()
-        return (states * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        return (states * weights[:, :, None]).sum(dim=1) / weights.sum(dim=1, keepdim=True)
 
     def collect(self, values: np.ndarray) -> np.ndarray:
         """n × h."""
         return values[:, 0]
 
 
+@dataclass(frozen=True)
 class TargetEmbeddings:
     """The same of the validation examples, m × h."""
 
+    pooling: Pooling = "mean"
     aims: ClassVar[bool] = True
 
     def fingerprint(self) -> dict[str, Any]:
-        """Nothing but what it is."""
-        return {"signal": "target embeddings"}
+        """What it is, as :meth:`Embeddings.fingerprint` says it."""
+        return {"signal": "target embeddings", **_named(self.pooling)}
 
     def build(self, folder: Path, source: Source) -> None:
         """Read the targets as rows of a pool of their own."""
         model, store = source.reading.checkpoint.load(), folder / "store"
-        found = source.forward(model, Embeddings(), store, self.fingerprint(), source.targets)
+        signal, about = Embeddings(self.pooling), self.fingerprint()
+        found = source.forward(model, signal, store, about, source.targets)
         np.save(folder / "embeddings.npy", found)
 
     def work(self, source: Source) -> list[Work]:
@@ -75,3 +90,7 @@ class TargetEmbeddings:
     def load(self, folder: Path) -> np.ndarray:
         """m × h."""
         return np.load(folder / "embeddings.npy", allow_pickle=False)
+
+
+def _named(pooling: Pooling) -> dict[str, Any]:
+    return {} if pooling == "mean" else {"pooling": pooling}

@@ -80,11 +80,16 @@ class SignalStages:
         }
 
     def read(self) -> dict[str, Any]:
-        """Every signal of all rows."""
-        return {
+        """Every signal of all rows; beside the targets' embeddings, whose they are."""
+        import numpy as np
+
+        found = {
             name: self.gradients if name == "gradients" else self._read(name, key)
             for name, key in self.keys.items()
         }
+        if "target_embeddings" in found:
+            found["target_sources"] = np.array([row.source for row in self.targets()])
+        return found
 
     @cached_property
     def gradients(self) -> Rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from spice.records import Row
 from spice.rendering import Renderer
 from spice.selectors.fishersft import square
 from spice.signals import Signal, forward
-from spice.signals.embeddings import Embeddings
+from spice.signals.embeddings import Embeddings, TargetEmbeddings
 from spice.signals.extraction import Extraction
 from spice.signals.losses import Losses
 from spice.signals.ratings import Ratings
@@ -53,9 +54,7 @@ def values(
     rows: list[Row] = ROWS,
     said: list[str] | None = None,
 ) -> np.ndarray:
-    extraction = Extraction(
-        LORA, "mean", "raw", 0.95, None, "float32", batch_size, 10_000, 9_000, 2, 0
-    )
+    extraction = Extraction(LORA, "mean", None, "float32", batch_size, 10_000, 9_000, 2, 0)
     texts = signal.texts(renderer, rows, renderer.encode(rows))
     ids = [row.id for row in rows]
     metadata = signal.fingerprint()
@@ -99,6 +98,41 @@ def test_embeddings_are_means_over_a_rows_own_tokens(
         assert embedding == pytest.approx(states.mean(dim=0).numpy(), abs=1e-5)
 
 
+def test_weighted_embeddings_count_a_token_by_its_place(
+    checkpoint: Checkpoint, renderer: Renderer, tmp_path: Path
+) -> None:
+    found = values(checkpoint, renderer, Embeddings("weighted"), tmp_path)
+    for row, embedding in zip(ROWS, found, strict=True):
+        [example] = renderer.encode([row])
+        with torch.no_grad():
+            states = checkpoint.load()(
+                input_ids=torch.tensor([example.ids]), output_hidden_states=True
+            ).hidden_states[-1][0]
+        t = len(example.ids)
+        expected = sum(2 * i / (t * (t + 1)) * state for i, state in enumerate(states, start=1))
+        assert embedding == pytest.approx(torch.as_tensor(expected).numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("padded", ["right", "left"])
+def test_the_first_token_is_the_first_that_is_no_padding(padded: str) -> None:
+    states = torch.tensor([[[1.0, 0], [0, 1], [9, 9]]])
+    mask = torch.tensor([[1, 1, 0]])
+    if padded == "left":
+        states, mask = states.roll(1, dims=1), mask.roll(1, dims=1)
+    base = SimpleNamespace(last_hidden_state=states)
+    model = SimpleNamespace(base_model=lambda **_: base)
+    batch: Any = {"input_ids": mask, "attention_mask": mask}
+    assert Embeddings("weighted").read(model, batch)[0].tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert Embeddings().read(model, batch)[0].tolist() == [0.5, 0.5]
+
+
+def test_poolings_are_told_apart_and_the_plain_mean_is_known_as_ever() -> None:
+    assert Embeddings().fingerprint() == {"signal": "embeddings"}
+    assert TargetEmbeddings().fingerprint() == {"signal": "target embeddings"}
+    for signal in (Embeddings("weighted"), TargetEmbeddings("weighted")):
+        assert signal.fingerprint()["pooling"] == "weighted"
+
+
 def test_ratings_are_probabilities_behind_each_request(
     checkpoint: Checkpoint, renderer: Renderer, tmp_path: Path
 ) -> None:
@@ -134,7 +168,14 @@ def test_token_information_is_the_moment_of_what_predicts_the_response(
 
 
 @pytest.mark.parametrize(
-    "signal", [Losses(), Embeddings(), Ratings(REQUESTS), TokenInformation(None)]
+    "signal",
+    [
+        Losses(),
+        Embeddings(),
+        Embeddings("weighted"),
+        Ratings(REQUESTS),
+        TokenInformation(None),
+    ],
 )
 def test_the_size_of_batches_changes_nothing(
     checkpoint: Checkpoint, renderer: Renderer, signal: Signal, tmp_path: Path
