@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue
 
 from spice.errors import InputError
+from spice.selectors.mix import Mix
 
 if TYPE_CHECKING:
     from spice.benchmarks import Suite
@@ -88,6 +89,11 @@ class Components:
             raise InputError(
                 f"schedule=pools has no use for selector={selector}: how far a row can be trusted "
                 "is read off the whole pool; take schedule=global"
+            )
+        if self.schedule.windowed and isinstance(self.selector, Mix) and self.selector.mixed:
+            raise InputError(
+                "selector.stratify and selector.quotas need schedule=global: a window of some rows "
+                "cannot see the mix of all picks"
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,13 @@ def report(selection: Selection, signals: Signals, penalty: float | None) -> dic
     and ``large_norm_picks``: picks among the pool's 5 % largest norms. ``alpha_median_norm``:
     α·median ‖g‖², below which Δ ranks by norm rather than by novelty. ``norm_length_correlation``
     and ``picked_length_correlation``: Spearman, of ‖g‖ and of being picked with the response's
-    tokens.
+    tokens. ``mix_distance``: total variation between the picks' and the pool's shares of sources,
+    the part of the picks that would have to come from other sources to keep the pool's mix.
     """
     picked = np.zeros(len(signals), dtype=bool)
     picked[selection.indices] = True
     gradient_part = _gradient_report(selection, signals) if selection.gains is not None else {}
+    mix = shares(signals.sources, selection.indices)
     facts: dict[str, Any] = {
         "information": selection.information,
         **gradient_part,
@@ -38,10 +40,11 @@ def report(selection: Selection, signals: Signals, penalty: float | None) -> dic
             "pool": _median(signals.lengths),
             "picked": _median(signals.lengths[picked]),
         },
-        "sources": shares(signals.sources, selection.indices),
+        "sources": mix,
+        "mix_distance": mix_distance(mix) if selection.k else None,
         "excluded": {why: len(rows) for why, rows in selection.excluded.items()},
     }
-    facts["warnings"] = warnings_of(facts, penalty)
+    facts["warnings"] = [*selection.notes, *warnings_of(facts, penalty)]
     return facts
 
 
@@ -87,6 +90,11 @@ def shares(sources: Sequence[str], picks: Sequence[int]) -> dict[str, dict[str, 
         name: {"pool": pool[name] / len(sources), "picked": chosen[name] / k}
         for name in sorted(pool)
     }
+
+
+def mix_distance(mix: Mapping[str, Mapping[str, float]]) -> float:
+    """½ Σ |p − q| over the sources' shares p of the picks and q of the pool."""
+    return 0.5 * sum(abs(share["picked"] - share["pool"]) for share in mix.values())
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float | None:

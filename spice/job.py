@@ -23,6 +23,7 @@ from spice.messages import audit_line, diagnostics_line, say, sources_line, warn
 from spice.pool import Pool
 from spice.reading import Reading, read
 from spice.records import Score, Selection
+from spice.selectors.mix import Mix
 from spice.stages import Done, Stages, code_version, digest
 from spice.trust import trust_line
 
@@ -94,6 +95,8 @@ class Job:
         self.others = other_selections(self.config.card.compare)
         self.pool: Pool = self.parts.data.load()
         self.k = resolve_budget(self.config.budget, len(self.pool.rows))
+        if isinstance(self.parts.selector, Mix):
+            self.parts.selector.check_sources(row.source for row in self.pool.rows)
         for note in self.pool.notes:
             warn("pool", note)
         if self.pool.skipped:
@@ -303,7 +306,7 @@ class Job:
 
         apart = ("k", "seed", "schedule", "selector")
         key = {name: value for name, value in self.selection_key().items() if name not in apart}
-        cuts = ("penalty", "stop_ratio", "stop_inclusive", "maximizer")
+        cuts = ("penalty", "stop_ratio", "stop_inclusive", "maximizer", "stratify", "quotas")
         options = {name: v for name, v in self._selector_key().items() if name not in cuts}
         budgets = swept_budgets(Path(self.sweep)) if self.sweep else []
         longest = max((resolve_budget(b, len(self.pool.rows)) for b in budgets), default=0)

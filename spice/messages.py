@@ -48,9 +48,10 @@ def diagnostics_line(facts: Mapping[str, Any]) -> str:
 
 
 def sources_line(facts: Mapping[str, Any]) -> str:
-    """Each source's share of the picks beside its share of the pool."""
+    """Each source's share of the picks beside its share of the pool, and how far the mixes are."""
     shares = facts["sources"].items()
-    return ", ".join(f"{s} {share['picked']:.0%} (pool {share['pool']:.0%})" for s, share in shares)
+    each = (f"{s} {share['picked']:.0%} (pool {share['pool']:.0%})" for s, share in shares)
+    return f"{', '.join(each)}; mix distance {facts['mix_distance']:.0%}"
 
 
 def score_line(name: str, score: Mapping[str, Any]) -> str:

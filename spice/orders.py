@@ -43,15 +43,18 @@ class Orders:
         stop_inclusive: bool = False,
     ) -> GreedyTrace:
         """What the objective's own ``maximise`` finds, from a kept run if that goes far enough."""
-        path = self.path(penalty)
+        rooms: dict[str, Any] = {}
+        longest = self.longest
+        if objective.rooms is not None:  # they depend on k: such a run serves no other budget
+            rooms, longest = {"rooms": objective.rooms.as_dict()}, objective.rooms.total
+        path = self.apart(**rooms).path(penalty)
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             known = load(path) if path.is_file() else GreedyTrace()
             far = known.complete or len(known.picks) >= k
             if not (far or (stop_ratio is not None and known.decays(stop_ratio))):
-                length = max(k, self.longest)
                 known = objective.maximise(
-                    length, penalty, stop_ratio=stop_ratio, stop_inclusive=True
+                    max(k, longest), penalty, stop_ratio=stop_ratio, stop_inclusive=True
                 )
                 publish(path, lambda partial: save(known, partial))
         first = known.prefix(k)

@@ -10,7 +10,7 @@ import numpy as np
 
 from spice.errors import InputError
 from spice.records import Selection
-from spice.selectors.random_subset import quotas
+from spice.selectors.mix import largest_remainders
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def shares(windows: Sequence[Sequence[int]], k: int) -> list[int]:
     813 windows of 120 and a last one of 60 rows give 12 each and 6: 9,750 of 97,500.
     """
     sizes = {f"{number:09}": len(window) for number, window in enumerate(windows)}
-    return list(quotas(sizes, min(k, sum(sizes.values()))).values()) if sizes else []
+    return list(largest_remainders(sizes, min(k, sum(sizes.values()))).values())
 
 
 def joined(parts: Sequence[tuple[Sequence[int], Selection]], n: int) -> Selection:

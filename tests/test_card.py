@@ -41,6 +41,7 @@ def selection(indices: list[int], **fields: Any) -> dict[str, Any]:
 def card(folder: Path, rows: list[Row] = ROWS, **fields: Any) -> tuple[str, str]:
     chosen = selection(fields.pop("indices", list(range(12))), **fields)
     report = {"warnings": ["beware"], "sources": {"a": {"pool": 0.5, "picked": 0.25}}}
+    report["mix_distance"] = 0.125
     write_card(folder, rows, LENGTHS, chosen, report, {"other": ["00", "99"]}, 0)
     return (folder / "card.md").read_text(), (folder / "card.html").read_text()
 

@@ -58,6 +58,7 @@ def test_every_quantity_of_the_worked_example() -> None:
         "code": {"pool": 0.5, "picked": pytest.approx(1 / 3)},
         "math": {"pool": 0.5, "picked": pytest.approx(2 / 3)},
     }
+    assert facts["mix_distance"] == pytest.approx(1 / 6)
     # picked 1,1,0,1 has ranks 3,3,1,3; lengths 1..4
     assert facts["picked_length_correlation"] == pytest.approx(-0.2581989)
     assert facts["excluded"] == {}
@@ -98,6 +99,20 @@ def test_changed_picks_are_those_that_fisher_would_not_have_made() -> None:
 def test_excluded_rows_are_counted() -> None:
     G = np.vstack([WORKED, np.zeros((2, 2)), [[np.nan, 0]]])
     assert described(G, 2)["excluded"] == {"not finite": 1, "zero gradient": 2}
+
+
+def test_the_mixes_are_apart_by_what_would_have_to_change_its_source() -> None:
+    assert described(WORKED, 4, sources=list("abcd"))["mix_distance"] == 0
+    assert described(WORKED, 1, sources=list("abcd"))["mix_distance"] == 0.75
+    assert described(WORKED, 0)["mix_distance"] is None
+
+
+def test_what_the_selector_has_to_say_comes_first() -> None:
+    options = {"quotas": {"few": 0.9}}
+    warnings = described(
+        np.vstack([WORKED, np.eye(2)]), 4, 0.0, sources=["few", *"aaaaa"], options=options
+    )["warnings"]
+    assert warnings[0].startswith("too few rows to fill a source's share: few has 1 of 4 picks")
 
 
 # -- warnings ----------------------------------------------------------------------------------

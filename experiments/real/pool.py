@@ -18,7 +18,7 @@ from random import Random
 from spice.errors import InputError
 from spice.pool import FilePool, identify
 from spice.records import Row
-from spice.selectors.random_subset import quotas
+from spice.selectors.mix import largest_remainders
 
 FILES = ("gsm8k_train", "code_alpaca_2k", "codegen_instruct", "alpaca_random", "oasst1_en", "lima")
 SEED = 51279  # drawn after all else was fixed, see ../reliability/LOG.md
@@ -62,7 +62,7 @@ def draw(seed: int = SEED) -> Parts:
     even = dict.fromkeys(FILES, 1)
     parts: list[list[Row]] = []
     for count, shares in ((POOL, sizes), (HELD_OUT, even), (EXAMPLES, even)):
-        taken = quotas(shares, count)
+        taken = largest_remainders(shares, count)
         parts.append([row for name in FILES for row in by_source[name][: taken[name]]])
         by_source = {name: rows[taken[name] :] for name, rows in by_source.items()}
     pool, held_out, examples = parts

@@ -29,11 +29,11 @@ from spice.selectors.greedy import (
     GreedyTrace,
     conflicts_of,
     first_best,
-    largest,
     moments,
     record,
 )
 from spice.selectors.kernel import Rows, squared_norms
+from spice.selectors.rooms import Places, Rooms, largest_places
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,6 +64,7 @@ def blocked_greedy(
     size: int | None = None,
     block: int = BLOCK,
     certified: bool = True,
+    rooms: Rooms | None = None,
 ) -> GreedyTrace:
     """The picks of :func:`spice.selectors.greedy.greedy` with the exact information.
 
@@ -74,15 +75,17 @@ def blocked_greedy(
     lazy greedy on stale gains. ``certified`` makes sure of the largest gains that are left at the
     end, for a close certificate.
     """
-    state = State(gradients, min(k, len(gradients)), alpha, device, squares)
+    squares = squared_norms(gradients) if squares is None else squares
+    places = Places(len(gradients), rooms, k)
+    state = State(gradients, places, alpha, device, squares)
     size = size or min(SHORTLIST, max(FEWEST, PER_PICK * state.k))
     trace, wanted, refresh = GreedyTrace(), size, FIRST_REFRESH
     looks = sorted(moments(state.k), reverse=True)
     while state.m < state.k:
         if looks and state.m >= looks[-1]:
-            trace.later.append((state.m, largest(state.bounds(), state.k)))
+            trace.later.append((state.m, places.ahead(state.bounds(places.free))))
             looks = [t for t in looks if t > state.m]
-        which, bound = state.shortlist(wanted)
+        which, bound = state.shortlist(wanted, places.open)
         part = Block(state, which, bound, trace, penalty, eta)
         stopped = part.run(min(block, state.k - state.m), stop_ratio, stop_inclusive)
         if stopped:
@@ -94,9 +97,10 @@ def blocked_greedy(
     if state.single and trace.picks:
         trace.drift = state.refresh(trace.gains)
     if certified:
-        state.shortlist(state.m)
-    trace.later.append((state.m, largest(state.bounds(), state.k)))
-    trace.complete, trace.operations = not state.free.any(), state.operations
+        for among, count in places.parts(state.m):
+            state.shortlist(count, among)
+    trace.later.append((state.m, places.ahead(state.bounds(places.free))))
+    trace.complete, trace.operations = not places.open.any(), state.operations
     return trace
 
 
@@ -107,14 +111,15 @@ class State:
     """
 
     def __init__(
-        self, gradients: Rows, k: int, alpha: float, device: str | None, squares: np.ndarray | None
+        self, gradients: Rows, places: Places, alpha: float, device: str | None, squares: np.ndarray
     ) -> None:
         import torch
 
-        self.gradients, self.k, self.alpha = gradients, k, alpha
+        self.gradients, self.places, self.alpha = gradients, places, alpha
+        self.k = k = places.k
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         n, d = gradients.shape
-        self.squares = squared_norms(gradients) if squares is None else squares
+        self.squares = squares
         coarse = ROUNDINGS * np.finfo(np.float32).eps * alpha * self.squares.max(initial=0.0)
         self.single = gradients.dtype != np.float64 and n > FEW_ROWS and coarse <= TOLERANCE
         self.dtype = torch.float32 if self.single else torch.float64
@@ -123,7 +128,6 @@ class State:
         self.residual = alpha * self.squares
         self.doubt = self.rounding * self.residual  # at most, of a gain
         self.known = np.zeros(n, dtype=np.int64)
-        self.free = np.ones(n, dtype=bool)
         self.m = 0
         self.operations = 0.0  # multiplications and additions within products of matrices
         self.picks: list[int] = []
@@ -199,14 +203,14 @@ class State:
 
         return torch.from_numpy(which).to(self.device)
 
-    def shortlist(self, size: int) -> tuple[np.ndarray, float]:
-        """The candidates whose gains may reach furthest, all exact, and how far all others may."""
-        candidates = np.flatnonzero(self.free)
+    def shortlist(self, size: int, among: np.ndarray) -> tuple[np.ndarray, float]:
+        """Of those ``among`` (n), which may gain most, all exact, and how far the others may."""
+        candidates = np.flatnonzero(among)
         while True:
-            reach = self.bounds()
+            reach = self.bounds(among)
             chosen, bound, next_best = candidates, -np.inf, candidates[:0]
             if len(candidates) > size:
-                order = _largest(reach, size + CHUNK)
+                order = largest_places(reach, size + CHUNK)
                 chosen, next_best = candidates[order[:size]], candidates[order[size:]]
                 bound = float(reach[order[size]])
             stale = self._stale(chosen)
@@ -215,9 +219,9 @@ class State:
             # A product of few rows costs about as much as one of many.
             self.catch_up(np.append(stale, self._stale(next_best)[: max(CHUNK - len(stale), 0)]))
 
-    def bounds(self) -> np.ndarray:
-        """What the gains of all that is left can be at most, rounding included."""
-        return np.log1p(self.residual[self.free]) + self.doubt[self.free]
+    def bounds(self, among: np.ndarray) -> np.ndarray:
+        """What the gains of those ``among`` (n) can be at most, rounding included."""
+        return np.log1p(self.residual[among]) + self.doubt[among]
 
     def _stale(self, which: np.ndarray) -> np.ndarray:
         return which[self.known[which] < self.m]
@@ -259,7 +263,6 @@ class State:
         self.factor[m : self.m, m : self.m] = new[:, order].T.tril()
         self.columns[self.index(which), m : self.m] = new.T
         self.residual[which], self.known[which] = r, self.m
-        self.free[picks] = False
         self.picks += picks.tolist()
 
     def refresh(self, gains: list[float]) -> float:
@@ -296,13 +299,14 @@ class Block:
         K, W, along = self._products()
         r, norms = state.residual[which], state.norms[which]
         length2, weight = float(state.total @ state.total), float(state.norms[state.picks].sum())
-        whole, free = state.alpha * state.squares[which], np.ones(len(which), dtype=bool)
+        whole = state.alpha * state.squares[which]
         made, stopped = np.empty((limit, len(which))), False
         while len(self.order) < limit and not stopped:
             j, count = len(self.order), len(trace.picks)
             gains = np.log1p(r)
             conflicts, blur = conflicts_of(along, norms, length2, weight, count, self.eta)
             doubt = state.rounding * (whole / (1.0 + r) + self.penalty * blur)
+            free = state.places.open[which]  # a source may be full since the last pick
             scores = np.where(free, gains - self.penalty * conflicts, -np.inf)
             best = first_best(scores, doubt)
             if scores[best] - doubt[best] <= self.bound + self._blur(length2, weight):
@@ -319,7 +323,7 @@ class Block:
             length2 += 2.0 * along[best] + state.squares[pick]
             weight += norms[best]
             along = along + K[best]
-            free[best] = False
+            state.places.take(pick)
             self.order.append(best)
         if self.order:
             state.take(which, self.order, made[: len(self.order)], r)
@@ -342,12 +346,3 @@ class Block:
         if not (self.penalty and self.trace.picks):
             return 0.0
         return self.penalty * self.state.rounding * weight / np.sqrt(max(length2, 1e-300))
-
-
-def _largest(values: np.ndarray, count: int) -> np.ndarray:
-    """Positions of the ``count`` largest, in falling order."""
-    if len(values) > count:
-        found = np.argpartition(-values, count)[:count]
-    else:
-        found = np.arange(len(values))
-    return found[np.argsort(-values[found], kind="stable")]

@@ -10,6 +10,16 @@ Two bounds hold before the run (with q = 1 − (1 − 1/k)^k, over 0.632):
     OPT ≤ F(S_k)·c/(1 − e^{−c}),  c = 1 − min_x Δ_x(V∖x)/Δ_x(∅)          ``curvature``, for λ = 0
     OPT ≤ F(S_k)/q + kλ                                                  ``additive``
 
+With rooms, OPT is the best of the sets of as many rows that respect them. The first bound adds up
+the k largest Δ_x(S_t) that such a set can have together. Before the run,
+
+    OPT ≤ 2 F(S_k) + kλ                                                  ``matroid``
+
+for the sets of at most k rows that respect rooms are a matroid's (Fisher, Nemhauser and Wolsey
+1978, for λ = 0): S_k is a base of it, and O can be made one. Bases match one to one, O ∋ o_t with
+the pick s_t, such that o_t could have been picked in its place. So Δ(o_t|S_k) ≤ Δ(o_t|S_{t−1}) ≤
+Δ(s_t|S_{t−1}) + λ, and their sum over t is at most F(S_k) + kλ.
+
 c is the total curvature (Conforti and Cornuéjols 1984); the last is Nemhauser's bound (1978) with
 each pick's gain at most λ short of the largest, since 0 ≤ c(x|S) ≤ 1.
 """
@@ -41,6 +51,20 @@ def certificate(
         c = curvature(gradients, squares, alpha)
         bounds["curvature"] = information * (c / -math.expm1(-c) if c > 0 else 1.0)
     bounds["additive"] = information / share + k * penalty
+    return _told(information, bounds)
+
+
+def certificate_in_rooms(trace: GreedyTrace, penalty: float) -> dict[str, Any] | None:
+    """The same where sources have rooms; no curvature, which bounds sets of any mix."""
+    k = len(trace.picks)
+    if not k:
+        return None
+    information = float(sum(trace.gains))
+    bounds = {"later_gains": later_gains(trace, k), "matroid": 2 * information + k * penalty}
+    return _told(information, bounds)
+
+
+def _told(information: float, bounds: dict[str, float]) -> dict[str, Any]:
     optimum = max(min(bounds.values()), information)  # F(S) may be above it by rounding alone
     return {
         "optimum_at_most": optimum,

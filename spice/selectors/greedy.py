@@ -23,6 +23,7 @@ import numpy as np
 
 from spice.selectors.fisher import ROUNDING, Fisher
 from spice.selectors.kernel import Kernel
+from spice.selectors.rooms import Places, Rooms
 
 ETA = 1e-8  # keeps the cosine finite where the picks cancel each other
 LOOKS = 32  # moments of a run at which all gains are noted, besides its end
@@ -35,9 +36,10 @@ class GreedyTrace:
 
     ``leverage`` is λ × the spread of the
     ten best candidates' conflicts over the gap of their gains: far below 1, λ cannot change a pick.
-    ``later`` has, for some t, the gains of what was left after t picks, the largest first.
+    ``later`` has, for some t, the largest gains of what was left after t picks, falling; with
+    rooms those that one set can have together (:meth:`spice.selectors.rooms.Places.ahead`).
     ``drift`` is the largest error of a gain that an exact recomputation found, None without one.
-    ``complete`` says that every candidate was picked, ``operations`` how many floating-point
+    ``complete`` says that nothing was left to be picked, ``operations`` how many floating-point
     operations products of matrices took, where that is counted.
     """
 
@@ -85,52 +87,46 @@ def greedy(
     stop_ratio: float | None = None,
     stop_inclusive: bool = False,
     eta: float = ETA,
+    rooms: Rooms | None = None,
 ) -> GreedyTrace:
     """Pick up to k of n, ties to the smaller position.
 
     ``stop_ratio`` ω ends the run at the first pick t with Δ_t ≤ ω Δ_1, a test on the gain and not
-    on the score; that pick is kept only if ``stop_inclusive``.
+    on the score; that pick is kept only if ``stop_inclusive``. Where a group of ``rooms`` is full,
+    what is left of it is no candidate any more.
     """
     n = len(kernel)
     norms = np.sqrt(kernel.diagonal[kernel.alike])
     along = np.zeros(n)  # g_x · Σ_S g
-    free = np.ones(n, dtype=bool)
-    trace = GreedyTrace()
-    k = min(k, n)
-    looks = moments(k)
-    for m in range(k):
+    places, trace = Places(n, rooms, k), GreedyTrace()
+    looks = moments(places.k)
+    for m in range(places.k):
         gains = fisher.gains()
         if m in looks:
-            trace.later.append((m, largest(gains[free], k)))
+            trace.later.append((m, places.ahead(gains[places.free])))
         length2, weight = along[trace.picks].sum(), norms[trace.picks].sum()
         conflicts, blur = conflicts_of(along, norms, length2, weight, m, eta)
         doubt = fisher.doubt() + ROUNDING * penalty * blur
-        best = first_best(np.where(free, gains - penalty * conflicts, -np.inf), doubt)
+        best = first_best(np.where(places.open, gains - penalty * conflicts, -np.inf), doubt)
         first = trace.gains[0] if m else gains[best]
         stops = stop_ratio is not None and gains[best] <= stop_ratio * first
         if stops and not stop_inclusive:
             break
-        record(trace, best, best, gains, conflicts, free, penalty)
+        record(trace, best, best, gains, conflicts, places.open, penalty)
         if stops:
             break
         column = kernel.column(best)
         fisher.add(best, column)
         along += column[kernel.alike]
-        free[best] = False
-    trace.later.append((len(trace.picks), largest(fisher.gains()[free], k)))
-    trace.complete = not free.any()
+        places.take(best)
+    trace.later.append((len(trace.picks), places.ahead(fisher.gains()[places.free])))
+    trace.complete = not places.open.any()
     return trace
 
 
 def moments(k: int) -> set[int]:
     """When to look at all gains."""
     return {round(t) for t in np.linspace(0, k, LOOKS + 1)}
-
-
-def largest(values: np.ndarray, k: int) -> np.ndarray:
-    """The k largest, in falling order."""
-    kept = values if len(values) <= k else -np.partition(-values, k)[:k]
-    return -np.sort(-kept)
 
 
 def conflicts_of(

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from spice.selectors.blocked import FEW_ROWS, FEWEST, PER_PICK, blocked_greedy
-from spice.selectors.certificate import certificate
+from spice.selectors.certificate import certificate, certificate_in_rooms
 from spice.selectors.fisher import (
     ConstantFisher,
     DiagonalFisher,
@@ -30,6 +30,7 @@ from spice.selectors.fisher import (
 )
 from spice.selectors.greedy import GreedyTrace, greedy
 from spice.selectors.kernel import Kernel, Rows, gram_kernel, known_products, streaming_kernel
+from spice.selectors.rooms import Rooms
 
 MAXIMIZERS = ("auto", "plain", "dual", "primal", "lazy", "blocked")
 GRAM_ROWS = 12_000  # up to this many rows K is held whole: 1.15 GB in float64
@@ -54,7 +55,7 @@ class Objective:
 
     ``form`` is one of :data:`spice.selectors.fisher.MODES`, ``maximizer`` one of
     :data:`MAXIMIZERS`; forms other than ``exact`` have one way of their own. Runs that are not to
-    be ``certified`` save what that costs.
+    be ``certified`` save what that costs. ``rooms`` say how many picks groups of rows may have.
     """
 
     gradients: Rows
@@ -64,6 +65,7 @@ class Objective:
     form: str
     maximizer: str
     certified: bool = True
+    rooms: Rooms | None = None
 
     def way(self, k: int) -> str:
         """The maximiser that is taken for k picks."""
@@ -87,6 +89,7 @@ class Objective:
             "eta": self.eta,
             "stop_ratio": stop_ratio,
             "stop_inclusive": stop_inclusive,
+            "rooms": self.rooms,
         }
         if self.form == "exact" and self.way(k) in LAZY:
             known: dict[str, Any] = {
@@ -112,6 +115,8 @@ class Objective:
         """How far from the best k rows a run can be, if that was to be known."""
         if not self.certified or self.form != "exact":
             return None
+        if self.rooms is not None:
+            return certificate_in_rooms(trace, penalty)
         return certificate(trace, self.gradients, self.squares, self.alpha, penalty)
 
     @cached_property

@@ -18,7 +18,7 @@ import numpy as np
 
 from spice.errors import InputError
 from spice.records import Selection, Signals
-from spice.selectors.random_subset import quotas
+from spice.selectors.mix import largest_remainders
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class RandomMatched:
                 f"selector.like={self.like}: {len(strangers)} of its rows are not in this pool, "
                 f"the first is {strangers[0]}"
             )
-        counts = quotas(Counter(stratum_of[row_id] for row_id in self.given), k)
+        counts = largest_remainders(Counter(stratum_of[row_id] for row_id in self.given), k)
         drawn = [rng.permutation(strata[name])[: counts[name]] for name in sorted(counts)]
         order = rng.permutation(np.concatenate(drawn)) if drawn else np.empty(0, dtype=np.int64)
         return Selection(n=len(signals), indices=[int(row) for row in order])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
@@ -23,7 +23,9 @@ from spice.selectors.kernel import (
     row_blocks,
     squared_norms,
 )
+from spice.selectors.mix import Mix
 from spice.selectors.objective import MAXIMIZERS, Objective, way
+from spice.selectors.rooms import Rooms, told
 from spice.selectors.scaling import SCALES, rescale, weighted
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ Alpha = float | Literal["relative"]
 
 
 @dataclass(frozen=True)
-class Spice:
+class Spice(Mix):
     """Pick by Δ_x(S) − λ c(x|S); see :mod:`spice.selectors.greedy` for the formulas.
 
     ``fisher`` is the form of the information, one of :data:`spice.selectors.fisher.MODES`;
@@ -69,6 +71,7 @@ class Spice:
         return {"gradients": None, **weights}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, known in (("scale", SCALES), ("fisher", MODES), ("maximizer", MAXIMIZERS)):
             given = getattr(self, name)
             if given not in known:
@@ -99,7 +102,12 @@ class Spice:
         if signals.gradients is None:
             raise ValueError("this selector needs gradients")
         return self.select_gradients(
-            signals.gradients, signals.ids, k, eligible, weights=signals.weights
+            signals.gradients,
+            signals.ids,
+            k,
+            eligible,
+            weights=signals.weights,
+            sources=signals.sources,
         )
 
     def select_gradients(
@@ -111,17 +119,20 @@ class Spice:
         orders: Orders | None = None,
         certified: bool = True,
         weights: np.ndarray | None = None,
+        sources: Sequence[str] = (),
     ) -> Selection:
         """The same from gradients n × d alone; ``orders`` keeps runs for other budgets and ω.
 
-        ``weights`` n, if any, say how far each row is to be trusted.
+        ``weights`` n, if any, say how far each row is to be trusted; ``sources`` n are asked for
+        where the mix is kept or set.
 
         Rows are worked on in the order of their ids, so ties go to the smaller id and the order
         of the input changes nothing, to the bit.
         """
         trusted, distrusted = _by_trust(eligible, weights)
         seen = self.seen(gradients, eligible, weights)
-        objective, rows, excluded = self._problem(seen, ids, trusted, certified)
+        rooms_of = partial(self.rooms, sources, eligible, k=k)
+        objective, rows, excluded = self._problem(seen, ids, trusted, certified, rooms_of)
         maximise = partial(orders.maximise, objective) if orders else objective.maximise
         trace = maximise(k, float(self.penalty), **self._stopping)
         # How many picks λ changed: the same count of picks, chosen again with λ = 0.
@@ -132,7 +143,7 @@ class Spice:
         excluded["not trusted"] = distrusted
         if weights is not None:
             apart = orders.apart(weights="none") if orders else None
-            alike = self.select_alike(gradients, ids, selection.k, eligible, apart)
+            alike = self.select_alike(gradients, ids, selection.k, eligible, apart, sources)
             chosen = [float(weights[row]) for row in selection.indices]
             selection = replace(selection, weights=chosen, without_weights=alike)
         return replace(
@@ -140,6 +151,7 @@ class Spice:
             certificate=objective.certificate(trace, self.penalty),
             without_penalty=[int(rows[i]) for i in plain.picks] if self.penalty else None,
             excluded={why: sorted(which) for why, which in excluded.items() if which},
+            notes=told(objective.rooms),
             trace={
                 **selection.trace,
                 "pool_conflict": _share_against_mean(objective.gradients),
@@ -154,10 +166,12 @@ class Spice:
         k: int,
         eligible: Sequence[int],
         orders: Orders | None = None,
+        sources: Sequence[str] = (),
     ) -> list[int]:
         """The k picks with all rows trusted alike, w ≡ 1."""
         seen = rescale(gradients, "unit", self.clip_quantile, eligible)
-        objective, rows, _ = self._problem(seen, ids, eligible, certified=False)
+        rooms_of = partial(self.rooms, sources, eligible, k=k)
+        objective, rows, _ = self._problem(seen, ids, eligible, False, rooms_of)
         maximise = partial(orders.maximise, objective) if orders else objective.maximise
         return [int(rows[pick]) for pick in maximise(k, float(self.penalty)).picks]
 
@@ -170,13 +184,19 @@ class Spice:
         return rescale(gradients, self.scale, self.clip_quantile, eligible)
 
     def picks(
-        self, seen: Rows, ids: Sequence[str | int], k: int, eligible: Sequence[int]
+        self,
+        seen: Rows,
+        ids: Sequence[str | int],
+        k: int,
+        eligible: Sequence[int],
+        sources: Sequence[str] = (),
     ) -> list[int]:
         """The choice alone, from gradients at the selector's scale, with nothing to say about it.
 
         What is left out of ``eligible`` since they were :meth:`seen` does not move their scale.
         """
-        objective, rows, _ = self._problem(seen, ids, eligible, certified=False)
+        rooms_of = partial(self.rooms, sources, eligible, k=k)
+        objective, rows, _ = self._problem(seen, ids, eligible, False, rooms_of)
         trace = objective.maximise(k, float(self.penalty), **self._stopping)
         return [int(rows[pick]) for pick in trace.picks]
 
@@ -194,6 +214,7 @@ class Spice:
         ids: Sequence[str | int],
         eligible: Sequence[int],
         certified: bool,
+        rooms_of: Callable[[np.ndarray], Rooms | None],
     ) -> tuple[Objective, np.ndarray, dict[str, list[int]]]:
         """The objective over the rows that can be used, those rows, and why others cannot."""
         in_order = np.array(sorted(eligible, key=lambda row: ids[row]), dtype=np.int64)
@@ -203,7 +224,8 @@ class Spice:
         excluded = {"not finite": in_order[~finite].tolist()}
         excluded["zero gradient"] = [] if self.keep_zero else in_order[zero].tolist()
         rows, squares = in_order[usable], squares[usable]
-        return self._objective(Subset(seen, rows), squares, certified), rows, excluded
+        objective = self._objective(Subset(seen, rows), squares, certified)
+        return replace(objective, rooms=rooms_of(rows)), rows, excluded
 
     def _objective(self, gradients: Rows, squares: np.ndarray, certified: bool) -> Objective:
         """With α and η, which follow the gradients' scale if α is relative."""

@@ -8,6 +8,7 @@ import numpy as np
 import plain
 import pytest
 import torch
+from clouds import pools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,20 +35,6 @@ def heavy_tailed(n: int, d: int, seed: int = 0) -> np.ndarray:
     G = rng.normal(size=(n, d)) * np.arange(1, d + 1) ** -0.5 + 0.1 * rng.normal(size=d)
     norms = np.exp(0.7 * rng.normal(size=n))
     return G * (norms / np.linalg.norm(G, axis=1))[:, None]
-
-
-@st.composite
-def pools(draw: st.DrawFn) -> np.ndarray:
-    """Clouds, clouds on a grid (ties by the dozen), and clouds with half their rows twice."""
-    rng = np.random.default_rng(draw(seeds))
-    n, d = draw(st.integers(1, 40)), draw(st.integers(1, 12))
-    G = rng.normal(size=(n, d)) * np.exp(rng.normal(size=(n, 1)))
-    kind = draw(st.sampled_from(["cloud", "grid", "twice"]))
-    if kind == "grid":
-        G = np.round(G)
-    if kind == "twice":
-        G[n // 2 :] = G[: n - n // 2]
-    return G
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from spice.errors import InputError
 from spice.records import Signals
 from spice.selectors.full import Full
-from spice.selectors.random_subset import RandomSubset, quotas
+from spice.selectors.random_subset import RandomSubset
 
 SOURCES = ["math"] * 30 + ["code"] * 15 + ["chat"] * 5
 
@@ -24,7 +24,7 @@ def signals(order: list[int] | None = None) -> Signals:
 def draw(stratify: str | None, k: int, seed: int, order: list[int] | None = None) -> list[str]:
     pool = signals(order)
     rng = np.random.default_rng(seed)
-    selection = RandomSubset(stratify).select(pool, k, rng, range(50))
+    selection = RandomSubset(stratify=stratify).select(pool, k, rng, range(50))
     return [pool.ids[i] for i in selection.indices]
 
 
@@ -56,29 +56,10 @@ def test_stratified_keeps_the_mix_to_within_one_row(k: int, seed: int) -> None:
         assert abs(sources.count(name) - k * SOURCES.count(name) / 50) < 1
 
 
-@given(
-    st.dictionaries(st.text("abcdef", min_size=1), st.integers(1, 10**6), min_size=1),
-    st.floats(0, 1),
-)
-def test_quotas_sum_to_k_and_exceed_no_source(sizes: dict[str, int], share: float) -> None:
-    k = int(share * sum(sizes.values()))
-    counts = quotas(sizes, k)
-    assert sum(counts.values()) == k
-    for name, size in sizes.items():
-        assert 0 <= counts[name] <= size
-        assert abs(counts[name] * sum(sizes.values()) - k * size) < sum(sizes.values())
-
-
-def test_equal_remainders_go_to_the_name_that_sorts_first() -> None:
-    assert quotas({"c": 1, "b": 1, "a": 1}, 1) == {"a": 1, "b": 0, "c": 0}
-    # 2/3, 8/3 and 2/3 leave equal remainders, although not so in floats
-    assert quotas({"a": 1, "b": 4, "c": 1}, 4) == {"a": 1, "b": 3, "c": 0}
-
-
 def test_ineligible_rows_are_never_drawn() -> None:
     for stratify in (None, "source"):
         rng = np.random.default_rng(0)
-        chosen = RandomSubset(stratify).select(signals(), 50, rng, [3, 31, 49])
+        chosen = RandomSubset(stratify=stratify).select(signals(), 50, rng, [3, 31, 49])
         assert sorted(chosen.indices) == [3, 31, 49]
 
 
@@ -89,4 +70,4 @@ def test_full_takes_every_eligible_row_in_the_order_of_the_pool() -> None:
 
 def test_an_unknown_stratum_is_an_input_error() -> None:
     with pytest.raises(InputError, match="stratify=length"):
-        RandomSubset("length")
+        RandomSubset(stratify="length")

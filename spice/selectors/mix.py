@@ -1,0 +1,151 @@
+"""The mix of sources in a selection: kept as in the pool, set by hand, or left to the scores."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from spice.errors import InputError, did_you_mean
+from spice.selectors.rooms import Rooms
+
+SLACK = 1e-9  # shares that were meant to sum to 1 may miss it by rounding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """What selectors inherit that pick by scores: the picks' shares of the sources.
+
+    ``stratify`` ``source`` gives each source its share of the eligible rows; ``quotas`` give some
+    sources their share of the picks, and what these leave of 1 goes to the others in proportion to
+    their eligible rows. Without either, scores alone decide. A source with too few rows that can
+    be picked passes the rest of its share on, in proportion to the others' shares; one whose share
+    is 0 has no pick.
+    """
+
+    stratify: str | None = None
+    quotas: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.stratify not in {None, "source"}:
+            raise InputError(f"selector.stratify={self.stratify}: must be null or source")
+        if not self.quotas:
+            return
+        if self.stratify:
+            raise InputError(
+                "selector.quotas: the mix is kept by selector.stratify already; "
+                "set that to null, or leave the quotas out"
+            )
+        for name, share in self.quotas.items():
+            if not _is_share(share):
+                raise InputError(f"selector.quotas.{name}={share}: must be a number of at least 0")
+        total = sum(self.quotas.values())
+        if total > 1 + SLACK:
+            raise InputError(f"selector.quotas: shares sum to {total:g}; must be at most 1")
+
+    @property
+    def mixed(self) -> bool:
+        """Whether anything but the scores decides on the mix."""
+        return bool(self.stratify or self.quotas)
+
+    def check_sources(self, sources: Iterable[str]) -> None:
+        """Refuse quotas of sources that the pool does not have."""
+        known = sorted(set(sources))
+        for name in self.quotas or ():
+            if name not in known:
+                few = ", ".join(known[:10]) + (", …" if len(known) > 10 else "")
+                hint = did_you_mean(str(name), known)
+                raise InputError(f"selector.quotas.{name}: no such source, but {few}.{hint}")
+
+    def rooms(
+        self,
+        sources: Sequence[str],
+        eligible: Sequence[int],
+        usable: Sequence[int] | np.ndarray,
+        k: int,
+    ) -> Rooms | None:
+        """How many of k picks each source may have; None if scores alone decide.
+
+        ``sources`` are those of all n rows of the pool. Shares are of the ``eligible`` rows; only
+        ``usable`` ones, which are the candidates in their order, can fill them.
+        """
+        if not self.mixed:
+            return None
+        self.check_sources(sources)
+        shares = self._shares(Counter(sources[row] for row in eligible))
+        there = Counter(sources[row] for row in usable)
+        names = sorted(shares.keys() | there.keys())
+        place = {name: number for number, name in enumerate(names)}
+        asked = largest_remainders(shares, min(k, len(usable)))
+        counts = filled(shares, there, min(k, len(usable)))
+        return Rooms(
+            names,
+            np.array([counts.get(name, 0) for name in names], dtype=np.int64),
+            np.array([place[sources[row]] for row in usable], dtype=np.int64),
+            _notes(asked, counts),
+        )
+
+    def _shares(self, sizes: Mapping[str, int]) -> dict[str, Fraction]:
+        """Each source's share, up to a common factor, from the numbers of its eligible rows."""
+        if not self.quotas:
+            return {name: Fraction(size) for name, size in sizes.items()}
+        # As they were typed: 0.1 is a tenth here, and equal remainders are equal.
+        named = {name: Fraction(str(share)) for name, share in self.quotas.items()}
+        others = {name: size for name, size in sizes.items() if name not in named}
+        rest = max(1 - sum(named.values(), Fraction(0)), Fraction(0))
+        total = sum(others.values())
+        return {**named, **{name: rest * size / total for name, size in others.items()}}
+
+
+def largest_remainders(shares: Mapping[str, int | Fraction], k: int) -> dict[str, int]:
+    """Split k in proportion to ``shares`` by largest remainders; the sum is k exactly.
+
+    Equal remainders go to the name that sorts first. Where all shares are 0, nobody gets any.
+    """
+    total = sum(shares.values())
+    if not total:
+        return dict.fromkeys(shares, 0)
+    parts = {name: divmod(k * share, total) for name, share in shares.items()}  # exact
+    counts = {name: int(whole) for name, (whole, _) in parts.items()}
+    by_remainder = sorted(shares, key=lambda name: (-parts[name][1], name))
+    for name in by_remainder[: k - sum(counts.values())]:
+        counts[name] += 1
+    return counts
+
+
+def filled(
+    shares: Mapping[str, int | Fraction], there: Mapping[str, int], k: int
+) -> dict[str, int]:
+    """The same, but no name gets more than is ``there``: what is over goes to the others."""
+    counts, left = dict.fromkeys(shares, 0), k
+    while left:
+        spare = {n: s for n, s in shares.items() if s and counts[n] < there.get(n, 0)}
+        if not spare:
+            break
+        for name, more in largest_remainders(spare, left).items():
+            taken = min(more, there[name] - counts[name])
+            counts[name] += taken
+            left -= taken
+    return counts
+
+
+def _is_share(value: object) -> bool:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value >= 0  # type: ignore[arg-type, operator]
+
+
+def _notes(asked: Mapping[str, int], counts: Mapping[str, int]) -> list[str]:
+    """One line on the sources that could not fill their share."""
+    short = {name: counts[name] for name in sorted(asked) if counts[name] < asked[name]}
+    if not short:
+        return []
+    told = ", ".join(f"{name} has {count} of {asked[name]}" for name, count in short.items())
+    more = [name for name in sorted(counts) if counts[name] > asked[name]]
+    end = f"passed on to {', '.join(more)}" if more else "not passed on, no other source has room"
+    return [f"too few rows to fill a source's share: {told} picks; what is missing was {end}"]
