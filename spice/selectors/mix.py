@@ -25,8 +25,8 @@ class Mix:
     ``stratify`` ``source`` gives each source its share of the eligible rows; ``quotas`` give some
     sources their share of the picks, and what these leave of 1 goes to the others in proportion to
     their eligible rows. Without either, scores alone decide. A source with too few rows that can
-    be picked passes the rest of its share on, in proportion to the others' shares; one whose share
-    is 0 has no pick.
+    be picked passes the rest of its share on, in proportion to the others' shares; once none of
+    these has rows left, to all in proportion to theirs: a budget is always filled.
     """
 
     stratify: str | None = None
@@ -122,12 +122,15 @@ def largest_remainders(shares: Mapping[str, int | Fraction], k: int) -> dict[str
 def filled(
     shares: Mapping[str, int | Fraction], there: Mapping[str, int], k: int
 ) -> dict[str, int]:
-    """The same, but no name gets more than is ``there``: what is over goes to the others."""
-    counts, left = dict.fromkeys(shares, 0), k
+    """The same, but no name gets more than is ``there``: what is over goes to the others.
+
+    Where only shares of 0 are left, these count by what is there of them.
+    """
+    counts, left = dict.fromkeys(shares, 0), min(k, sum(there.get(name, 0) for name in shares))
     while left:
-        spare = {n: s for n, s in shares.items() if s and counts[n] < there.get(n, 0)}
-        if not spare:
-            break
+        spare = {name: share for name, share in shares.items() if counts[name] < there.get(name, 0)}
+        if not any(spare.values()):
+            spare = {name: there[name] for name in spare}
         for name, more in largest_remainders(spare, left).items():
             taken = min(more, there[name] - counts[name])
             counts[name] += taken
@@ -146,6 +149,5 @@ def _notes(asked: Mapping[str, int], counts: Mapping[str, int]) -> list[str]:
     if not short:
         return []
     told = ", ".join(f"{name} has {count} of {asked[name]}" for name, count in short.items())
-    more = [name for name in sorted(counts) if counts[name] > asked[name]]
-    end = f"passed on to {', '.join(more)}" if more else "not passed on, no other source has room"
-    return [f"too few rows to fill a source's share: {told} picks; what is missing was {end}"]
+    more = ", ".join(name for name in sorted(counts) if counts[name] > asked[name])
+    return [f"too few rows to fill a source's share: {told} picks; the rest went to {more}"]
