@@ -64,6 +64,7 @@ class Choosing:
                 self._eligible,
                 self.orders,
                 weights=self.signals.weights,
+                sources=self.signals.sources,
             )
         rng = np.random.default_rng(self.seed)
         return self.parts.selector.select(self.signals, self.k, rng, self._eligible)
@@ -76,7 +77,7 @@ class Choosing:
         seen = selector.seen(self.signals.gradients, self._eligible, self.signals.weights)
 
         def choose(eligible: Sequence[int]) -> list[int]:
-            return selector.picks(seen, self.signals.ids, self.k, eligible)
+            return selector.picks(seen, self.signals.ids, self.k, eligible, self.signals.sources)
 
         # What is wrong with a gradient is told at its own length, whatever the choice is made by.
         return examine(self.signals.gradients, self.rows, self._eligible, selection.indices, choose)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue
 
 from spice.errors import InputError
+from spice.selectors.mix import Mix
 
 if TYPE_CHECKING:
     from spice.benchmarks import Suite
@@ -83,6 +84,11 @@ class Components:
             raise InputError(
                 f"schedule=pools has no use for selector={selector}, which does not choose by "
                 "gradients alone; take schedule=global"
+            )
+        if self.schedule.windowed and isinstance(self.selector, Mix) and self.selector.mixed:
+            raise InputError(
+                "selector.stratify and selector.quotas share out the whole budget; "
+                "take schedule=global"
             )
         if self.schedule.windowed and "reliability" in self.selector.needs:
             raise InputError(

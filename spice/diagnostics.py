@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ def report(selection: Selection, signals: Signals, penalty: float | None) -> dic
     and ``large_norm_picks``: picks among the pool's 5 % largest norms. ``alpha_median_norm``:
     α·median ‖g‖², below which Δ ranks by norm rather than by novelty. ``norm_length_correlation``
     and ``picked_length_correlation``: Spearman, of ‖g‖ and of being picked with the response's
-    tokens.
+    tokens. ``mix_distance``: how far the sources of the picks are from the pool's.
     """
     picked = np.zeros(len(signals), dtype=bool)
     picked[selection.indices] = True
@@ -41,7 +41,8 @@ def report(selection: Selection, signals: Signals, penalty: float | None) -> dic
         "sources": shares(signals.sources, selection.indices),
         "excluded": {why: len(rows) for why, rows in selection.excluded.items()},
     }
-    facts["warnings"] = warnings_of(facts, penalty)
+    facts["mix_distance"] = mix_distance(facts["sources"])
+    facts["warnings"] = [*selection.notes, *warnings_of(facts, penalty)]
     return facts
 
 
@@ -87,6 +88,11 @@ def shares(sources: Sequence[str], picks: Sequence[int]) -> dict[str, dict[str, 
         name: {"pool": pool[name] / len(sources), "picked": chosen[name] / k}
         for name in sorted(pool)
     }
+
+
+def mix_distance(sources: Mapping[str, Mapping[str, float]]) -> float:
+    """½ Σ |p − q| between the sources' shares of the picks and of the pool: 0 alike, 1 apart."""
+    return sum(abs(share["picked"] - share["pool"]) for share in sources.values()) / 2
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float | None:

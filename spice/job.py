@@ -303,7 +303,7 @@ class Job:
 
         apart = ("k", "seed", "schedule", "selector")
         key = {name: value for name, value in self.selection_key().items() if name not in apart}
-        cuts = ("penalty", "stop_ratio", "stop_inclusive", "maximizer")
+        cuts = ("penalty", "stop_ratio", "stop_inclusive", "maximizer", "stratify", "quotas")
         options = {name: v for name, v in self._selector_key().items() if name not in cuts}
         budgets = swept_budgets(Path(self.sweep)) if self.sweep else []
         longest = max((resolve_budget(b, len(self.pool.rows)) for b in budgets), default=0)

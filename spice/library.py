@@ -23,7 +23,7 @@ def select_gradients(gradients: Any, k: int, weights: Any, **options: Any) -> Se
     if isinstance(k, bool) or not isinstance(k, Real) or k != k // 1 or k < 0:
         raise InputError(f"k={k}: must be a whole number of at least 0")
     n = len(matrix)
-    selector = Spice(**options, reliability=None)
+    selector = Spice(**options, reliability=None, stratify=None, quotas={})
     selection = selector.select_gradients(matrix, range(n), int(k), range(n), weights=trusted)
     usable = n - sum(len(rows) for rows in selection.excluded.values())
     for why, rows in selection.excluded.items():

@@ -50,7 +50,8 @@ def diagnostics_line(facts: Mapping[str, Any]) -> str:
 def sources_line(facts: Mapping[str, Any]) -> str:
     """Each source's share of the picks beside its share of the pool."""
     shares = facts["sources"].items()
-    return ", ".join(f"{s} {share['picked']:.0%} (pool {share['pool']:.0%})" for s, share in shares)
+    told = ", ".join(f"{s} {share['picked']:.0%} (pool {share['pool']:.0%})" for s, share in shares)
+    return f"{told}; {facts['mix_distance']:.0%} of the mix moved" if len(shares) > 1 else told
 
 
 def score_line(name: str, score: Mapping[str, Any]) -> str:

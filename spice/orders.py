@@ -15,6 +15,7 @@ from spice.stages import digest
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from spice.selectors.mix import Rooms
     from spice.selectors.objective import Objective
 
 LISTS = ("picks", "scores", "gains", "conflicts", "leverage")
@@ -41,8 +42,26 @@ class Orders:
         *,
         stop_ratio: float | None = None,
         stop_inclusive: bool = False,
+        rooms: Rooms | None = None,
     ) -> GreedyTrace:
-        """What the objective's own ``maximise`` finds, from a kept run if that goes far enough."""
+        """What the objective's own ``maximise`` finds, from a kept run if that goes far enough.
+
+        ``rooms`` depend on k, so a run within some is kept for just these.
+        """
+        if rooms is not None:
+            within = Orders(self.folder, {**self.inputs, "rooms": rooms.counts.tolist()})
+            return within._maximise(objective, k, penalty, stop_ratio, stop_inclusive, rooms)
+        return self._maximise(objective, k, penalty, stop_ratio, stop_inclusive, None)
+
+    def _maximise(
+        self,
+        objective: Objective,
+        k: int,
+        penalty: float,
+        stop_ratio: float | None,
+        stop_inclusive: bool,
+        rooms: Rooms | None,
+    ) -> GreedyTrace:
         path = self.path(penalty)
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
@@ -51,7 +70,7 @@ class Orders:
             if not (far or (stop_ratio is not None and known.decays(stop_ratio))):
                 length = max(k, self.longest)
                 known = objective.maximise(
-                    length, penalty, stop_ratio=stop_ratio, stop_inclusive=True
+                    length, penalty, stop_ratio=stop_ratio, stop_inclusive=True, rooms=rooms
                 )
                 publish(path, lambda partial: save(known, partial))
         first = known.prefix(k)

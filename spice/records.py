@@ -114,7 +114,8 @@ class Selection:
     ``without_penalty`` is what λ = 0 would have picked, None where λ is 0 or there is none.
     ``weights`` say how far each pick was trusted, ``without_weights`` is what would have been
     picked had all rows been trusted alike; both None where rows are not weighed.
-    ``trace`` holds what diagnostics need and no file keeps.
+    ``notes`` are warnings of the selector's own. ``trace`` holds what diagnostics need and no file
+    keeps.
     """
 
     n: int
@@ -131,6 +132,7 @@ class Selection:
     weights: list[float] | None = None
     without_weights: list[int] | None = None
     excluded: dict[str, list[int]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     trace: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property

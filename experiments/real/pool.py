@@ -18,7 +18,7 @@ from random import Random
 from spice.errors import InputError
 from spice.pool import FilePool, identify
 from spice.records import Row
-from spice.selectors.random_subset import quotas
+from spice.selectors.mix import quotas
 
 FILES = ("gsm8k_train", "code_alpaca_2k", "codegen_instruct", "alpaca_random", "oasst1_en", "lima")
 SEED = 51279  # drawn after all else was fixed, see ../reliability/LOG.md

@@ -29,11 +29,12 @@ from spice.selectors.greedy import (
     GreedyTrace,
     conflicts_of,
     first_best,
-    largest,
+    foremost,
     moments,
     record,
 )
 from spice.selectors.kernel import Rows, squared_norms
+from spice.selectors.mix import Rooms, Vacancies
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,6 +65,7 @@ def blocked_greedy(
     size: int | None = None,
     block: int = BLOCK,
     certified: bool = True,
+    rooms: Rooms | None = None,
 ) -> GreedyTrace:
     """The picks of :func:`spice.selectors.greedy.greedy` with the exact information.
 
@@ -72,15 +74,16 @@ def blocked_greedy(
     where none of it is sure to be best, as a large ``penalty`` or many equal rows make it;
     ``size`` and ``block`` decide time and memory only. With ``size`` and ``block`` 1 this is the
     lazy greedy on stale gains. ``certified`` makes sure of the largest gains that are left at the
-    end, for a close certificate.
+    end, for a close certificate. Picks keep within the ``rooms``, if there are some.
     """
-    state = State(gradients, min(k, len(gradients)), alpha, device, squares)
+    k = min(k, len(gradients) if rooms is None else rooms.total)
+    state = State(gradients, k, alpha, device, squares, rooms)
     size = size or min(SHORTLIST, max(FEWEST, PER_PICK * state.k))
     trace, wanted, refresh = GreedyTrace(), size, FIRST_REFRESH
     looks = sorted(moments(state.k), reverse=True)
     while state.m < state.k:
         if looks and state.m >= looks[-1]:
-            trace.later.append((state.m, largest(state.bounds(), state.k)))
+            trace.later.append((state.m, state.later()))
             looks = [t for t in looks if t > state.m]
         which, bound = state.shortlist(wanted)
         part = Block(state, which, bound, trace, penalty, eta)
@@ -94,9 +97,9 @@ def blocked_greedy(
     if state.single and trace.picks:
         trace.drift = state.refresh(trace.gains)
     if certified:
-        state.shortlist(state.m)
-    trace.later.append((state.m, largest(state.bounds(), state.k)))
-    trace.complete, trace.operations = not state.free.any(), state.operations
+        state.shortlist(state.m, state.unpicked)
+    trace.later.append((state.m, state.later()))
+    trace.complete, trace.operations = not state.unpicked.any(), state.operations
     return trace
 
 
@@ -107,7 +110,13 @@ class State:
     """
 
     def __init__(
-        self, gradients: Rows, k: int, alpha: float, device: str | None, squares: np.ndarray | None
+        self,
+        gradients: Rows,
+        k: int,
+        alpha: float,
+        device: str | None,
+        squares: np.ndarray | None,
+        rooms: Rooms | None = None,
     ) -> None:
         import torch
 
@@ -123,7 +132,9 @@ class State:
         self.residual = alpha * self.squares
         self.doubt = self.rounding * self.residual  # at most, of a gain
         self.known = np.zeros(n, dtype=np.int64)
-        self.free = np.ones(n, dtype=bool)
+        self.free, self.unpicked = np.ones(n, dtype=bool), np.ones(n, dtype=bool)
+        self.rooms, self.vacancies = rooms, Vacancies(rooms)
+        self.vacancies.close(self.free)
         self.m = 0
         self.operations = 0.0  # multiplications and additions within products of matrices
         self.picks: list[int] = []
@@ -199,11 +210,11 @@ class State:
 
         return torch.from_numpy(which).to(self.device)
 
-    def shortlist(self, size: int) -> tuple[np.ndarray, float]:
+    def shortlist(self, size: int, among: np.ndarray | None = None) -> tuple[np.ndarray, float]:
         """The candidates whose gains may reach furthest, all exact, and how far all others may."""
-        candidates = np.flatnonzero(self.free)
+        candidates = np.flatnonzero(self.free if among is None else among)
         while True:
-            reach = self.bounds()
+            reach = self.bounds()[candidates]
             chosen, bound, next_best = candidates, -np.inf, candidates[:0]
             if len(candidates) > size:
                 order = _largest(reach, size + CHUNK)
@@ -216,8 +227,12 @@ class State:
             self.catch_up(np.append(stale, self._stale(next_best)[: max(CHUNK - len(stale), 0)]))
 
     def bounds(self) -> np.ndarray:
-        """What the gains of all that is left can be at most, rounding included."""
-        return np.log1p(self.residual[self.free]) + self.doubt[self.free]
+        """What all n gains can be at most, rounding included."""
+        return np.log1p(self.residual) + self.doubt
+
+    def later(self) -> np.ndarray:
+        """The largest of what is left, as further picks could have them."""
+        return foremost(self.bounds(), self.unpicked, self.k, self.rooms)
 
     def _stale(self, which: np.ndarray) -> np.ndarray:
         return which[self.known[which] < self.m]
@@ -259,7 +274,7 @@ class State:
         self.factor[m : self.m, m : self.m] = new[:, order].T.tril()
         self.columns[self.index(which), m : self.m] = new.T
         self.residual[which], self.known[which] = r, self.m
-        self.free[picks] = False
+        self.unpicked[picks] = False
         self.picks += picks.tolist()
 
     def refresh(self, gains: list[float]) -> float:
@@ -296,7 +311,7 @@ class Block:
         K, W, along = self._products()
         r, norms = state.residual[which], state.norms[which]
         length2, weight = float(state.total @ state.total), float(state.norms[state.picks].sum())
-        whole, free = state.alpha * state.squares[which], np.ones(len(which), dtype=bool)
+        whole, free = state.alpha * state.squares[which], state.free[which]
         made, stopped = np.empty((limit, len(which))), False
         while len(self.order) < limit and not stopped:
             j, count = len(self.order), len(trace.picks)
@@ -319,7 +334,8 @@ class Block:
             length2 += 2.0 * along[best] + state.squares[pick]
             weight += norms[best]
             along = along + K[best]
-            free[best] = False
+            state.vacancies.take(pick, state.free)
+            free = state.free[which]
             self.order.append(best)
         if self.order:
             state.take(which, self.order, made[: len(self.order)], r)

@@ -12,6 +12,12 @@ Two bounds hold before the run (with q = 1 − (1 − 1/k)^k, over 0.632):
 
 c is the total curvature (Conforti and Cornuéjols 1984); the last is Nemhauser's bound (1978) with
 each pick's gain at most λ short of the largest, since 0 ≤ c(x|S) ≤ 1.
+
+Where each source has a room, O keeps within it: of each source as many of the largest Δ_x(T) count
+as it has room for. Before the run, each pick can be paired with a row of O that could have been
+picked in its place, so F(O) ≤ F(S_k) + Σ (Δ_t + λ) (Fisher, Nemhauser and Wolsey 1978):
+
+    OPT ≤ 2 F(S_k) + kλ                                                  ``partition``
 """
 
 from __future__ import annotations
@@ -41,6 +47,20 @@ def certificate(
         c = curvature(gradients, squares, alpha)
         bounds["curvature"] = information * (c / -math.expm1(-c) if c > 0 else 1.0)
     bounds["additive"] = information / share + k * penalty
+    return _of(information, bounds)
+
+
+def partition_certificate(trace: GreedyTrace, penalty: float) -> dict[str, Any] | None:
+    """The same of a run within rooms that has filled them."""
+    k = len(trace.picks)
+    if not k:
+        return None
+    information = float(sum(trace.gains))
+    bounds = {"later_gains": later_gains(trace, k), "partition": 2 * information + k * penalty}
+    return _of(information, bounds)
+
+
+def _of(information: float, bounds: dict[str, float]) -> dict[str, Any]:
     optimum = max(min(bounds.values()), information)  # F(S) may be above it by rounding alone
     return {
         "optimum_at_most": optimum,

@@ -10,6 +10,7 @@ import numpy as np
 
 from spice.errors import InputError
 from spice.records import Selection, Signals
+from spice.selectors.mix import Mix, Rooms, Vacancies
 from spice.signals.embeddings import Embeddings
 
 FEATURES = ("embeddings", "gradients")
@@ -18,7 +19,7 @@ EXHAUSTED = 1e-10
 
 
 @dataclass(frozen=True)
-class Dpp:
+class Dpp(Mix):
     """Maximise det L_S step by step, L_xy = exp(−‖u_x − u_y‖² / 2σ²) of normalised ``features``.
 
     σ is the median distance between rows. A linear kernel has the rank of its features and can
@@ -29,6 +30,7 @@ class Dpp:
     features: str
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.features not in FEATURES:
             raise InputError(f"selector.features={self.features}: one of {', '.join(FEATURES)}")
 
@@ -53,13 +55,15 @@ class Dpp:
         def column(x: int) -> np.ndarray:
             return np.exp(-np.maximum(2 - 2 * unit @ unit[x], 0) / (2 * width**2))
 
-        picks, volumes = greedy_map(np.ones(len(unit)), column, k)
+        rooms, notes = self.rooms([signals.sources[row] for row in rows[usable]], k)
+        picks, volumes = greedy_map(np.ones(len(unit)), column, k, rooms)
         unusable = sorted(rows[~usable].tolist())
         return Selection(
             n=len(signals),
             indices=[int(rows[usable][pick]) for pick in picks],
             scores=volumes,
             excluded={"no usable features": unusable} if unusable else {},
+            notes=notes,
         )
 
 
@@ -69,23 +73,27 @@ def _median_distance(unit: np.ndarray) -> float:
     return median if median > 0 else 1.0
 
 
-def greedy_map(diagonal: np.ndarray, column: Any, k: int) -> tuple[list[int], list[float]]:
-    """Picks, and by how much each multiplied det L_S; ``column(x)`` is L_·x.
+def greedy_map(
+    diagonal: np.ndarray, column: Any, k: int, rooms: Rooms | None = None
+) -> tuple[list[int], list[float]]:
+    """Picks within the rooms, and by how much each multiplied det L_S; ``column(x)`` is L_·x.
 
     d² = diag L; take argmax d²; e = (L_·* − C C_*ᵀ)/d_*; C ← [C e]; d² ← d² − e².
     """
     left = diagonal.astype(np.float64).copy()
     columns = np.empty((min(k, len(diagonal)), len(diagonal)))
+    free, vacancies = np.ones(len(left), dtype=bool), Vacancies(rooms)
+    vacancies.close(free)
     picks: list[int] = []
     volumes: list[float] = []
     while len(picks) < len(columns):
-        m, best = len(picks), int(np.argmax(left))
-        if left[best] < EXHAUSTED:
+        m, best = len(picks), int(np.argmax(np.where(free, left, -np.inf)))
+        if not free[best] or left[best] < EXHAUSTED:
             break
         picks.append(best)
         volumes.append(float(left[best]))
         row = (column(best) - columns[:m, best] @ columns[:m]) / np.sqrt(left[best])
         columns[m] = row
         left = left - row * row
-        left[picks] = -np.inf
+        vacancies.take(best, free)
     return picks, volumes

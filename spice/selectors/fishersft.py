@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from spice.records import Selection, Signals
+from spice.selectors.mix import Mix, Rooms, Vacancies
 from spice.signals.token_information import TokenInformation
 
 
 @dataclass(frozen=True)
-class FisherSft:
+class FisherSft(Mix):
     """Greedily maximise log det(I + Σ_{i∈S} A_i), A_i = Σ_j x_ij x_ijᵀ over a row's tokens.
 
     The last layer seen as a multinomial logistic regression on its inputs x, its softmax factor
@@ -40,13 +41,15 @@ class FisherSft:
         rows = np.array(sorted(eligible, key=lambda row: signals.ids[row]), dtype=np.int64)
         triangles = signals.token_information[rows]
         known = np.isfinite(triangles).all(axis=1)
-        picks, gains = lazy_greedy(triangles[known], k)
+        rooms, notes = self.rooms([signals.sources[row] for row in rows[known]], k)
+        picks, gains = lazy_greedy(triangles[known], k, rooms)
         unknown = sorted(rows[~known].tolist())
         return Selection(
             n=len(signals),
             indices=[int(rows[known][pick]) for pick in picks],
             scores=gains,
             excluded={"nothing to learn from": unknown} if unknown else {},
+            notes=notes,
         )
 
 
@@ -59,8 +62,12 @@ def square(triangle: np.ndarray) -> np.ndarray:
     return whole
 
 
-def lazy_greedy(triangles: np.ndarray, k: int, block: int = 512) -> tuple[list[int], list[float]]:
-    """Picks and their gains Δ = log det(V + A) − log det V, with V ← V + A, V = I at first.
+def lazy_greedy(
+    triangles: np.ndarray, k: int, rooms: Rooms | None = None, block: int = 512
+) -> tuple[list[int], list[float]]:
+    """Picks within the rooms, and their gains Δ = log det(V + A) − log det V.
+
+    V is I at first, and V ← V + A with each pick.
 
     Gains only shrink, so a candidate is looked at again only while what it once brought is more
     than what the best one brings now. Ties go to the smaller position.
@@ -73,17 +80,22 @@ def lazy_greedy(triangles: np.ndarray, k: int, block: int = 512) -> tuple[list[i
     heap = [(-gain, x) for x, gain in enumerate(first.tolist())]
     heapq.heapify(heap)
     fresh = dict.fromkeys(range(len(heap)), 0)  # how many picks each gain accounts for
+    free, vacancies = np.ones(len(heap), dtype=bool), Vacancies(rooms)
+    vacancies.close(free)
     picks: list[int] = []
     gains: list[float] = []
     volume = 0.0
     while heap and len(picks) < k:
         negative, x = heapq.heappop(heap)
+        if not free[x]:
+            continue
         if fresh[x] < len(picks):
             fresh[x] = len(picks)
             gain = float(_log_det(V + square(triangles[x]))) - volume
             heapq.heappush(heap, (-gain, x))
             continue
         picks.append(x)
+        vacancies.take(x, free)
         gains.append(-negative)
         V = V + square(triangles[x])
         volume = float(_log_det(V))

@@ -23,6 +23,7 @@ import numpy as np
 
 from spice.selectors.fisher import ROUNDING, Fisher
 from spice.selectors.kernel import Kernel
+from spice.selectors.mix import Rooms, Vacancies
 
 ETA = 1e-8  # keeps the cosine finite where the picks cancel each other
 LOOKS = 32  # moments of a run at which all gains are noted, besides its end
@@ -85,8 +86,9 @@ def greedy(
     stop_ratio: float | None = None,
     stop_inclusive: bool = False,
     eta: float = ETA,
+    rooms: Rooms | None = None,
 ) -> GreedyTrace:
-    """Pick up to k of n, ties to the smaller position.
+    """Pick up to k of n, ties to the smaller position; within ``rooms``, if there are some.
 
     ``stop_ratio`` ω ends the run at the first pick t with Δ_t ≤ ω Δ_1, a test on the gain and not
     on the score; that pick is kept only if ``stop_inclusive``.
@@ -94,14 +96,15 @@ def greedy(
     n = len(kernel)
     norms = np.sqrt(kernel.diagonal[kernel.alike])
     along = np.zeros(n)  # g_x · Σ_S g
-    free = np.ones(n, dtype=bool)
+    free, unpicked, vacancies = np.ones(n, dtype=bool), np.ones(n, dtype=bool), Vacancies(rooms)
+    vacancies.close(free)
     trace = GreedyTrace()
-    k = min(k, n)
+    k = min(k, n if rooms is None else rooms.total)
     looks = moments(k)
     for m in range(k):
         gains = fisher.gains()
         if m in looks:
-            trace.later.append((m, largest(gains[free], k)))
+            trace.later.append((m, foremost(gains, unpicked, k, rooms)))
         length2, weight = along[trace.picks].sum(), norms[trace.picks].sum()
         conflicts, blur = conflicts_of(along, norms, length2, weight, m, eta)
         doubt = fisher.doubt() + ROUNDING * penalty * blur
@@ -116,10 +119,16 @@ def greedy(
         column = kernel.column(best)
         fisher.add(best, column)
         along += column[kernel.alike]
-        free[best] = False
-    trace.later.append((len(trace.picks), largest(fisher.gains()[free], k)))
-    trace.complete = not free.any()
+        unpicked[best] = False
+        vacancies.take(best, free)
+    trace.later.append((len(trace.picks), foremost(fisher.gains(), unpicked, k, rooms)))
+    trace.complete = not unpicked.any()
     return trace
+
+
+def foremost(gains: np.ndarray, left: np.ndarray, k: int, rooms: Rooms | None) -> np.ndarray:
+    """The largest gains (n) of those ``left`` (n) that k further picks could have had."""
+    return largest(gains[left], k) if rooms is None else rooms.foremost(gains, left)
 
 
 def moments(k: int) -> set[int]:

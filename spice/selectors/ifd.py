@@ -10,7 +10,7 @@ import numpy as np
 
 from spice.errors import InputError
 from spice.records import Selection, Signals
-from spice.selectors.ranking import top
+from spice.selectors.mix import Mix
 from spice.signals.experience import Experience, ExperiencedLosses
 from spice.signals.losses import Losses
 
@@ -18,7 +18,7 @@ RATIOS = ("loss", "perplexity")
 
 
 @dataclass(frozen=True)
-class Ifd:
+class Ifd(Mix):
     """Take the highest scores that still show some help from the instruction.
 
     With L_cond the mean loss of the response given its prompt, L_dir that of the same tokens given
@@ -32,6 +32,7 @@ class Ifd:
     experience: Experience | None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.ratio not in RATIOS:
             raise InputError(f"selector.ratio={self.ratio}: one of {', '.join(RATIOS)}")
 
@@ -54,7 +55,7 @@ class Ifd:
         rows = np.array(eligible, dtype=np.int64)
         invalid = rows[~np.isfinite(scores[rows])]
         dropped = rows[np.isfinite(scores[rows]) & ~kept[rows]]
-        picks = top(scores, signals.ids, rows[kept[rows]], k)
+        picks, notes = self.best(scores, signals, rows[kept[rows]], k)
         excluded = {
             "no valid loss": invalid.tolist(),
             "instruction does not help": dropped.tolist(),
@@ -63,6 +64,7 @@ class Ifd:
             n=len(signals),
             indices=picks,
             scores=scores[picks].tolist(),
+            notes=notes,
             excluded={why: sorted(which) for why, which in excluded.items() if which},
         )
 

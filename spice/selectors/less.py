@@ -11,12 +11,12 @@ import numpy as np
 from spice.models import Lora
 from spice.recipe import Recipe
 from spice.records import Selection, Signals
-from spice.selectors.ranking import top
+from spice.selectors.mix import Mix
 from spice.signals.influence import Influence
 
 
 @dataclass(frozen=True)
-class Less:
+class Less(Mix):
     """Take the rows with the greatest influence on any target; see :class:`Influence`.
 
     Within a benchmark the best of its subtasks counts, as published. Several benchmarks are made
@@ -31,6 +31,7 @@ class Less:
     seed: int
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _ = self.needs  # refuses what makes no sense
 
     @property
@@ -49,8 +50,8 @@ class Less:
         scores = np.full(len(signals), np.nan)
         scores[rows] = best_of_benchmarks(signals.influence[rows])
         known = rows[np.isfinite(scores[rows])]
-        picks = top(scores, signals.ids, known, k)
-        return Selection(n=len(signals), indices=picks, scores=scores[picks].tolist())
+        picks, notes = self.best(scores, signals, known, k)
+        return Selection(n=len(signals), indices=picks, scores=scores[picks].tolist(), notes=notes)
 
 
 def best_of_benchmarks(influence: np.ndarray) -> np.ndarray:

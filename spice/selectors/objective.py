@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from spice.selectors.blocked import FEW_ROWS, FEWEST, PER_PICK, blocked_greedy
-from spice.selectors.certificate import certificate
+from spice.selectors.certificate import certificate, partition_certificate
 from spice.selectors.fisher import (
     ConstantFisher,
     DiagonalFisher,
@@ -30,6 +30,7 @@ from spice.selectors.fisher import (
 )
 from spice.selectors.greedy import GreedyTrace, greedy
 from spice.selectors.kernel import Kernel, Rows, gram_kernel, known_products, streaming_kernel
+from spice.selectors.mix import Rooms
 
 MAXIMIZERS = ("auto", "plain", "dual", "primal", "lazy", "blocked")
 GRAM_ROWS = 12_000  # up to this many rows K is held whole: 1.15 GB in float64
@@ -80,13 +81,15 @@ class Objective:
         *,
         stop_ratio: float | None = None,
         stop_inclusive: bool = False,
+        rooms: Rooms | None = None,
     ) -> GreedyTrace:
-        """Pick up to k."""
+        """Pick up to k, within ``rooms`` if there are some."""
         options: dict[str, Any] = {
             "penalty": penalty,
             "eta": self.eta,
             "stop_ratio": stop_ratio,
             "stop_inclusive": stop_inclusive,
+            "rooms": rooms,
         }
         if self.form == "exact" and self.way(k) in LAZY:
             known: dict[str, Any] = {
@@ -108,10 +111,14 @@ class Objective:
         chosen = np.asarray(self.gradients[np.array(picks, dtype=np.int64)], dtype=np.float64)
         return float(np.linalg.slogdet(np.eye(len(chosen)) + self.alpha * chosen @ chosen.T)[1])
 
-    def certificate(self, trace: GreedyTrace, penalty: float) -> dict[str, Any] | None:
-        """How far from the best k rows a run can be, if that was to be known."""
+    def certificate(
+        self, trace: GreedyTrace, penalty: float, rooms: Rooms | None = None
+    ) -> dict[str, Any] | None:
+        """How far from the best k rows (within the rooms) a run can be, if that was to be known."""
         if not self.certified or self.form != "exact":
             return None
+        if rooms is not None:
+            return partition_certificate(trace, penalty)
         return certificate(trace, self.gradients, self.squares, self.alpha, penalty)
 
     @cached_property

@@ -18,7 +18,7 @@ import numpy as np
 
 from spice.errors import InputError
 from spice.records import Selection, Signals
-from spice.selectors.random_subset import quotas
+from spice.selectors.mix import quotas
 
 
 @dataclass(frozen=True)

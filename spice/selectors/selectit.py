@@ -11,14 +11,14 @@ import numpy as np
 from spice.errors import InputError
 from spice.models import Checkpoint
 from spice.records import Selection, Signals
-from spice.selectors.ranking import top
+from spice.selectors.mix import Mix
 from spice.signals.ratings import LEVELS, Panel, RaterSizes, Ratings
 
 NORMALISATIONS = ("softmax", "linear")
 
 
 @dataclass(frozen=True)
-class SelectIt:
+class SelectIt(Mix):
     """Take the rows that the proxy grades highest, clearly, and alike for every ``requests``.
 
     Token level: with p_k the probability of grade k of K, P' = softmax(p/Σp) (``normalisation``
@@ -35,6 +35,7 @@ class SelectIt:
     more_proxies: Sequence[str]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.normalisation not in NORMALISATIONS:
             known = ", ".join(NORMALISATIONS)
             raise InputError(f"selector.normalisation={self.normalisation}: one of {known}")
@@ -72,12 +73,13 @@ class SelectIt:
             scores = model_score(scores, signals.rater_sizes)
         rows = np.array(eligible, dtype=np.int64)
         known = np.isfinite(scores[rows])
-        picks = top(scores, signals.ids, rows[known], k)
+        picks, notes = self.best(scores, signals, rows[known], k)
         unknown = sorted(rows[~known].tolist())
         return Selection(
             n=len(signals),
             indices=picks,
             scores=scores[picks].tolist(),
+            notes=notes,
             excluded={"a request does not fit": unknown} if unknown else {},
         )
 

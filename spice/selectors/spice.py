@@ -23,6 +23,7 @@ from spice.selectors.kernel import (
     row_blocks,
     squared_norms,
 )
+from spice.selectors.mix import Mix, Rooms
 from spice.selectors.objective import MAXIMIZERS, Objective, way
 from spice.selectors.scaling import SCALES, rescale, weighted
 
@@ -36,7 +37,7 @@ Alpha = float | Literal["relative"]
 
 
 @dataclass(frozen=True)
-class Spice:
+class Spice(Mix):
     """Pick by Δ_x(S) − λ c(x|S); see :mod:`spice.selectors.greedy` for the formulas.
 
     ``fisher`` is the form of the information, one of :data:`spice.selectors.fisher.MODES`;
@@ -69,6 +70,7 @@ class Spice:
         return {"gradients": None, **weights}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, known in (("scale", SCALES), ("fisher", MODES), ("maximizer", MAXIMIZERS)):
             given = getattr(self, name)
             if given not in known:
@@ -99,7 +101,12 @@ class Spice:
         if signals.gradients is None:
             raise ValueError("this selector needs gradients")
         return self.select_gradients(
-            signals.gradients, signals.ids, k, eligible, weights=signals.weights
+            signals.gradients,
+            signals.ids,
+            k,
+            eligible,
+            weights=signals.weights,
+            sources=signals.sources,
         )
 
     def select_gradients(
@@ -111,10 +118,11 @@ class Spice:
         orders: Orders | None = None,
         certified: bool = True,
         weights: np.ndarray | None = None,
+        sources: Sequence[str] | None = None,
     ) -> Selection:
         """The same from gradients n × d alone; ``orders`` keeps runs for other budgets and ω.
 
-        ``weights`` n, if any, say how far each row is to be trusted.
+        ``weights`` n, if any, say how far each row is to be trusted, ``sources`` n where it is of.
 
         Rows are worked on in the order of their ids, so ties go to the smaller id and the order
         of the input changes nothing, to the bit.
@@ -122,22 +130,24 @@ class Spice:
         trusted, distrusted = _by_trust(eligible, weights)
         seen = self.seen(gradients, eligible, weights)
         objective, rows, excluded = self._problem(seen, ids, trusted, certified)
+        rooms, notes = self._rooms(rows, sources, k)
         maximise = partial(orders.maximise, objective) if orders else objective.maximise
-        trace = maximise(k, float(self.penalty), **self._stopping)
+        trace = maximise(k, float(self.penalty), rooms=rooms, **self._stopping)
         # How many picks λ changed: the same count of picks, chosen again with λ = 0.
-        plain = maximise(len(trace.picks), 0.0) if self.penalty else trace
+        plain = maximise(len(trace.picks), 0.0, rooms=rooms) if self.penalty else trace
         selection = _selection(trace, objective, rows, len(gradients))
         if self.fisher != "exact":
             selection = replace(selection, information=objective.information(trace.picks))
         excluded["not trusted"] = distrusted
         if weights is not None:
             apart = orders.apart(weights="none") if orders else None
-            alike = self.select_alike(gradients, ids, selection.k, eligible, apart)
+            alike = self.select_alike(gradients, ids, selection.k, eligible, apart, sources)
             chosen = [float(weights[row]) for row in selection.indices]
             selection = replace(selection, weights=chosen, without_weights=alike)
         return replace(
             selection,
-            certificate=objective.certificate(trace, self.penalty),
+            certificate=objective.certificate(trace, self.penalty, rooms),
+            notes=notes,
             without_penalty=[int(rows[i]) for i in plain.picks] if self.penalty else None,
             excluded={why: sorted(which) for why, which in excluded.items() if which},
             trace={
@@ -154,12 +164,20 @@ class Spice:
         k: int,
         eligible: Sequence[int],
         orders: Orders | None = None,
+        sources: Sequence[str] | None = None,
     ) -> list[int]:
         """The k picks with all rows trusted alike, w ≡ 1."""
         seen = rescale(gradients, "unit", self.clip_quantile, eligible)
         objective, rows, _ = self._problem(seen, ids, eligible, certified=False)
+        rooms, _ = self._rooms(rows, sources, k)
         maximise = partial(orders.maximise, objective) if orders else objective.maximise
-        return [int(rows[pick]) for pick in maximise(k, float(self.penalty)).picks]
+        return [int(rows[pick]) for pick in maximise(k, float(self.penalty), rooms=rooms).picks]
+
+    def _rooms(
+        self, rows: np.ndarray, sources: Sequence[str] | None, k: int
+    ) -> tuple[Rooms | None, list[str]]:
+        """How many of each source, among the rows that can be used."""
+        return (None, []) if sources is None else self.rooms([sources[row] for row in rows], k)
 
     def seen(
         self, gradients: Rows, eligible: Sequence[int], weights: np.ndarray | None = None
@@ -170,14 +188,20 @@ class Spice:
         return rescale(gradients, self.scale, self.clip_quantile, eligible)
 
     def picks(
-        self, seen: Rows, ids: Sequence[str | int], k: int, eligible: Sequence[int]
+        self,
+        seen: Rows,
+        ids: Sequence[str | int],
+        k: int,
+        eligible: Sequence[int],
+        sources: Sequence[str] | None = None,
     ) -> list[int]:
         """The choice alone, from gradients at the selector's scale, with nothing to say about it.
 
         What is left out of ``eligible`` since they were :meth:`seen` does not move their scale.
         """
         objective, rows, _ = self._problem(seen, ids, eligible, certified=False)
-        trace = objective.maximise(k, float(self.penalty), **self._stopping)
+        rooms, _ = self._rooms(rows, sources, k)
+        trace = objective.maximise(k, float(self.penalty), rooms=rooms, **self._stopping)
         return [int(rows[pick]) for pick in trace.picks]
 
     def way(self, n: int, d: int, k: int) -> str:
