@@ -85,16 +85,18 @@ class Source:
         examples = self.reading.renderer.encode(self.targets)
         if not gradients.eligible_rows(examples):
             raise InputError("none of the validation examples fits the proxy's context")
-        given: Any = (self.extraction, examples, [row.id for row in self.targets])
+        ids = [row.id for row in self.targets]
         about = {"signal": "gradients of targets", **self.extraction.fingerprint()}
         to = folder / "targets"
         gradients.extract(
             self.reading.checkpoint.load(),
-            *given,
+            self.extraction,
+            examples,
+            ids,
             folder=to,
             metadata=about,
             pad_id=self.reading.pad_id,
             trainer=self.trainer,
             say=self.say,
         )
-        return gradients.read(to, *given, about)
+        return gradients.read(to, self.extraction, examples, ids, about)
