@@ -1,4 +1,4 @@
-"""What the study reads off the model: tokens and gradients of the pool and of the examples."""
+"""What the study reads off the model, each thing once: it goes on where it was interrupted."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments.real import pool
 from spice.models import Checkpoint, Lora
+from spice.pool import Pool
+from spice.reading import Reading, read
 from spice.records import Row
-from spice.rendering import Example, Renderer, Template
+from spice.rendering import Template
 from spice.selectors.kernel import Rows
 from spice.signals import gradients
 from spice.signals.extraction import Extraction
+from spice.signals.source import Source
 
 MAX_TOKENS = 256  # a longer answer's end is cut off: every reading and every tuning is of these
 EXTRACTION = Extraction(
@@ -29,6 +34,14 @@ EXTRACTION = Extraction(
     seed=0,
 )
 TRAINER: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
+TEMPLATE = Template(
+    mode="chat",
+    system="{content}",
+    user="{content}",
+    answer="",
+    earlier_answer="{content}",
+    max_tokens=MAX_TOKENS,
+)
 
 
 @dataclass(frozen=True)
@@ -49,31 +62,17 @@ class Real:
         return [*self.parts.pool, *self.parts.broken]
 
     @cached_property
-    def renderer(self) -> Renderer:
-        """With the model's own chat template."""
-        template = Template(
-            mode="chat",
-            system="{content}",
-            user="{content}",
-            answer="",
-            earlier_answer="{content}",
-            max_tokens=MAX_TOKENS,
-        )
-        return Renderer(self.checkpoint.tokenizer(), template, self.checkpoint.context())
+    def reading(self) -> Reading:
+        """:attr:`rows` as the model reads them."""
+        return self.read(self.rows)
 
-    @cached_property
-    def examples(self) -> list[Example]:
-        """Of :attr:`rows`."""
-        return self.renderer.encode(self.rows)
-
-    @property
-    def pad_id(self) -> int:
-        """What batches are filled up with."""
-        return int(self.renderer.tokenizer.pad_token_id)
+    def read(self, rows: list[Row]) -> Reading:
+        """Some rows as the model reads them."""
+        return read(self.checkpoint, TEMPLATE, Pool(rows), self.folder / "weights")
 
     def gradients(self, rows: list[Row], name: str) -> Rows:
-        """Per-sample gradients n × d of some rows, made where they are missing."""
-        examples, ids = self.renderer.encode(rows), [row.id for row in rows]
+        """Per-sample gradients n × d of some rows."""
+        reading, ids = self.read(rows), [row.id for row in rows]
         about = {"signal": name, "max_tokens": MAX_TOKENS, **EXTRACTION.fingerprint()}
         to = self.folder / name
         done = to / "done"
@@ -81,16 +80,43 @@ class Real:
             gradients.extract(
                 self.checkpoint.load(),
                 EXTRACTION,
-                examples,
+                reading.examples,
                 ids,
                 folder=to,
                 metadata=about,
-                pad_id=self.pad_id,
+                pad_id=reading.pad_id,
                 trainer=TRAINER,
                 say=lambda message: print(f"{name}: {message}", flush=True),
             )
             done.touch()
-        return gradients.read(to, EXTRACTION, examples, ids, about)
+        return gradients.read(to, EXTRACTION, reading.examples, ids, about)
+
+    @cached_property
+    def source(self) -> Source:
+        """What the product's signals are read from, the development examples included."""
+        return Source(
+            rows=self.rows,
+            reading=self.reading,
+            extraction=EXTRACTION,
+            targets=self.parts.examples,
+            reading_of=lambda _: self.reading,
+            trainer=TRAINER,
+            say=lambda message: print(message, flush=True),
+            gradients=lambda: self.gradients(self.rows, "gradients"),
+        )
+
+    def signal(self, name: str, signal: Any) -> np.ndarray:
+        """A forward signal of all rows, or one that is built."""
+        to = self.folder / name
+        done = to / "done"
+        to.mkdir(parents=True, exist_ok=True)
+        if "build" in dir(signal):
+            if not done.is_file():
+                signal.build(to, self.source)
+                done.touch()
+            return signal.load(to)
+        about = {"signal": name, "max_tokens": MAX_TOKENS}
+        return self.source.forward(self.checkpoint.load(), signal, to, about)
 
 
 def real(folder: Path) -> Real:
