@@ -70,6 +70,44 @@ def interval(values: Sequence[float]) -> str:
     return f"{fmean(values):.1f} ± {half:.1f}"
 
 
+@dataclass(frozen=True)
+class Difference:
+    """Paired differences, one a pool: their mean, half of Student's 95 % interval, two-sided p."""
+
+    mean: float
+    half: float
+    p: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Difference:
+        """From at least two of them."""
+        n, mean, spread = len(values), fmean(values), stdev(values) / math.sqrt(len(values))
+        p = 2 * student.sf(abs(mean) / spread, n - 1) if spread else float(mean == 0)
+        return cls(mean, float(student.ppf(0.975, n - 1)) * spread, float(p))
+
+    @property
+    def low(self) -> float:
+        """Where the interval begins."""
+        return self.mean - self.half
+
+    @property
+    def high(self) -> float:
+        """Where it ends."""
+        return self.mean + self.half
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.1f} ± {self.half:.1f}"
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Holm's correction of several p: in rising order, times how many are left, never falling."""
+    found, least = {}, 0.0
+    for rank, name in enumerate(sorted(p, key=lambda name: p[name])):
+        least = max(least, min(1.0, (len(p) - rank) * p[name]))
+        found[name] = least
+    return found
+
+
 def by_pool(runs: Iterable[Run], value: Callable[[Run], float]) -> dict[int, float]:
     """Each pool's mean over its seeds."""
     pools: dict[int, list[float]] = {}

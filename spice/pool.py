@@ -163,13 +163,15 @@ class SandboxPool:
     """``data=sandbox``: the embedded world; see :mod:`spice.sandbox.pool`.
 
     ``kinds`` are the shares of the kinds of row, ``only`` the kinds that are kept of what was
-    generated: what an oracle would choose from.
+    generated: what an oracle would choose from. ``copies`` says how often the rows of a kind are
+    given, once where it does not; ``size`` counts each row once.
     """
 
     size: int
     seed: int
     kinds: Mapping[str, float] | None
     only: Sequence[str] | None
+    copies: Mapping[str, int] | None
 
     def load(self) -> Pool:
         """Generate the rows, and keep the truth about them aside."""
@@ -185,7 +187,18 @@ class SandboxPool:
         ]
         if not made:
             raise InputError(f"data.only={self.only}: the pool has no such rows")
-        return Pool([row for row, _ in made], truth={row.id: known for row, known in made})
+        given = [entry for entry in made for _ in range(self._copies(KINDS).get(entry[1].kind, 1))]
+        rows = identify(row for row, _ in given)
+        return Pool(rows, truth={r.id: known for r, (_, known) in zip(rows, given, strict=True)})
+
+    def _copies(self, known: Iterable[str]) -> Mapping[str, int]:
+        for kind, count in (self.copies or {}).items():
+            if kind not in known:
+                hint = did_you_mean(kind, known)
+                raise InputError(f"data.copies.{kind}: no such kind of row.{hint}")
+            if type(count) is not int or count < 1:
+                raise InputError(f"data.copies.{kind}={count}: must be a whole number above 0")
+        return self.copies or {}
 
 
 def build(

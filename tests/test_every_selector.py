@@ -31,7 +31,7 @@ MIXED = sorted(set(SELECTORS) - UNMIXED - {"spice_plus"})
 @pytest.fixture(scope="module")
 def pools(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The same rows in two orders."""
-    rows = SandboxPool(N, 0, None, None).load().rows
+    rows = SandboxPool(N, 0, None, None, None).load().rows
     folder = tmp_path_factory.mktemp("pools")
     orders = {"one": range(N), "other": np.random.default_rng(1).permutation(N)}
     for name, order in orders.items():

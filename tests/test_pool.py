@@ -297,8 +297,8 @@ def test_an_unreachable_hub_is_one_line(tmp_path: Path, offline: str) -> None:
 
 
 def test_the_sandbox_keeps_only_the_kinds_asked_for() -> None:
-    whole = SandboxPool(200, 3, None, None).load()
-    clean = SandboxPool(200, 3, None, ["clean"]).load()
+    whole = SandboxPool(200, 3, None, None, None).load()
+    clean = SandboxPool(200, 3, None, ["clean"], None).load()
     assert clean.truth is not None
     assert whole.truth is not None
     assert {known.kind for known in clean.truth.values()} == {"clean"}
@@ -308,4 +308,22 @@ def test_the_sandbox_keeps_only_the_kinds_asked_for() -> None:
 @pytest.mark.parametrize("only", ["clean", ["celan"], []])
 def test_a_sandbox_without_rows_is_refused(only: Any) -> None:
     with pytest.raises(InputError, match=r"data\.only"):
-        SandboxPool(200, 3, None, only).load()
+        SandboxPool(200, 3, None, only, None).load()
+
+
+def test_copies_of_the_sandbox_are_exact_and_share_their_original_s_truth() -> None:
+    once = SandboxPool(200, 3, None, None, None).load()
+    often = SandboxPool(200, 3, None, None, {"malformed": 3}).load()
+    malformed = [row for row in once.rows if once.truth[row.id].kind == "malformed"]  # type: ignore[index]
+    assert len(often.rows) == 200 + 2 * len(malformed)
+    for row in malformed:
+        copies = [other for other in often.rows if other.id.split("#")[0] == row.id]
+        assert [copy.id for copy in copies] == [row.id, f"{row.id}#2", f"{row.id}#3"]
+        assert {copy.response for copy in copies} == {row.response}
+        assert all(often.truth[copy.id] == once.truth[row.id] for copy in copies)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("copies", [{"malformd": 2}, {"clean": 0}, {"clean": 1.5}, {"clean": True}])
+def test_copies_that_make_no_sense_are_refused(copies: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"data\.copies\.(malformd|clean)"):
+        SandboxPool(200, 3, None, None, copies).load()

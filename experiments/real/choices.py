@@ -125,9 +125,7 @@ def _weights(study: Real, kind: Any, signals: Signals, eligible: list[int]) -> n
     return weights
 
 
-def _record(
-    study: Real, pool: str, method: str, seed: int, selection: Selection
-) -> list[Choice]:
+def _record(study: Real, pool: str, method: str, seed: int, selection: Selection) -> list[Choice]:
     rows, way = study.rows, study.parts.way
     return [
         Choice(

@@ -1,0 +1,178 @@
+"""What the study's runs say: tables, sentences that follow from them, and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from experiments.evidence import KINDS, Difference, holm, interval, table
+from experiments.reliability import figures
+from experiments.reliability.runs import SHIPPED, Line
+
+UNIFORM, WITHIN = "uniform", "uniform within sources"
+OURS = ("spice_consensus", "spice_targeted")
+METHODS = ("none", UNIFORM, WITHIN, "full", "oracle", "spice", "fisher", "spice unit", *OURS,
+           "less", "tsds", "rds", "ifd", "selectit", "dpp", "lead")  # fmt: skip
+ABLATIONS = ("weights without logdet", "logdet without weights", "no regard to sources",
+             "no shares for sources", "λ = 0.1", "λ = 0.5", "α = 1", "α = 100",
+             "largest 0.02 of the votes", "largest 0.3 of the votes")  # fmt: skip
+WORLDS = (SHIPPED, "clean", "half_redundant", "twice_the_noise", "ten_copies", "mostly_wrong")
+IN_WORLDS = ("spice", *OURS)
+
+
+class Evidence:
+    """The runs, asked by world and setting; a pool is the mean of its seeds."""
+
+    def __init__(self, lines: Iterable[Line]) -> None:
+        self.lines = list(lines)
+
+    def of(self, setting: str, world: str = SHIPPED) -> list[Line]:
+        """All runs of a setting."""
+        return [line for line in self.lines if (line.world, line.setting) == (world, setting)]
+
+    def pools(
+        self, setting: str, world: str = SHIPPED, value: Callable[[Line], float] | None = None
+    ) -> dict[int, float]:
+        """Each pool's mean over its seeds: of the average score, or of another value."""
+        found: dict[int, list[float]] = {}
+        for line in self.of(setting, world):
+            found.setdefault(line.pool, []).append(value(line) if value else line.average)
+        return {pool: fmean(values) for pool, values in sorted(found.items())}
+
+    def minus(self, setting: str, other: str, world: str = SHIPPED) -> Difference | None:
+        """The paired difference over the pools that have both; None with fewer than two."""
+        ours, theirs = self.pools(setting, world), self.pools(other, world)
+        both = [ours[pool] - theirs[pool] for pool in ours if pool in theirs]
+        return Difference.of(both) if len(both) > 1 else None
+
+
+def write(lines: Sequence[Line], folder: Path) -> None:
+    """``RESULTS.md`` and the figures."""
+    runs = Evidence(lines)
+    parts = [
+        "# What came out\n",
+        "Written by `report.py` from `runs.csv`. Scores in %: the average of eight benchmarks on "
+        "their test split; ± is half of Student's 95 % interval over the pools, each pool the mean "
+        "of its seeds; differences are paired by pool, p is two-sided and Holm's over the table.\n",
+        "## In sentences\n",
+        "\n".join(f"- {sentence}" for sentence in sentences(runs)) + "\n",
+        "## Methods\n",
+        _methods(runs),
+        "## What is chosen (%)\n",
+        _kinds(runs),
+        "## Ablations of spice_consensus\n",
+        _ablations(runs),
+        "## Other worlds\n",
+        _worlds(runs),
+    ]
+    text = "\n".join(part.rstrip("\n") + "\n" for part in parts)
+    (folder / "RESULTS.md").write_text(text, encoding="utf-8")
+    shown = [name for name in METHODS if runs.of(name)]
+    figures.scores({name: runs.pools(name) for name in shown}, OURS, folder / "scores.png")
+    kinds = {name: _shares(runs, name) for name in shown if name != "none"}
+    figures.kinds(kinds, folder / "kinds.png")
+    worlds = {
+        world: {name: runs.minus(name, UNIFORM, world) for name in IN_WORLDS}
+        for world in WORLDS
+        if runs.of(UNIFORM, world)
+    }
+    figures.worlds(worlds, folder / "worlds.png")
+
+
+def _methods(runs: Evidence) -> str:
+    found = {name: runs.minus(name, UNIFORM) for name in METHODS if name != UNIFORM}
+    corrected = holm({name: gap.p for name, gap in found.items() if gap})
+    rows = []
+    for name in METHODS:
+        if own := runs.of(name):
+            gap = found.get(name)
+            told = [str(gap), f"{corrected[name]:.2g}"] if gap else ["", ""]
+            mean = interval(list(runs.pools(name).values()))
+            rows.append([name, f"{len(runs.pools(name))}", f"{len(own)}", mean, *told])
+    return table(["method", "pools", "runs", "average", "minus uniform", "p"], rows)
+
+
+def _shares(runs: Evidence, name: str) -> list[float]:
+    return [fmean(line.kinds[kind] for line in runs.of(name)) for kind in KINDS]
+
+
+def _kinds(runs: Evidence) -> str:
+    shown = [name for name in METHODS if runs.of(name) and name != "none"]
+    return table(["method", *KINDS], [[n, *(f"{s:.0f}" for s in _shares(runs, n))] for n in shown])
+
+
+def _ablations(runs: Evidence) -> str:
+    rows = []
+    for name in (OURS[0], *ABLATIONS):
+        if own := runs.of(name):
+            gap = runs.minus(name, OURS[0]) if name != OURS[0] else None
+            mean = interval(list(runs.pools(name).values()))
+            rows.append([name, f"{len(own)}", mean, str(gap or "")])
+    return table(["setting", "runs", "average", "minus spice_consensus"], rows)
+
+
+def _worlds(runs: Evidence) -> str:
+    rows = []
+    for world in WORLDS:
+        uniform = runs.pools(UNIFORM, world)
+        if not uniform:
+            continue
+        true = fmean(runs.pools(UNIFORM, world, lambda line: line.wrong).values())
+        guess = runs.pools(OURS[0], world, lambda line: line.estimated or 0.0)
+        gaps = [str(runs.minus(name, UNIFORM, world) or "") for name in (WITHIN, *IN_WORLDS)]
+        told = f"{fmean(guess.values()):.0f}" if guess else ""
+        mean = interval(list(uniform.values()))
+        rows.append([world.replace("_", " "), f"{true:.0f}", told, mean, *gaps])
+    head = ["world", "untrustworthy (%)", "estimated (%)", "uniform"]
+    return table([*head, *(f"{name}, minus uniform" for name in (WITHIN, *IN_WORLDS))], rows)
+
+
+def sentences(runs: Evidence) -> list[str]:
+    """What the study was to show, and whether it did, from the numbers alone."""
+    ours, aimed = OURS
+    asked = [
+        _above(runs.minus(ours, UNIFORM), f"{ours} over a uniform draw", 8.0),
+        _not_below(runs.minus(ours, "full"), f"{ours} against tuning on all rows"),
+        _not_below(runs.minus(aimed, "less"), f"{aimed} against less"),
+        *(
+            _not_below(runs.minus(n, UNIFORM, "clean"), f"without noise, {n} against uniform")
+            for n in OURS
+        ),
+        *(
+            _above(runs.minus(f"λ = {penalty:g}", ours), f"a penalty of {penalty:g}", 0.0)
+            for penalty in (0.1, 0.5)
+        ),
+        _above(
+            runs.minus(ours, "weights without logdet"), "the log-determinant over the weights", 0.0
+        ),
+        _above(
+            runs.minus(ours, "logdet without weights"), "the weights over the log-determinant", 0.0
+        ),
+        _above(runs.minus(ours, "no regard to sources"), "judging within sources", 0.0),
+    ]
+    return [sentence for sentence in asked if sentence]
+
+
+def _above(gap: Difference | None, what: str, least: float) -> str:
+    """Whether something gains at least so much, and more than the interval."""
+    if gap is None:
+        return ""
+    told = f"{what}: {gap} points ({gap.low:+.1f} to {gap.high:+.1f})"
+    if gap.high < 0:
+        return f"No: {told}; it loses."
+    if gap.low <= 0:
+        return f"It cannot be told: {told}."
+    if gap.mean < least:
+        return f"No: {told}; a gain, but of less than {least:g}."
+    return f"Yes: {told}."
+
+
+def _not_below(gap: Difference | None, what: str) -> str:
+    """Whether something loses by more than the interval."""
+    if gap is None:
+        return ""
+    told = f"{what}: {gap} points ({gap.low:+.1f} to {gap.high:+.1f})"
+    if gap.high < 0:
+        return f"Below: {told}."
+    return f"Above: {told}." if gap.low > 0 else f"Not below by more than the interval: {told}."
