@@ -17,7 +17,7 @@ help: ## list the targets
 
 install: .venv/installed ## install spice and its tools into .venv, in the tested versions
 
-demo: .venv/installed ## compare the untuned model, random, fisher, spice and full on the embedded sandbox
+demo: .venv/installed ## compare the untuned model, random, spice, spice_consensus and full on the embedded sandbox
 	$(BIN)/spice experiment=demo
 
 bench: .venv/installed ## measure the speed of the greedy and of extraction (leave the machine alone meanwhile)

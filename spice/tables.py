@@ -14,6 +14,8 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 
+from spice.messages import say
+
 log = logging.getLogger("spice")
 
 
@@ -163,6 +165,34 @@ def text_table(lines: Sequence[Line], title: str) -> str:
     return out.getvalue()
 
 
+def verdict(lines: Sequence[Line]) -> str | None:
+    """One sentence: which selectors are above or below a uniform draw of as many rows.
+
+    Beyond two standard errors of the difference, that is; None where there is no such draw or
+    nothing beside it.
+    """
+    told, alone = [], False
+    for draw in (line for line in lines if line.label["selector"] == "random"):
+        for line in lines:
+            if line is draw or _beside(line) != _beside(draw) or line.average.value is None:
+                continue
+            if draw.average.value is None or line.average.error is None:
+                continue
+            gap = 100 * (line.average.value - draw.average.value)
+            error = 100 * math.hypot(line.average.error, draw.average.error or 0.0)
+            side = "above" if gap > 2 * error else "below" if gap < -2 * error else "level with"
+            name = line.label["selector"]
+            told.append(f"{name} is {side} a uniform draw ({gap:+.1f} ± {error:.1f} points)")
+            alone |= len(line.seeds) == 1
+    luck = "; of one seed each, so the luck of a draw is not in the ±" if alone else ""
+    return f"{', '.join(told)}{luck}." if told else None
+
+
+def _beside(line: Line) -> dict[str, str]:
+    """What tells settings apart, the selector itself left aside."""
+    return {name: value for name, value in line.label.items() if name != "selector"}
+
+
 class MultirunTable(Callback):
     """Hydra callback: at the end of a multirun, print its table and draw its figure."""
 
@@ -186,6 +216,8 @@ def publish(lines: Sequence[Line], folder: Path) -> None:
     several = any(len(line.seeds) > 1 for line in lines)
     error = "over seeds" if several else "over benchmark items, one seed"
     log.info("\n%s", text_table(lines, f"Scores in %, ± one standard error ({error})"))
+    if sentence := verdict(lines):
+        say("verdict", sentence)
     log.info("table    %s", folder / "table.md")
     scored = [line for line in lines if line.average.value is not None]
     if scored:

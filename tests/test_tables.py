@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from spice.tables import MultirunTable, as_csv, collect, compare, header, markdown, text_table
+from spice.tables import (
+    MultirunTable,
+    as_csv,
+    collect,
+    compare,
+    header,
+    markdown,
+    text_table,
+    verdict,
+)
 
 
 def result(
@@ -186,3 +195,25 @@ def test_a_multirun_leaves_its_table_and_figure(
 def test_a_multirun_without_results_leaves_nothing(tmp_path: Path) -> None:
     MultirunTable().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_verdict_sets_every_selector_beside_the_uniform_draw() -> None:
+    runs = [
+        result("random", gsm8k=(0.60, 0.01)),
+        result("spice", gsm8k=(0.40, 0.01)),
+        result("spice_consensus", gsm8k=(0.80, 0.01)),
+        result("fisher", gsm8k=(0.61, 0.01)),
+        result("full", k=120, budget=1.0, gsm8k=(0.70, 0.01)),  # of more rows
+    ]
+    assert verdict(compare(runs)) == (
+        "spice is below a uniform draw (-20.0 ± 1.4 points), "
+        "spice_consensus is above a uniform draw (+20.0 ± 1.4 points), "
+        "fisher is level with a uniform draw (+1.0 ± 1.4 points)"
+        "; of one seed each, so the luck of a draw is not in the ±."
+    )
+
+
+def test_without_a_uniform_draw_there_is_no_verdict() -> None:
+    assert verdict(compare([result("spice"), result("fisher")])) is None
+    assert verdict(compare([result("random")])) is None
+    assert verdict(compare([result("random", budget=0.1), result("spice", budget=0.2)])) is None
