@@ -223,3 +223,14 @@ def test_shares_list_every_source_of_the_pool() -> None:
         "b": {"pool": 0.75, "picked": 1.0},
     }
     assert shares(["a"], []) == {"a": {"pool": 1.0, "picked": 0.0}}
+
+
+def test_picks_that_short_answers_rule_are_a_warning_with_its_remedy() -> None:
+    lengths = np.arange(1, 41)
+    G = np.random.default_rng(0).normal(size=(40, 6)) * (10.0 / lengths)[:, None]
+    facts = described(G, 6, lengths=lengths.tolist())
+    [warning] = [w for w in facts["warnings"] if w.startswith("short answers rule")]
+    assert "selector=spice_consensus" in warning
+    assert f"{facts['norm_length_correlation']:+.2f}" in warning
+    longer = described(G[::-1], 6, lengths=lengths.tolist())
+    assert not any(w.startswith("short answers") for w in longer["warnings"])

@@ -69,14 +69,22 @@ def choose(study: Real, method: str, pools: Sequence[str], seeds: Sequence[int])
     return found
 
 
+CLEAN = "clean"
+
+
+def planted(number: int) -> str:
+    """The name of a pool with broken rows in it."""
+    return f"planted {number}"
+
+
 def members(study: Real, pool: str) -> list[int]:
     """The rows that may be chosen: those of the pool, or with the broken in their twins' place."""
-    rows, parts = study.rows, study.parts
-    replaced = set(parts.twin_of.values())
-    broken = [i for i, row in enumerate(rows) if row.id in parts.twin_of]
-    whole = [i for i, row in enumerate(rows) if row.id not in parts.twin_of]
-    kept = whole if pool == "clean" else [i for i in whole if rows[i].id not in replaced] + broken
-    return [i for i in kept if study.reading.examples[i].supervised]
+    place = {row.id: i for i, row in enumerate(study.rows)}
+    kept = [row.id for row in study.parts.pool]
+    if pool != CLEAN:
+        twins = study.parts.plantings[int(pool.split()[1])].twin_of
+        kept = [i for i in kept if i not in set(twins.values())] + list(twins)
+    return [place[i] for i in kept if study.reading.examples[place[i]].supervised]
 
 
 def _signals(study: Real, chosen: Any) -> Signals:
@@ -84,9 +92,15 @@ def _signals(study: Real, chosen: Any) -> Signals:
     read: dict[str, Any] = {}
     for name, signal in chosen.needs.items():
         if name == "gradients":
-            read[name] = study.gradients(study.rows, "gradients")
+            read[name] = study.pool_gradients
+        elif name == "target_embeddings":
+            read[name] = study.built(name, signal)
+        elif name == "influence":  # of the first block's rows: its warm-up is drawn among them
+            found = study.built(name, signal)
+            unread = np.full(len(study.rows) - len(found), np.nan, dtype=found.dtype)
+            read[name] = np.concatenate([found, unread])
         elif name != "reliability":
-            read[name] = study.signal(name, signal)
+            read[name] = study.forward(name, signal)
     if "target_embeddings" in read:
         read["target_sources"] = np.array([row.source for row in study.parts.examples])
     lengths = np.array([example.supervised for example in study.reading.examples])
@@ -126,7 +140,8 @@ def _weights(study: Real, kind: Any, signals: Signals, eligible: list[int]) -> n
 
 
 def _record(study: Real, pool: str, method: str, seed: int, selection: Selection) -> list[Choice]:
-    rows, way = study.rows, study.parts.way
+    rows = study.rows
+    way = {i: how for planting in study.parts.plantings for i, how in planting.way.items()}
     return [
         Choice(
             pool, method, seed, place, rows[i].id, rows[i].source,

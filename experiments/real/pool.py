@@ -2,7 +2,8 @@
 
 Drawn by hash from the six public pools in the folder that ``SPICE_REAL_DATA`` names, in proportion
 to their sizes; no text is in two of the parts. Fifty rows of the pool have a broken twin, made in
-one of five known ways; the planted pool has the twin in the row's place.
+one of five known ways; a planted pool has the twin in the row's place. That is done five times,
+each time with other rows, since one choice of a hundred says little about five in a hundred.
 """
 
 from __future__ import annotations
@@ -23,21 +24,28 @@ from spice.selectors.mix import largest_remainders
 FILES = ("gsm8k_train", "code_alpaca_2k", "codegen_instruct", "alpaca_random", "oasst1_en", "lima")
 SEED = 51279  # drawn after all else was fixed, see ../reliability/LOG.md
 POOL, HELD_OUT, EXAMPLES = 1000, 200, 60
-BROKEN = 50
+BROKEN, PLANTINGS = 50, 5
 WAYS = ("swapped", "cut", "shuffled", "garbled", "empty")
 PHRASES = ("Sure!", "I see.", "Thank you for your question.", "OK.", "As you wish.")
 SHORTEST = 8  # words of an answer that can be broken visibly
 
 
 @dataclass(frozen=True)
-class Parts:
-    """``pool`` n rows, then their ``broken`` twins; ``twin_of`` (by id) is the row in whose place
-    one stands, ``way`` how it was broken."""
+class Planting:
+    """``rows`` that are broken twins of others; by id, ``twin_of`` is the row in whose place one
+    stands, ``way`` how it was broken."""
 
-    pool: list[Row]
-    broken: list[Row]
+    rows: list[Row]
     twin_of: dict[str, str]
     way: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The ``pool``, what is planted in it, the rows ``held_out`` and the development examples."""
+
+    pool: list[Row]
+    plantings: list[Planting]
     held_out: list[Row]
     examples: list[Row]
 
@@ -66,8 +74,7 @@ def draw(seed: int = SEED) -> Parts:
         parts.append([row for name in FILES for row in by_source[name][: taken[name]]])
         by_source = {name: rows[taken[name] :] for name, rows in by_source.items()}
     pool, held_out, examples = parts
-    broken, twin_of, way = plant(pool, seed)
-    return Parts(pool, broken, twin_of, way, held_out, examples)
+    return Parts(pool, [plant(pool, seed + p) for p in range(PLANTINGS)], held_out, examples)
 
 
 def _shuffled(name: str, seed: int) -> list[Row]:
@@ -78,8 +85,8 @@ def _shuffled(name: str, seed: int) -> list[Row]:
     return [named[row_id] for row_id in order]
 
 
-def plant(pool: Sequence[Row], seed: int) -> tuple[list[Row], dict[str, str], dict[str, str]]:
-    """Broken twins of some rows, whose they are, and how each was broken."""
+def plant(pool: Sequence[Row], seed: int) -> Planting:
+    """Broken twins of some rows."""
     rng = Random(seed)
     breakable = [row for row in pool if len(row.response.split()) >= SHORTEST]
     chosen = rng.sample(breakable, BROKEN)
@@ -96,7 +103,7 @@ def plant(pool: Sequence[Row], seed: int) -> tuple[list[Row], dict[str, str], di
     ]
     twins = identify(twins)
     ids = [row.id for row in chosen]
-    return (
+    return Planting(
         twins,
         {twin.id: row_id for twin, row_id in zip(twins, ids, strict=True)},
         {twin.id: way for twin, way in zip(twins, ways, strict=True)},

@@ -57,9 +57,20 @@ class Real:
         return pool.draw()
 
     @cached_property
+    def blocks(self) -> dict[str, list[Row]]:
+        """The pool with its first planting, and the rows of the others."""
+        first, *others = self.parts.plantings
+        more = {row.id: row for planting in others for row in planting.rows}
+        there = {row.id for row in first.rows}
+        return {
+            "": [*self.parts.pool, *first.rows],
+            "more_": [row for row_id, row in more.items() if row_id not in there],
+        }
+
+    @cached_property
     def rows(self) -> list[Row]:
-        """The pool's rows, then their broken twins."""
-        return [*self.parts.pool, *self.parts.broken]
+        """The pool's rows, then all broken twins."""
+        return [row for block in self.blocks.values() for row in block]
 
     @cached_property
     def reading(self) -> Reading:
@@ -92,31 +103,44 @@ class Real:
         return gradients.read(to, EXTRACTION, reading.examples, ids, about)
 
     @cached_property
-    def source(self) -> Source:
+    def pool_gradients(self) -> np.ndarray:
+        """Of :attr:`rows`."""
+        found = [self.gradients(rows, f"{name}gradients") for name, rows in self.blocks.items()]
+        return np.concatenate([stored[:] for stored in found])
+
+    def source(self, rows: list[Row]) -> Source:
         """What the product's signals are read from, the development examples included."""
+        reading = self.read(rows)
         return Source(
-            rows=self.rows,
-            reading=self.reading,
+            rows=rows,
+            reading=reading,
             extraction=EXTRACTION,
             targets=self.parts.examples,
-            reading_of=lambda _: self.reading,
+            reading_of=lambda _: reading,
             trainer=TRAINER,
             say=lambda message: print(message, flush=True),
-            gradients=lambda: self.gradients(self.rows, "gradients"),
+            gradients=lambda: self.pool_gradients,
         )
 
-    def signal(self, name: str, signal: Any) -> np.ndarray:
-        """A forward signal of all rows, or one that is built."""
-        to = self.folder / name
-        done = to / "done"
-        to.mkdir(parents=True, exist_ok=True)
-        if "build" in dir(signal):
-            if not done.is_file():
-                signal.build(to, self.source)
-                done.touch()
-            return signal.load(to)
+    def forward(self, name: str, signal: Any) -> np.ndarray:
+        """A signal that forward passes give, of all rows."""
         about = {"signal": name, "max_tokens": MAX_TOKENS}
-        return self.source.forward(self.checkpoint.load(), signal, to, about)
+        found = [
+            self.source(rows).forward(
+                self.checkpoint.load(), signal, self.folder / f"{block}{name}", about
+            )
+            for block, rows in self.blocks.items()
+        ]
+        return np.concatenate(found)
+
+    def built(self, name: str, signal: Any) -> Any:
+        """A signal that more than passes over the pool give, of the first block's rows."""
+        to = self.folder / name
+        to.mkdir(parents=True, exist_ok=True)
+        if not (to / "done").is_file():
+            signal.build(to, self.source(self.blocks[""]))
+            (to / "done").touch()
+        return signal.load(to)
 
 
 def real(folder: Path) -> Real:
