@@ -92,11 +92,14 @@ def test_every_selector_has_a_plan(selector: str, start: Run, tmp_path: Path) ->
     if selector == "random_matched":
         start("selector=random", "finetune=none")
         more = [f"selector.like={tmp_path / 'run0'}"]
-    if selector in {"less", "rds", "tsds"}:  # which aim at a benchmark's examples
+    if selector in {"less", "rds", "spice_targeted", "tsds"}:  # which aim at a benchmark's examples
         more = ["benchmarks=sandbox", "benchmarks.only=mmlu"]
     planned = plan(start, tmp_path, f"selector={selector}", "finetune=none", *more)
     assert [name for name in planned if name != "scores"][-1] == "selection"
-    if selector in {"spice", "ifd", "lead"}:
+    if selector in {"spice_consensus", "spice_targeted"}:
+        assert planned["reliability"]["seconds"] > 0
+        assert planned["reliability"]["memory"] > 0
+    if selector in {"spice", "spice_consensus", "ifd", "lead"}:
         results = start(f"selector={selector}", "finetune=none")
         assert set(planned) - {"greedy"} == set(results["keys"])
 
