@@ -13,6 +13,7 @@ scores the result.
 
 Examples
   spice                                                the embedded sandbox, in a minute
+  spice selector=spice_consensus                       rows weighed by how far they can be trusted
   spice selector=random budget=0.05 seed=1             another selector, 5 % of the pool
   spice selector.penalty=0.5 selector.scale=unit       SPICE with a stronger penalty
   spice -m selector=spice,random budget=0.01,0.05,0.1  a sweep, with a table at its end
