@@ -171,7 +171,7 @@ class Job:
             say("health", health_line(health))
         trusted = None
         if (done.folder / "reliability.json").is_file():
-            trusted = json.loads((done.folder / "reliability.json").read_text())
+            trusted = json.loads((done.folder / "reliability.json").read_text(encoding="utf-8"))
             write_json(self.folder / "reliability.json", trusted)
             say("reliability", trust_line(trusted))
         with (self.folder / "selected.jsonl").open("w") as file:
