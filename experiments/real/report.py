@@ -124,7 +124,7 @@ def draw(shares: dict[str, list[float]], pool: float, path: Path) -> None:
     figure = Figure(figsize=(9.0, 0.4 * len(order) + 1.2), layout="constrained")
     axes = figure.subplots()
     axes.axvline(pool, color=INK, ls="--", lw=1, zorder=0)
-    axes.text(pool, len(order) - 0.4, " the pool's share", fontsize=8, va="bottom")
+    axes.text(pool, len(order) - 0.6, " the pool's share", fontsize=8, va="center")
     for place, method in enumerate(order):
         colour = OURS if method in ("spice_consensus", "spice_targeted") else INK
         values = shares[method]
