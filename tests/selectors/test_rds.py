@@ -13,6 +13,7 @@ from spice.errors import InputError
 from spice.records import Selection, Signals
 from spice.selectors import rds
 from spice.selectors.rds import Rds, nearest_first, turns
+from spice.signals.embeddings import Embeddings, TargetEmbeddings
 
 
 def pick(
@@ -80,6 +81,13 @@ def test_a_worked_example() -> None:
     both = pick(np.array(pool), np.array(targets), ["a", "a", "b"], 4)
     assert both.indices == [0, 3, 1, 2]
     assert both.scores == pytest.approx(np.cos(np.radians([0, 10, 5, 60])))
+
+
+def test_late_tokens_weigh_more_in_pool_and_targets_alike() -> None:
+    assert Rds().needs == {
+        "embeddings": Embeddings("weighted"),
+        "target_embeddings": TargetEmbeddings("weighted"),
+    }
 
 
 def test_each_subtask_has_the_same_say_however_many_examples_it_has() -> None:

@@ -133,6 +133,21 @@ def test_poolings_are_told_apart_and_the_plain_mean_is_known_as_ever() -> None:
         assert signal.fingerprint()["pooling"] == "weighted"
 
 
+@pytest.mark.parametrize("signal", [Embeddings(), Embeddings("weighted")])
+def test_targets_are_pooled_as_the_pool_is(
+    checkpoint: Checkpoint, renderer: Renderer, signal: Embeddings, tmp_path: Path
+) -> None:
+    def read(_: Any, of: Signal, store: Path, about: Any, rows: list[Row]) -> np.ndarray:
+        return values(checkpoint, renderer, of, store, rows=rows)
+
+    reading = SimpleNamespace(checkpoint=checkpoint)
+    source: Any = SimpleNamespace(reading=reading, targets=ROWS[2:], forward=read)
+    of_targets = TargetEmbeddings(signal.pooling)
+    of_targets.build(tmp_path, source)
+    whole = values(checkpoint, renderer, signal, tmp_path / "pool")
+    assert of_targets.load(tmp_path) == pytest.approx(whole[2:], abs=1e-5)
+
+
 def test_ratings_are_probabilities_behind_each_request(
     checkpoint: Checkpoint, renderer: Renderer, tmp_path: Path
 ) -> None:
