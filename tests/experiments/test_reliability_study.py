@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from experiments.evidence import KINDS, Difference, holm
-from experiments.reliability import report, runs, study
+from experiments.reliability import report, runs, study, verdicts
 from experiments.reliability.runs import SHIPPED, Line
 from experiments.sweeps import BENCHMARKS
 
@@ -91,8 +91,31 @@ def test_lines_survive_the_file(tmp_path: Path) -> None:
     ],
 )
 def test_sentences_follow_from_the_numbers(consensus: list[float], begins: str) -> None:
-    [sentence] = report.sentences(report.Evidence(made(consensus, [60.0, 61.0, 61.0])))
-    assert sentence.startswith(begins)
+    first, *others = verdicts.sentences(report.Evidence(made(consensus, [60.0, 61.0, 61.0])))
+    assert first.startswith(begins)
+    assert all(sentence.startswith("It cannot be told: ") for sentence in others)  # no runs
+
+
+@pytest.mark.parametrize(
+    ("gap", "above", "not_below", "harmless"),
+    [
+        (Difference(10, 2, 0.0), "Yes: ", "Not below: ", "Above: "),
+        (Difference(5, 2, 0.0), "No: ", "Not below: ", "Above: "),  # a gain of less than eight
+        (Difference(9, 12, 0.1), "It cannot", "It cannot", "Not below by more"),
+        (Difference(-5, 6, 0.1), "No: ", "It cannot", "Not below by more"),
+        (Difference(1, 2, 0.3), "No: ", "It cannot", "Not below by more"),  # 8 is ruled out
+        (Difference(-5, 2, 0.0), "No: ", "Below: ", "Below: "),
+        (None, "It cannot", "It cannot", "It cannot"),
+    ],
+)
+def test_every_verdict_falls_either_way(
+    gap: Difference | None, above: str, not_below: str, harmless: str
+) -> None:
+    assert verdicts._above(gap, "x", 8.0).startswith(above)
+    assert verdicts._not_below(gap, "x").startswith(not_below)
+    assert verdicts._harmless(gap, "x").startswith(harmless)
+    nothing_asked = verdicts._above(gap, "x")
+    assert nothing_asked.startswith("Yes: ") == (gap is not None and gap.low > 0)
 
 
 def test_differences_are_paired_by_pool_and_their_seeds_averaged() -> None:
@@ -118,6 +141,6 @@ def test_the_report_is_written_with_its_figures(tmp_path: Path) -> None:
     report.write(lines, tmp_path)
     text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     assert "| spice_consensus | 2 | 2 | 81.0 ± 12.7 | +20.5 ± 6.4 |" in text
-    assert "| clean | 42 | 33 |" in text
+    assert "| clean | 2 | 42 | 33 |" in text
     for name in ("scores", "kinds", "worlds"):
         assert (tmp_path / f"{name}.png").stat().st_size > 5_000
