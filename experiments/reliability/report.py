@@ -53,8 +53,9 @@ def write(lines: Sequence[Line], folder: Path) -> None:
     parts = [
         "# What came out\n",
         "Written by `report.py` from `runs.csv`. Scores in %: the average of eight benchmarks on "
-        "their test split; ± is half of Student's 95 % interval over the pools, each pool the mean "
-        "of its seeds; differences are paired by pool, p is two-sided and Holm's over the table.\n",
+        f"their {lines[0].split if lines else 'test'} split; "
+        "± is half of Student's 95 % interval over the pools, each pool the mean of its seeds; "
+        "differences are paired by pool, p is two-sided and Holm's over the table.\n",
         "## In sentences\n",
         "\n".join(f"- {sentence}" for sentence in verdicts.sentences(runs)) + "\n",
         "## Methods\n",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,23 @@ def test_lines_survive_the_file(tmp_path: Path) -> None:
     runs.save(lines, tmp_path / "runs.csv")
     assert runs.load(tmp_path / "runs.csv") == lines
     assert runs.merged(tmp_path, tmp_path / "runs.csv") == sorted(lines)
+
+
+def test_a_record_from_before_splits_were_told_is_of_the_test_split(tmp_path: Path) -> None:
+    runs.save(made([80.0], [60.0]), tmp_path / "runs.csv")
+    text = (tmp_path / "runs.csv").read_text(encoding="utf-8")
+    text = text.replace(",estimated,split", ",estimated").replace(",test,", ",")
+    (tmp_path / "old.csv").write_text(text, encoding="utf-8")
+    assert runs.load(tmp_path / "old.csv") == runs.load(tmp_path / "runs.csv")
+
+
+def test_what_is_on_record_is_not_run_again_but_for_another_split() -> None:
+    asked = {"pools": [1, 2], "worlds": [SHIPPED], "sweeps": ["methods", "none"]}
+    record = [dataclasses.replace(line("spice", 1, 50.0), sweep=f"{SHIPPED}/1/methods")]
+    left = study.left(argparse.Namespace(split="test", **asked), record)
+    assert left == [(SHIPPED, 1, "none"), (SHIPPED, 2, "methods")]
+    again = study.left(argparse.Namespace(split="validation", **asked), record)
+    assert again == [(SHIPPED, 1, "none"), (SHIPPED, 1, "methods"), (SHIPPED, 2, "methods")]
 
 
 @pytest.mark.parametrize(
