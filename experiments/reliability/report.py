@@ -41,9 +41,18 @@ class Evidence:
         return {pool: fmean(values) for pool, values in sorted(found.items())}
 
     def minus(self, setting: str, other: str, world: str = SHIPPED) -> Difference | None:
-        """The paired difference over the pools that have both; None with fewer than two."""
-        ours, theirs = self.pools(setting, world), self.pools(other, world)
-        both = [ours[pool] - theirs[pool] for pool in ours if pool in theirs]
+        """The paired difference over the pools that have both; None with fewer than two.
+
+        Of a pool only the seeds that both have count: ablations have two where methods have
+        three, and what the third brings would pass for a difference.
+        """
+        theirs = {(line.pool, line.seed): line.average for line in self.of(other, world)}
+        found: dict[int, list[float]] = {}
+        for line in self.of(setting, world):
+            if (line.pool, line.seed) in theirs:
+                gap = line.average - theirs[line.pool, line.seed]
+                found.setdefault(line.pool, []).append(gap)
+        both = [fmean(found[pool]) for pool in sorted(found)]
         return Difference.of(both) if len(both) > 1 else None
 
 
@@ -55,7 +64,7 @@ def write(lines: Sequence[Line], folder: Path) -> None:
         "Written by `report.py` from `runs.csv`. Scores in %: the average of eight benchmarks on "
         f"their {lines[0].split if lines else 'test'} split; "
         "± is half of Student's 95 % interval over the pools, each pool the mean of its seeds; "
-        "differences are paired by pool, p is two-sided and Holm's over the table.\n",
+        "differences are paired by pool and seed, p is two-sided and Holm's over the table.\n",
         "## In sentences\n",
         "\n".join(f"- {sentence}" for sentence in verdicts.sentences(runs)) + "\n",
         "## Methods\n",

@@ -136,10 +136,11 @@ def test_every_verdict_falls_either_way(
     assert nothing_asked.startswith("Yes: ") == (gap is not None and gap.low > 0)
 
 
-def test_differences_are_paired_by_pool_and_their_seeds_averaged() -> None:
-    lines = [*made([80.0, 70.0], [60.0, 50.0]), line("uniform", 0, 64.0, seed=1)]
+def test_differences_are_paired_by_pool_and_seed_and_a_pool_s_seeds_averaged() -> None:
+    lines = [*made([80.0, 70.0], [60.0, 50.0]), line("uniform", 0, 10.0, seed=2)]
+    lines += [line("spice_consensus", 0, 80.0, seed=1), line("uniform", 0, 64.0, seed=1)]
     gap = report.Evidence(lines).minus("spice_consensus", "uniform")
-    assert gap is not None
+    assert gap is not None  # seed 2 has no partner
     assert gap.mean == pytest.approx((18 + 20) / 2)
     assert gap.half == pytest.approx(12.706, rel=1e-3)  # Student's, one degree of freedom
 
