@@ -192,9 +192,12 @@ class SandboxPool:
         return Pool(rows, truth={r.id: known for r, (_, known) in zip(rows, given, strict=True)})
 
     def _copies(self, known: Iterable[str]) -> Mapping[str, int]:
+        if self.copies is not None and not isinstance(self.copies, Mapping):
+            example = "as in data.copies={malformed: 10}"
+            raise InputError(f"data.copies={self.copies}: give counts by kind, {example}")
         for kind, count in (self.copies or {}).items():
             if kind not in known:
-                hint = did_you_mean(kind, known)
+                hint = did_you_mean(str(kind), known)
                 raise InputError(f"data.copies.{kind}: no such kind of row.{hint}")
             if type(count) is not int or count < 1:
                 raise InputError(f"data.copies.{kind}={count}: must be a whole number above 0")

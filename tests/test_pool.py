@@ -323,7 +323,9 @@ def test_copies_of_the_sandbox_are_exact_and_share_their_original_s_truth() -> N
         assert all(often.truth[copy.id] == once.truth[row.id] for copy in copies)  # type: ignore[index]
 
 
-@pytest.mark.parametrize("copies", [{"malformd": 2}, {"clean": 0}, {"clean": 1.5}, {"clean": True}])
+@pytest.mark.parametrize(
+    "copies", [{"malformd": 2}, {"clean": 0}, {"clean": 1.5}, {"clean": True}, {1: 2}, 3, ["clean"]]
+)
 def test_copies_that_make_no_sense_are_refused(copies: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"data\.copies\.(malformd|clean)"):
+    with pytest.raises(InputError, match=r"data\.copies(\.(malformd|clean|1)|=)"):
         SandboxPool(200, 3, None, None, copies).load()

@@ -21,11 +21,12 @@ def scores(pools: Mapping[str, Mapping[int, float]], ours: Sequence[str], path: 
     order = sorted(means, key=lambda name: means[name])
     figure = Figure(figsize=(9.0, 0.36 * len(order) + 1.3), layout="constrained")
     axes = figure.subplots()
-    for name, style in (("uniform", "--"), ("full", ":")):
-        if name in means:
-            axes.axvline(means[name], color=INK, ls=style, lw=1, zorder=0)
-            told = f"{'a uniform draw' if name == 'uniform' else 'all rows'} "
-            axes.text(means[name], len(order) - 0.3, told, ha="right", va="bottom", fontsize=8)
+    lines = {"uniform": ("--", "a uniform draw"), "full": (":", "all rows")}
+    lines = {name: told for name, told in lines.items() if name in means}
+    for name, (style, told) in lines.items():
+        axes.axvline(means[name], color=INK, ls=style, lw=1, zorder=0)
+        side = "right" if means[name] == min(means[n] for n in lines) else "left"
+        axes.text(means[name], len(order) - 0.3, f" {told} ", ha=side, va="bottom", fontsize=9)
     for place, name in enumerate(order):
         colour = OURS if name in ours else INK
         values = list(pools[name].values())
@@ -67,14 +68,15 @@ def worlds(found: Mapping[str, Mapping[str, Difference | None]], path: Path) -> 
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.axhline(0, color=INK, lw=1)
+    found = {world: gaps for world, gaps in found.items() if any(gaps.values())}
     for i, (name, colour) in enumerate(HUES.items()):
-        for place, gaps in enumerate(found.values()):
-            if gap := gaps.get(name):
-                axes.errorbar(
-                    place + 0.2 * (i - 1), gap.mean, gap.half, fmt="o", color=colour, capsize=3,
-                    label=name if place == 0 else None,
-                )  # fmt: skip
+        told = {at: gap for at, gaps in enumerate(found.values()) if (gap := gaps.get(name))}
+        if told:
+            places = [place + 0.2 * (i - 1) for place in told]
+            means, halves = zip(*((gap.mean, gap.half) for gap in told.values()), strict=True)
+            axes.errorbar(places, means, halves, fmt="o", color=colour, capsize=3, label=name)
     axes.set_xticks(range(len(found)), [world.replace("_", " ") for world in found])
+    axes.set_xlim(-0.5, max(len(found), 1) - 0.5)
     axes.set_ylabel("points above a uniform draw")
     axes.grid(axis="y", color=GRID)
     axes.spines[["top", "right"]].set_visible(False)

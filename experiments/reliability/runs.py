@@ -37,6 +37,7 @@ class Line:
     kinds: dict[str, float] = dataclasses.field(compare=False)
     wrong: float
     estimated: float | None
+    split: str = "test"
 
 
 def setting(config: Mapping[str, Any], name: str) -> str:
@@ -64,14 +65,18 @@ def setting(config: Mapping[str, Any], name: str) -> str:
 
 def merged(folder: Path, path: Path) -> list[Line]:
     """The finished sweeps' runs below a folder and those on record, which then has them all."""
-    lines = {(line.sweep, line.setting, line.seed): line for line in load(path)}
+    lines = {_key(line): line for line in load(path)}
     for found in sorted(folder.glob("*/*/*/*/results.json")):
         if not (found.parents[1] / "table.md").is_file():
             continue
         line = _line(found.parent)
-        lines[line.sweep, line.setting, line.seed] = line
+        lines[_key(line)] = line
     save(sorted(lines.values()), path)
     return sorted(lines.values())
+
+
+def _key(line: Line) -> tuple[str, str, str, int]:
+    return line.split, line.sweep, line.setting, line.seed
 
 
 def _line(folder: Path) -> Line:
@@ -95,10 +100,11 @@ def _line(folder: Path) -> Line:
         kinds={kind: 100 * shares.get("selection", 0.0) for kind, shares in kinds.items()},
         wrong=100 * sum(kinds[kind].get("pool", 0.0) for kind in KINDS[2:]),
         estimated=None if trusted.get("untrustworthy") is None else 100 * trusted["untrustworthy"],
+        split=config["benchmarks"]["tasks"][BENCHMARKS[0]]["split"],
     )
 
 
-FIXED = ("world", "setting", "pool", "seed", "sweep", "k", "average", "wrong", "estimated")
+FIXED = ("world", "setting", "pool", "seed", "sweep", "k", "average", "wrong", "estimated", "split")
 
 
 def save(lines: Sequence[Line], path: Path) -> None:
@@ -134,4 +140,5 @@ def _read(entry: Mapping[str, str]) -> Line:
         kinds={kind: float(entry[kind]) for kind in KINDS},
         wrong=float(entry["wrong"]),
         estimated=float(entry["estimated"]) if entry["estimated"] else None,
+        split=entry.get("split", "test"),  # all that were on record before splits were told
     )

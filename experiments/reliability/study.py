@@ -9,6 +9,7 @@ was interrupted takes its finished stages from the cache. ``report.py`` writes w
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -66,7 +67,12 @@ def command(world: str, pool: int, name: str, arguments: argparse.Namespace) -> 
     overrides = (SWEEPS if shipped else IN_WORLDS)[name]
     drawn = [] if shipped else [WORLDS[world]]
     common = [f"data.seed={pool}", *drawn, *COMMON, *sweeps.on_split(arguments.split)]
-    return sweeps.command(common, overrides, arguments.to / world / str(pool) / name)
+    return sweeps.command(common, overrides, place(arguments.to, world, pool, name))
+
+
+def place(to: Path, world: str, pool: int, name: str) -> Path:
+    """The folder of a sweep."""
+    return to / world / str(pool) / name
 
 
 def jobs(arguments: argparse.Namespace) -> list[tuple[str, int, str]]:
@@ -77,7 +83,23 @@ def jobs(arguments: argparse.Namespace) -> list[tuple[str, int, str]]:
         for pool in (arguments.pools[:1] if name == "none" else arguments.pools)
     ]
     found += [(w, pool, name) for w in WORLDS for name in IN_WORLDS for pool in arguments.pools]
-    return [job for job in found if not arguments.worlds or job[0] in arguments.worlds]
+    return [
+        (world, pool, name)
+        for world, pool, name in found
+        if (not arguments.worlds or world in arguments.worlds)
+        and (not arguments.sweeps or name in arguments.sweeps)
+    ]
+
+
+def folder_of(split: str) -> Path:
+    """Where the runs of a split are by default: finished ones are known by their folder alone."""
+    return Path("multirun/reliability" if split == "test" else f"multirun/reliability_{split}")
+
+
+def left(arguments: argparse.Namespace, record: Sequence[runs.Line]) -> list[tuple[str, int, str]]:
+    """The jobs none of whose runs are on record for this split; a sweep is put there whole."""
+    known = {run.sweep for run in record if run.split == arguments.split}
+    return [job for job in jobs(arguments) if "/".join(map(str, job)) not in known]
 
 
 def main() -> None:
@@ -85,24 +107,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pools", type=int, nargs="+", default=POOLS, metavar="seed")
     parser.add_argument("--worlds", nargs="+", choices=[runs.SHIPPED, *WORLDS])
+    parser.add_argument("--sweeps", nargs="+", choices=list(SWEEPS), help="all if left out")
     parser.add_argument("--split", default="test", choices=["validation", "test"])
     parser.add_argument("--workers", type=int)
-    parser.add_argument("--to", type=Path, default=Path("multirun/reliability"), metavar="folder")
+    parser.add_argument("--to", type=Path, metavar="folder")
     parser.add_argument("--report", type=Path, default=Path(__file__).parent, metavar="folder")
     parser.add_argument("--only-report", action="store_true", help="of what is there")
     arguments = parser.parse_args()
-    arguments.to = arguments.to.resolve()
-    known = {run.sweep for run in runs.load(arguments.report / "runs.csv")}
-    missing = [] if arguments.only_report else jobs(arguments)
+    arguments.to = (arguments.to or folder_of(arguments.split)).resolve()
+    record = arguments.report / "runs.csv"
+    missing = [] if arguments.only_report else left(arguments, runs.load(record))
     sweeps.run_all(
-        {
-            arguments.to / world / str(pool) / name: partial(command, world, pool, name, arguments)
-            for world, pool, name in missing
-            if f"{world}/{pool}/{name}" not in known
-        },
+        {place(arguments.to, *job): partial(command, *job, arguments) for job in missing},
         arguments.workers,
     )
-    report.write(runs.merged(arguments.to, arguments.report / "runs.csv"), arguments.report)
+    found = runs.merged(arguments.to, record)
+    report.write([run for run in found if run.split == arguments.split], arguments.report)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from experiments.evidence import KINDS, Difference, holm
-from experiments.reliability import report, runs, study
+from experiments.reliability import report, runs, study, verdicts
 from experiments.reliability.runs import SHIPPED, Line
 from experiments.sweeps import BENCHMARKS
 
@@ -81,6 +82,23 @@ def test_lines_survive_the_file(tmp_path: Path) -> None:
     assert runs.merged(tmp_path, tmp_path / "runs.csv") == sorted(lines)
 
 
+def test_a_record_from_before_splits_were_told_is_of_the_test_split(tmp_path: Path) -> None:
+    runs.save(made([80.0], [60.0]), tmp_path / "runs.csv")
+    text = (tmp_path / "runs.csv").read_text(encoding="utf-8")
+    text = text.replace(",estimated,split", ",estimated").replace(",test,", ",")
+    (tmp_path / "old.csv").write_text(text, encoding="utf-8")
+    assert runs.load(tmp_path / "old.csv") == runs.load(tmp_path / "runs.csv")
+
+
+def test_what_is_on_record_is_not_run_again_but_for_another_split() -> None:
+    asked = {"pools": [1, 2], "worlds": [SHIPPED], "sweeps": ["methods", "none"]}
+    record = [dataclasses.replace(line("spice", 1, 50.0), sweep=f"{SHIPPED}/1/methods")]
+    left = study.left(argparse.Namespace(split="test", **asked), record)
+    assert left == [(SHIPPED, 1, "none"), (SHIPPED, 2, "methods")]
+    again = study.left(argparse.Namespace(split="validation", **asked), record)
+    assert again == [(SHIPPED, 1, "none"), (SHIPPED, 1, "methods"), (SHIPPED, 2, "methods")]
+
+
 @pytest.mark.parametrize(
     ("consensus", "begins"),
     [
@@ -91,14 +109,38 @@ def test_lines_survive_the_file(tmp_path: Path) -> None:
     ],
 )
 def test_sentences_follow_from_the_numbers(consensus: list[float], begins: str) -> None:
-    [sentence] = report.sentences(report.Evidence(made(consensus, [60.0, 61.0, 61.0])))
-    assert sentence.startswith(begins)
+    first, *others = verdicts.sentences(report.Evidence(made(consensus, [60.0, 61.0, 61.0])))
+    assert first.startswith(begins)
+    assert all(sentence.startswith("It cannot be told: ") for sentence in others)  # no runs
 
 
-def test_differences_are_paired_by_pool_and_their_seeds_averaged() -> None:
-    lines = [*made([80.0, 70.0], [60.0, 50.0]), line("uniform", 0, 64.0, seed=1)]
+@pytest.mark.parametrize(
+    ("gap", "above", "not_below", "harmless"),
+    [
+        (Difference(10, 2, 0.0), "Yes: ", "Not below: ", "Above: "),
+        (Difference(5, 2, 0.0), "No: ", "Not below: ", "Above: "),  # a gain of less than eight
+        (Difference(9, 12, 0.1), "It cannot", "It cannot", "Not below by more"),
+        (Difference(-5, 6, 0.1), "No: ", "It cannot", "Not below by more"),
+        (Difference(1, 2, 0.3), "No: ", "It cannot", "Not below by more"),  # 8 is ruled out
+        (Difference(-5, 2, 0.0), "No: ", "Below: ", "Below: "),
+        (None, "It cannot", "It cannot", "It cannot"),
+    ],
+)
+def test_every_verdict_falls_either_way(
+    gap: Difference | None, above: str, not_below: str, harmless: str
+) -> None:
+    assert verdicts._above(gap, "x", 8.0).startswith(above)
+    assert verdicts._not_below(gap, "x").startswith(not_below)
+    assert verdicts._harmless(gap, "x").startswith(harmless)
+    nothing_asked = verdicts._above(gap, "x")
+    assert nothing_asked.startswith("Yes: ") == (gap is not None and gap.low > 0)
+
+
+def test_differences_are_paired_by_pool_and_seed_and_a_pool_s_seeds_averaged() -> None:
+    lines = [*made([80.0, 70.0], [60.0, 50.0]), line("uniform", 0, 10.0, seed=2)]
+    lines += [line("spice_consensus", 0, 80.0, seed=1), line("uniform", 0, 64.0, seed=1)]
     gap = report.Evidence(lines).minus("spice_consensus", "uniform")
-    assert gap is not None
+    assert gap is not None  # seed 2 has no partner
     assert gap.mean == pytest.approx((18 + 20) / 2)
     assert gap.half == pytest.approx(12.706, rel=1e-3)  # Student's, one degree of freedom
 
@@ -118,6 +160,6 @@ def test_the_report_is_written_with_its_figures(tmp_path: Path) -> None:
     report.write(lines, tmp_path)
     text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     assert "| spice_consensus | 2 | 2 | 81.0 ± 12.7 | +20.5 ± 6.4 |" in text
-    assert "| clean | 42 | 33 |" in text
+    assert "| clean | 2 | 42 | 33 |" in text
     for name in ("scores", "kinds", "worlds"):
         assert (tmp_path / f"{name}.png").stat().st_size > 5_000
