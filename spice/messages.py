@@ -48,10 +48,13 @@ def diagnostics_line(facts: Mapping[str, Any]) -> str:
 
 
 def sources_line(facts: Mapping[str, Any]) -> str:
-    """Each source's share of the picks beside its share of the pool, and how far the mixes are."""
+    """Each source's share of the picks beside its share of the pool, and how far the mixes are.
+
+    A single source leaves nothing to be far from.
+    """
     shares = facts["sources"].items()
-    each = (f"{s} {share['picked']:.0%} (pool {share['pool']:.0%})" for s, share in shares)
-    return f"{', '.join(each)}; mix distance {facts['mix_distance']:.0%}"
+    each = ", ".join(f"{s} {share['picked']:.0%} (pool {share['pool']:.0%})" for s, share in shares)
+    return each if len(shares) < 2 else f"{each}; mix distance {facts['mix_distance']:.0%}"
 
 
 def score_line(name: str, score: Mapping[str, Any]) -> str:

@@ -40,8 +40,8 @@ def selection(indices: list[int], **fields: Any) -> dict[str, Any]:
 
 def card(folder: Path, rows: list[Row] = ROWS, **fields: Any) -> tuple[str, str]:
     chosen = selection(fields.pop("indices", list(range(12))), **fields)
-    report = {"warnings": ["beware"], "sources": {"a": {"pool": 0.5, "picked": 0.25}}}
-    report["mix_distance"] = 0.125
+    mix = {name: {"pool": 0.5, "picked": 0.25} for name in fields.pop("sources", "ab")}
+    report = {"warnings": ["beware"], "sources": mix, "mix_distance": 0.125}
     write_card(folder, rows, LENGTHS, chosen, report, {"other": ["00", "99"]}, 0)
     return (folder / "card.md").read_text(), (folder / "card.html").read_text()
 
@@ -55,6 +55,15 @@ def test_both_cards_show_what_was_chosen_and_why(tmp_path: Path) -> None:
         assert "Answer 5\n" not in text  # neither among the first five nor among the last
         assert "the same with λ = 0" in text
         assert "0.333" in text  # Jaccard of 6 shared out of 18
+
+
+def test_the_distance_of_the_mixes_is_shown_where_there_is_more_than_one_source(
+    tmp_path: Path,
+) -> None:
+    for text in card(tmp_path):
+        assert "Distance of the two mixes (total variation): 12 %" in text
+    for text in card(tmp_path, sources="a"):
+        assert "Distance of the two mixes" not in text
 
 
 def test_a_small_selection_shows_each_pick_once(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spice.diagnostics import report, shares, spearman
+from spice.messages import sources_line
 from spice.records import Selection, Signals
 from spice.selectors.spice import Spice
 
@@ -105,6 +106,12 @@ def test_the_mixes_are_apart_by_what_would_have_to_change_its_source() -> None:
     assert described(WORKED, 4, sources=list("abcd"))["mix_distance"] == 0
     assert described(WORKED, 1, sources=list("abcd"))["mix_distance"] == 0.75
     assert described(WORKED, 0)["mix_distance"] is None
+
+
+def test_the_mix_is_told_where_there_is_one() -> None:
+    several = sources_line(described(WORKED, 1, sources=list("aabb")))
+    assert several == "a 100% (pool 50%), b 0% (pool 50%); mix distance 50%"
+    assert sources_line(described(WORKED, 1, sources=list("aaaa"))) == "a 100% (pool 100%)"
 
 
 def test_what_the_selector_has_to_say_comes_first() -> None:

@@ -30,7 +30,7 @@ class Mix:
     """
 
     stratify: str | None = None
-    quotas: Mapping[str, Any] | None = None
+    quotas: Mapping[Any, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.stratify not in {None, "source"}:
@@ -55,13 +55,25 @@ class Mix:
         return bool(self.stratify or self.quotas)
 
     def check_sources(self, sources: Iterable[str]) -> None:
-        """Refuse quotas of sources that the pool does not have."""
+        """Refuse quotas of sources that the pool does not have, and quotas of 0 for all it has."""
         known = sorted(set(sources))
-        for name in self.quotas or ():
+        named = self._named()
+        for name in named:
             if name not in known:
                 few = ", ".join(known[:10]) + (", …" if len(known) > 10 else "")
-                hint = did_you_mean(str(name), known)
+                hint = did_you_mean(name, known)
                 raise InputError(f"selector.quotas.{name}: no such source, but {few}.{hint}")
+        if named and len(named) == len(known) and not any(named.values()):
+            raise InputError(
+                "selector.quotas: every source has a share of 0; give one more than that"
+            )
+
+    def _named(self) -> dict[str, Fraction]:
+        """The quotas by the names of their sources, which YAML may have read as numbers.
+
+        Shares are as they were typed: 0.1 is a tenth here, and equal remainders are equal.
+        """
+        return {str(name): Fraction(str(share)) for name, share in (self.quotas or {}).items()}
 
     def rooms(
         self,
@@ -95,8 +107,7 @@ class Mix:
         """Each source's share, up to a common factor, from the numbers of its eligible rows."""
         if not self.quotas:
             return {name: Fraction(size) for name, size in sizes.items()}
-        # As they were typed: 0.1 is a tenth here, and equal remainders are equal.
-        named = {name: Fraction(str(share)) for name, share in self.quotas.items()}
+        named = self._named()
         others = {name: size for name, size in sizes.items() if name not in named}
         rest = max(1 - sum(named.values(), Fraction(0)), Fraction(0))
         total = sum(others.values())
@@ -144,10 +155,12 @@ def _is_share(value: object) -> bool:
 
 
 def _notes(asked: Mapping[str, int], counts: Mapping[str, int]) -> list[str]:
-    """One line on the sources that could not fill their share."""
-    short = {name: counts[name] for name in sorted(asked) if counts[name] < asked[name]}
-    if not short:
-        return []
-    told = ", ".join(f"{name} has {count} of {asked[name]}" for name, count in short.items())
+    """One line on the sources that could not fill their share, and those that stepped in."""
     more = ", ".join(name for name in sorted(counts) if counts[name] > asked[name])
+    if not more:
+        return []
+    short = {name: counts[name] for name in sorted(asked) if counts[name] < asked[name]}
+    if not short:  # where shares are 0 nothing was asked for
+        return [f"no source with a share has rows to pick from; all picks went to {more}"]
+    told = ", ".join(f"{name} has {count} of {asked[name]}" for name, count in short.items())
     return [f"too few rows to fill a source's share: {told} picks; the rest went to {more}"]

@@ -166,6 +166,7 @@ def test_the_order_of_the_pool_changes_no_room(order: list[int], k: int) -> None
         ({"quotas": {"math": "much"}}, "selector.quotas.math=much"),
         ({"quotas": {"math": True}}, "selector.quotas.math=True"),
         ({"quotas": {"math": np.nan}}, "selector.quotas.math=nan"),
+        ({"quotas": {"math": np.inf}}, "selector.quotas.math=inf"),
         ({"quotas": {"math": 0.6, "code": 0.5}}, "selector.quotas: shares sum to 1.1"),
         ({"quotas": {"math": 1}, "stratify": "source"}, "selector.quotas: the mix is kept by"),
     ],
@@ -180,6 +181,26 @@ def test_a_mix_that_makes_no_sense_is_an_input_error(options: dict[str, Any], sa
 def test_a_source_that_the_pool_does_not_have_is_an_input_error() -> None:
     with pytest.raises(InputError, match=r"selector\.quotas\.maths: .*Did you mean 'math'\?"):
         counts(Mix(quotas={"maths": 0.5}), 3)
+
+
+def test_shares_of_nothing_are_an_input_error() -> None:
+    nothing = Mix(quotas={"math": 0, "code": 0, "chat": 0})
+    with pytest.raises(InputError, match=r"selector\.quotas: every source has a share of 0"):
+        counts(nothing, 3)
+
+
+def test_it_is_told_when_only_sources_without_a_share_have_rows() -> None:
+    found = Mix(quotas={"math": 0}).rooms(SOURCES, range(6), range(6), 3)
+    assert found is not None
+    assert found.as_dict() == {"math": 3}
+    assert found.notes == ["no source with a share has rows to pick from; all picks went to math"]
+
+
+def test_sources_whose_names_are_numbers_can_be_named() -> None:
+    """Hydra reads selector.quotas={2024: 0.5} as a number's share, and takes no quotes there."""
+    found = Mix(quotas={2024: 0.5}).rooms(["2023", "2024", "2024"], range(3), range(3), 2)
+    assert found is not None
+    assert found.as_dict() == {"2023": 1, "2024": 1}
 
 
 # -- what a run has left -----------------------------------------------------------------------

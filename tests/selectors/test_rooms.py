@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from spice.errors import InputError
 from spice.orders import Orders
 from spice.records import Selection, Signals
+from spice.selectors import blocked
 from spice.selectors.blocked import blocked_greedy
 from spice.selectors.dpp import Dpp, greedy_map
 from spice.selectors.fisher import MODES
@@ -107,6 +108,25 @@ def test_every_maximiser_stops_at_the_same_pick(
     assert objective(G, way, rooms).maximise(len(G), penalty, **stopping).picks == expected.picks
 
 
+@pytest.mark.parametrize("penalty", [0.0, 0.5])
+def test_single_precision_departs_only_at_a_near_tie(
+    penalty: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocked, "FEW_ROWS", 100)
+    rng = np.random.default_rng(0)
+    G = 0.5 * rng.normal(size=(900, 48)) * np.exp(0.2 * rng.normal(size=(900, 1)))
+    rooms = Rooms("abc", np.array([100, 5, 45]), rng.choice(3, 900, p=[0.2, 0.6, 0.2]))
+    exact = objective(G, "dual", rooms).maximise(150, penalty)
+    found = objective(G.astype(np.float32), "blocked", rooms).maximise(150, penalty)
+    assert found.drift is not None  # it was float32
+    pairs = zip(found.picks, exact.picks, found.scores, exact.scores, strict=True)
+    apart = [(ours, best) for pick, other, ours, best in pairs if pick != other]
+    if apart:  # what float64 prefers there is better by less than float32 can tell
+        assert apart[0][0] == pytest.approx(apart[0][1], abs=1e-4)
+    assert np.bincount(rooms.of[found.picks]).tolist() == [100, 5, 45]
+    assert sum(found.gains) == pytest.approx(sum(exact.gains), rel=1e-6)
+
+
 @pytest.mark.parametrize("form", MODES)
 def test_every_form_of_the_information_respects_them(form: str) -> None:
     rooms = drawn(1, 30, 5)
@@ -164,6 +184,35 @@ def test_sources_that_share_nothing_are_chosen_best_and_it_is_known() -> None:
     found = problem.certificate(trace, 0.0)
     assert found is not None
     assert found["guaranteed_fraction"] == pytest.approx(1.0)
+
+
+def test_twice_the_picks_information_is_about_what_the_best_set_can_have() -> None:
+    """The first pick is hardly better, takes its source's room, and leaves the other no gain."""
+    rooms = Rooms("ab", np.array([1, 1]), np.array([0, 0, 1]))
+    G = 1e6 * np.array([[1.001, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    problem = objective(G, "dual", rooms)
+    trace = problem.maximise(2, 0.0)
+    assert trace.picks == [0, 2]
+    found, best = problem.certificate(trace, 0.0), plain.information(G, [1, 2], 1.0)
+    assert found is not None
+    assert 1.9 * sum(trace.gains) < best <= found["bounds"]["matroid"]
+
+
+def test_a_penalty_may_cost_more_than_half_and_the_bound_allows_for_it() -> None:
+    """Good rows that conflict by a hair give way to rows of next to no information."""
+    rooms = Rooms("ab", np.array([1, 3]), np.array([0, 1, 1, 1, 1, 1, 1]))
+    G = np.zeros((7, 4))
+    G[0, 0] = 3.0
+    G[1:4, 1:] = 2.9 * np.eye(3)
+    G[1:4, 0] = -0.3
+    G[4:, 0] = 1e-3
+    problem = objective(G, "dual", rooms)
+    trace = problem.maximise(4, 50.0)
+    assert sorted(trace.picks) == [0, 4, 5, 6]
+    found, best = problem.certificate(trace, 50.0), plain.information(G, [0, 1, 2, 3], 1.0)
+    assert found is not None
+    assert 2 * sum(trace.gains) < best <= found["bounds"]["matroid"]
+    assert found["bounds"]["matroid"] == pytest.approx(2 * sum(trace.gains) + 4 * 50.0)
 
 
 # -- kept runs ---------------------------------------------------------------------------------
