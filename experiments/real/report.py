@@ -121,7 +121,7 @@ def bootstrap(
 def draw(shares: dict[str, list[float]], pool: float, path: Path) -> None:
     """Broken rows among the picks, a dot per planting."""
     order = sorted(shares, key=lambda method: -fmean(shares[method]))
-    figure = Figure(figsize=(9.0, 0.4 * len(order) + 1.2), layout="constrained")
+    figure = Figure(figsize=(9.0, 0.4 * len(order) + 1.6), layout="constrained")
     axes = figure.subplots()
     axes.axvline(pool, color=INK, ls="--", lw=1, zorder=0)
     axes.text(pool, len(order) - 0.6, " the pool's share", fontsize=8, va="center")
