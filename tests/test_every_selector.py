@@ -68,7 +68,10 @@ def mix(name: str, option: str, pool: Path, folder: Path) -> dict[str, int]:
     """How many picks come from each source; signals are read once for both mixes."""
     way = [name, "selector.stratify=null", option]
     chosen = select(way, pool, folder, 16)
-    of = {row["id"]: row["source"] for row in map(json.loads, (folder / "selected.jsonl").open())}
+    of = {
+        row["id"]: row["source"]
+        for row in map(json.loads, (folder / "selected.jsonl").open(encoding="utf-8"))
+    }
     return dict(Counter(of[row_id] for row_id in chosen["ids"]))
 
 

@@ -42,7 +42,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_keeps_and_tells_how_far_rows_were_trusted(tmp_path: Path, cache: Path) -> None:
     run = job(tmp_path / "run", cache, "selector=spice_consensus")
     selection = run.select()
-    told = json.loads((run.folder / "reliability.json").read_text())
+    told = json.loads((run.folder / "reliability.json").read_text(encoding="utf-8"))
     assert told["rows"] == 90
     assert 0 <= told["untrustworthy"] <= 1
     assert sum(source["rows"] for source in told["by_source"].values()) == 90
@@ -52,7 +52,7 @@ def test_a_run_keeps_and_tells_how_far_rows_were_trusted(tmp_path: Path, cache: 
     assert len(selection["weights"]) == selection["k"] == 9
     others = set(selection["indices"]) - set(selection["without_weights"])
     assert told["changed_by_weights"] == len(others)
-    card = (run.folder / "card.md").read_text()
+    card = (run.folder / "card.md").read_text(encoding="utf-8")
     assert trust_line(told) in card
     assert told["least_trusted"][0]["response"] in card
     assert "the same with all rows trusted alike" in card
