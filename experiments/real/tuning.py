@@ -62,7 +62,13 @@ def losses(study: Real, method: str, seed: int, chosen: Sequence[str]) -> list[L
             trainer={**TRAINER, "precision": PRECISION, "logger": False},
         )
         shutil.rmtree(folder, ignore_errors=True)
+        model.save_pretrained(adapter(study, method, seed))  # for the benchmarks
     return held_out(study, model, method, seed)
+
+
+def adapter(study: Real, method: str, seed: int) -> Path:
+    """Where the tuned LoRA factors are kept."""
+    return study.folder / "adapters" / f"{method} {seed}"
 
 
 def held_out(study: Real, model: torch.nn.Module, method: str, seed: int) -> list[Loss]:
