@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from spice.gradients.agreement import Agreement
     from spice.records import Selection
-    from spice.signals.agreement import Agreement
 
 __version__ = "0.1.0"
 __all__ = ["reliability", "select"]
@@ -51,8 +51,8 @@ def select(
         stop_ratio: ω in [0, 1]; stop before the first pick with Δ ≤ ω·Δ of the first pick.
         stop_inclusive: keep that pick.
         keep_zero: let rows with a zero gradient be picked.
-        fisher: the form of the information; :mod:`spice.selectors.fisher` has the others.
-        maximizer: the way to the same picks; :mod:`spice.selectors.objective` has them all.
+        fisher: the form of the information; :mod:`spice.submodular.fisher` has the others.
+        maximizer: the way to the same picks; :mod:`spice.submodular.objective` has them all.
 
     Returns:
         A selection with ``indices``, ``gains``, ``conflicts``, ``bases``, ``epsilons`` in the
@@ -95,7 +95,7 @@ def reliability(
     is the mean of the largest tenth of the votes, opposition c⁻ that of the largest tenth of their
     negatives, a = c⁺ − c⁻ the net consensus, and w² = (max(0, a)/τ)^(½ + π), where π estimates the
     untrustworthy share of the source and τ is the consensus of a typical row of the others:
-    :mod:`spice.signals.agreement` has all of it.
+    :mod:`spice.gradients.agreement` has all of it.
 
     Args:
         gradients: n × d, numpy or torch, any float type.

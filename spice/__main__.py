@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -17,24 +16,18 @@ from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from spice import help
-from spice.errors import InputError, did_you_mean
+from spice.cli import help
+from spice.cli.explain import conf_dir, explain
+from spice.errors import InputError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def conf_dir() -> Path:
-    """The configuration: the copy that the wheel carries, or the source tree's."""
-    package = Path(__file__).parent
-    shipped = package / "conf"
-    return shipped if shipped.is_dir() else package.parent / "conf"
-
-
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
 def _run(config: DictConfig) -> float | None:
     """One job; returns the average score, which is what an optimising sweeper wants."""
-    from spice.pipeline import run
+    from spice.pipeline.run import run
 
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
@@ -66,45 +59,6 @@ def main() -> None:
         _stop(str(error).splitlines()[0], 2)
     except KeyboardInterrupt:
         _stop("interrupted; the same command goes on from the finished stages", 130)
-
-
-def explain(error: Exception) -> str:
-    """Hydra's message in one line, with the nearest known name."""
-    message = str(error)
-    group = re.search(r"Could not find '([\w/]+)/([^'/]+)'", message)
-    if group:
-        name, choice = group.groups()
-        known = choices(name)
-        return (
-            f"{name}={choice}: no such {name}.{did_you_mean(choice, known)} "
-            f"Known: {', '.join(known)}."
-        )
-    override = re.search(r"Could not override '([\w.@/]+)'", message)
-    if override:
-        return _unknown_key(override.group(1))
-    return " ".join(line.strip() for line in message.splitlines() if line.strip())
-
-
-def choices(group: str) -> list[str]:
-    """The options of a config group."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
-
-
-def _unknown_key(key: str) -> str:
-    """Say which keys there are where an override missed."""
-    import yaml
-
-    top, _, inner = key.partition(".")
-    files = [conf_dir() / "config.yaml"]
-    files += sorted((conf_dir() / top).glob("*.yaml")) if inner else []
-    known: set[str] = set()
-    for path in files:
-        found = yaml.safe_load(path.read_text()) or {}
-        known |= set(found) - {"defaults", "_target_"}
-    if not inner:
-        known |= {path.name for path in conf_dir().iterdir() if path.is_dir()}
-    hint = did_you_mean(inner.split(".")[0] or top, known)
-    return f"no such key: {key}.{hint} `spice --help` lists the groups, `--cfg job` all keys."
 
 
 def _absolute_config_path(arguments: list[str]) -> list[str]:

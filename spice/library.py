@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from spice.errors import InputError
+from spice.gradients.agreement import Agreement, agreement, directions, judging_groups
 from spice.records import Selection
 from spice.selectors.spice import Spice
-from spice.signals.agreement import Agreement, agreement, directions, judging_groups
 from spice.signals.reliability import Consensus
 
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
-
-from spice.rendering import MaskAudit
 
 log = logging.getLogger("spice")
 
@@ -19,51 +15,3 @@ def say(stage: str, message: str) -> None:
 def warn(stage: str, message: str) -> None:
     """Tell what its reader should act on."""
     log.warning("%-11s warning: %s", stage, message)
-
-
-def audit_line(role: str, audit: MaskAudit) -> str:
-    """The mask audit in one line."""
-    return (
-        f"{role}: {audit.rows:,} rows, {audit.tokens:,} tokens, "
-        f"{audit.supervised_tokens:,} supervised, {audit.truncated_rows:,} rows truncated, "
-        f"{audit.unsupervised_rows:,} without supervision, "
-        f"{audit.exact_duplicates:,} exact duplicates "
-        f"({audit.template} template, at most {audit.max_tokens:,} tokens)"
-    )
-
-
-def diagnostics_line(facts: Mapping[str, Any]) -> str:
-    """A greedy selection's diagnostics in one line."""
-    correlation = facts["norm_length_correlation"]
-    length = f"{correlation:+.2f}" if correlation is not None else "undefined"
-    return (
-        f"rows against the pool's mean {facts['pool_conflict']:.1%}, "
-        f"conflicting candidates {facts['conflicting_share']:.1%}, "
-        f"picks changed by λ {facts['changed_by_penalty']}, "
-        f"leverage {facts['penalty_leverage']:.2g}, "
-        f"picks among the 5 % largest norms {facts['large_norm_share']:.0%}, "
-        f"α·median‖g‖² {facts['alpha_median_norm']:.3g}, "
-        f"Spearman(‖g‖, length) {length}"
-    )
-
-
-def sources_line(facts: Mapping[str, Any]) -> str:
-    """Each source's share of the picks beside its share of the pool, and how far the mixes are.
-
-    A single source leaves nothing to be far from.
-    """
-    shares = facts["sources"].items()
-    each = ", ".join(f"{s} {share['picked']:.0%} (pool {share['pool']:.0%})" for s, share in shares)
-    return each if len(shares) < 2 else f"{each}; mix distance {facts['mix_distance']:.0%}"
-
-
-def score_line(name: str, score: Mapping[str, Any]) -> str:
-    """One benchmark's score in one line."""
-    if score["value"] is None:
-        return f"{name:<13} skipped: {score['skipped']}"
-    error = f" ± {100 * score['stderr']:.1f}" if score["stderr"] is not None else ""
-    cut = f", {score['cut']} cut to fit" if score.get("cut") else ""
-    return (
-        f"{name:<13} {100 * score['value']:.1f}{error}  "
-        f"({score['metric']}, {score['shots']}-shot, n={score['n']}{cut})"
-    )

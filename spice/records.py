@@ -110,7 +110,7 @@ class Selection:
     ``indices`` are positions in the pool, ``scores`` what the method ranked each pick by. For
     greedy selectors, per pick: ``gains`` Δ, ``bases`` Δ(∅), ``epsilons`` Δ − base (never positive)
     and ``conflicts`` c in [0, 1]; None elsewhere. ``information`` is F(S) in nats, ``certificate``
-    how far from the best k rows it can be (:mod:`spice.selectors.certificate`).
+    how far from the best k rows it can be (:mod:`spice.submodular.certificate`).
     ``without_penalty`` is what λ = 0 would have picked, None where λ is 0 or there is none.
     ``weights`` say how far each pick was trusted, ``without_weights`` is what would have been
     picked had all rows been trusted alike; both None where rows are not weighed.

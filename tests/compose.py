@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from spice.__main__ import conf_dir
+from spice.cli.explain import conf_dir
 
 
 def composed(*overrides: str) -> Any:

@@ -135,7 +135,7 @@ def start(
     from compose import composed
     from omegaconf import OmegaConf
 
-    from spice.pipeline import run
+    from spice.pipeline.run import run
 
     pool = write_jsonl(records)
     common = [

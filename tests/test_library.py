@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import spice
 from spice.errors import InputError
-from spice.selectors import blocked, kernel, objective
-from spice.selectors.objective import MAXIMIZERS
+from spice.submodular import blocked, kernel, objective
+from spice.submodular.objective import MAXIMIZERS
 
 WORKED = [[3, 0], [2, 0], [-1, 1], [0, 1]]
 

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from spice.rendering import Renderer, Template
+from spice.data.rendering import Renderer, Template
 
 SPECIAL = ["<unk>", "<s>", "</s>"]
 LETTERS = list(string.ascii_letters + string.digits + string.punctuation + " \n")

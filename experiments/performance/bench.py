@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.performance.timing import in_process
-from spice import hardware
+from spice.storage import provenance
 
 HERE = Path(__file__).parent
 PEERS = ("submodlib-py", "opacus", "bergson")
@@ -84,7 +84,7 @@ PARTS: dict[str, Callable[[bool], Any]] = {
 def machine() -> dict[str, Any]:
     """Hardware and versions, the other libraries' included."""
     installed = {peer: version(peer) for peer in PEERS if list(distributions(name=peer))}
-    return {**hardware.describe(), "versions": {**hardware.versions(), **installed}}
+    return {**provenance.describe(), "versions": {**provenance.versions(), **installed}}
 
 
 def main() -> None:

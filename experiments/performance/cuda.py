@@ -30,14 +30,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from experiments.performance import greedy, pools
 from experiments.performance.gradient_ways import hooks, loop, step
 from experiments.performance.timing import medians
-from spice import hardware
-from spice.batches import IGNORED, length_order, pad
-from spice.models import Lora
-from spice.rendering import Example
-from spice.selectors.blocked import blocked_greedy
-from spice.signals.extraction import Budget
-from spice.signals.gradients import dimension, per_sample_gradients
-from spice.signals.projection import Sketch
+from spice.data.batches import IGNORED, length_order, pad
+from spice.data.budget import Budget
+from spice.data.rendering import Example
+from spice.gradients.per_sample import dimension, per_sample_gradients
+from spice.gradients.projection import Sketch
+from spice.models.lora import Lora
+from spice.storage import provenance
+from spice.submodular.blocked import blocked_greedy
 
 HERE = Path(__file__).parent
 PROXY = HERE.parents[1] / "conf/model/qwen2_0_5b.yaml"
@@ -327,7 +327,7 @@ def main() -> None:
     path = arguments.to / "cuda.json"
     found = json.loads(path.read_text()) if path.is_file() and arguments.only else {}
     found["device"] = torch.cuda.get_device_name() if device == "cuda" else "CPU"
-    found["machine"] = {**hardware.describe(), "versions": dict(hardware.versions())}
+    found["machine"] = {**provenance.describe(), "versions": dict(provenance.versions())}
     for name in [arguments.only] if arguments.only else PARTS:
         found[name] = PARTS[name](device, arguments.quick)
         if not arguments.quick:  # part by part: what a limit of time cuts off is the rest alone

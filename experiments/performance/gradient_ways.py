@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from spice.batches import IGNORED, response_nll
-from spice.signals.gradients import factors, per_sample_gradients
+from spice.data.batches import IGNORED
+from spice.gradients.per_sample import factors, per_sample_gradients
+from spice.models.loss import response_nll
 
 Way = Callable[[dict[str, Any]], torch.Tensor]
 KINDS = ("lora_A", "lora_B")

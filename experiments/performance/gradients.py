@@ -17,10 +17,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from experiments.performance.gradient_ways import KINDS, WAYS, Way, step
 from experiments.performance.timing import forget_peak, in_process, medians, peak_memory
-from spice.batches import length_order, pad
-from spice.models import Lora
-from spice.rendering import Example
-from spice.signals.gradients import dimension
+from spice.data.batches import length_order, pad
+from spice.data.rendering import Example
+from spice.gradients.per_sample import dimension
+from spice.models.lora import Lora
 
 ROWS, VOCABULARY, LONGEST = 32, 4096, 400
 MODELS = ((64, 2), (256, 4))  # width and layers

@@ -15,8 +15,8 @@ import numpy as np
 
 from experiments.performance import pools
 from experiments.performance.timing import in_process, medians, peak_memory
-from spice.selectors.kernel import Rows, squared_norms
-from spice.selectors.objective import Objective
+from spice.submodular.kernel import Rows, squared_norms
+from spice.submodular.objective import Objective
 
 PENALTY = 0.1
 

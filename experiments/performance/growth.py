@@ -42,7 +42,7 @@ def extraction(lengths: tuple[int, ...], repeats: int) -> Points:
     """Seconds per row of batches of 8 rows, all of one length."""
     from experiments.performance import gradients
     from experiments.performance.gradient_ways import hooks
-    from spice.rendering import Example
+    from spice.data.rendering import Example
 
     rng, size = np.random.default_rng(0), gradients.BATCH_SIZES[-1]
     way = hooks(gradients.llama(*gradients.MODELS[-1]))

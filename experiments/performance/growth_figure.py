@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.performance.growth import Points, exponent
-from spice.figures import ACCENT, INK, MUTED
+from spice.reporting.figures import ACCENT, INK, MUTED
 
 COLOURS = dict(zip(("n", "d", "k"), (INK, ACCENT, MUTED), strict=True))
 

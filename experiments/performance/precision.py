@@ -17,10 +17,10 @@ import numpy as np
 
 from experiments.performance import pools
 from experiments.performance.greedy import objective
-from spice.selectors.kernel import Rows
 from spice.selectors.scaling import rescale
-from spice.signals.coding import CODINGS, FLOAT32, round_trip, row_bytes
-from spice.signals.store import ShardStore
+from spice.storage.coding import CODINGS, FLOAT32, round_trip, row_bytes
+from spice.storage.shards import ShardStore
+from spice.submodular.kernel import Rows
 
 SHARE = 0.1
 PENALTIES = (0.0, 0.1)

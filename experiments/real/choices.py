@@ -15,12 +15,12 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 from experiments.real.reading import Real
-from spice.__main__ import conf_dir
-from spice.components import make
+from spice.cli.explain import conf_dir
+from spice.gradients.agreement import agreement, judging_groups, nearest_example
+from spice.pipeline.components import make
 from spice.records import Selection, Signals
-from spice.selectors.kernel import Subset
-from spice.signals.agreement import agreement, judging_groups, nearest_example
 from spice.signals.reliability import Validation
+from spice.submodular.kernel import Subset
 
 K = 100  # a tenth
 METHODS = {

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from experiments.real import pool
-from spice.models import Checkpoint, Lora
-from spice.pool import Pool
-from spice.reading import Reading, read
+from spice.data.pool import Pool
+from spice.data.rendering import Template
+from spice.gradients import store as gradients
+from spice.gradients.extraction import Extraction
+from spice.models.checkpoint import Checkpoint
+from spice.models.lora import Lora
+from spice.models.tokenized import Reading, read
 from spice.records import Row
-from spice.rendering import Template
-from spice.selectors.kernel import Rows
-from spice.signals import gradients
-from spice.signals.extraction import Extraction
 from spice.signals.source import Source
+from spice.submodular.kernel import Rows
 
 MAX_TOKENS = 256  # a longer answer's end is cut off: every reading and every tuning is of these
 EXTRACTION = Extraction(

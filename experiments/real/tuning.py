@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 
 from experiments.real.reading import TRAINER, Real
-from spice.batches import length_order, pad, response_nll
-from spice.models import Lora
-from spice.recipe import Recipe
+from spice.data.batches import length_order, pad
+from spice.models.lora import Lora
+from spice.models.loss import response_nll
+from spice.training.recipe import Recipe
 
 LORA = Lora(16, 32, 0.0, "all-linear")
 #: a hundred rows twice; all rows once, in five times as many steps
@@ -44,7 +45,7 @@ class Loss(NamedTuple):
 
 def losses(study: Real, method: str, seed: int, chosen: Sequence[str]) -> list[Loss]:
     """Tune on the rows with these ids, or on none, and read the loss of those held out."""
-    from spice.finetune import finetune
+    from spice.training.finetune import finetune
 
     model = LORA.attach(study.checkpoint.load(), seed)
     place = {row.id: i for i, row in enumerate(study.rows)}

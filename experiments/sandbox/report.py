@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.evidence import COLOURS, KINDS, Run, by_pool, collect, interval, table
-from spice.diagnostics import spearman
+from spice.reporting.diagnostics import spearman
 
 NAMES = {"none": "base", "clean": "oracle", "contradicting": "contradicting"}
 SETTINGS = ["base", "contradicting", "random", "oracle", "full"]

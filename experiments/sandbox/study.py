@@ -4,7 +4,7 @@
 
 Sweeps that have finished are not run again; one that was interrupted takes its finished stages
 from the cache. ``report.py`` writes what came out. Other base models than those that are shipped
-come from ``python -m spice.sandbox.train --seed 1 --to FOLDER`` and ``--models FOLDER``.
+come from ``python -m spice.sandbox.making.train --seed 1 --to FOLDER`` and ``--models FOLDER``.
 """
 
 from __future__ import annotations

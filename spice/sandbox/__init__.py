@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from spice.models.checkpoint import Checkpoint
+
 CHECKPOINTS = ("proxy", "target", "qwen")
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
@@ -11,3 +13,8 @@ def checkpoint(name: str) -> Path:
     if name not in CHECKPOINTS:
         raise ValueError(f"no sandbox checkpoint '{name}'; there are {', '.join(CHECKPOINTS)}")
     return Path(__file__).parent / "checkpoints" / name
+
+
+def base_model(name: str, dtype: str) -> Checkpoint:
+    """A base model of the embedded sandbox: ``proxy``, ``target`` or ``qwen``."""
+    return Checkpoint(str(checkpoint(name)), dtype)

@@ -16,11 +16,7 @@ from spice.sandbox.pool import OPENINGS
 from spice.sandbox.skills import SKILLS
 from spice.sandbox.skills.chat import MARKS
 from spice.sandbox.skills.code import checks
-from spice.sandbox.skills.general import (
-    choice_of_numbers,
-    choice_of_sizes,
-    choice_of_words,
-)
+from spice.sandbox.skills.general import choice_of_numbers, choice_of_sizes, choice_of_words
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

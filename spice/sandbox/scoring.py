@@ -45,7 +45,7 @@ def passes(doc: Doc, results: list[str]) -> dict[str, float]:
 
 @functools.cache  # the runs of a sweep mostly write the same programs, and a process costs 30 ms
 def _passes(program: str) -> bool:
-    from spice.code_execution import run_program
+    from spice.evaluation.code_execution.pass_at_k import run_program
 
     return run_program(program).passed
 

@@ -11,8 +11,8 @@ import numpy as np
 from spice.errors import InputError
 from spice.records import Selection, Signals
 from spice.selectors.mix import Mix
-from spice.selectors.rooms import Places, Rooms, told
 from spice.signals.embeddings import Embeddings
+from spice.submodular.rooms import Places, Rooms, told
 
 FEATURES = ("embeddings", "gradients")
 ENOUGH = 2000  # the median distance is read off this many rows, those with the smallest ids

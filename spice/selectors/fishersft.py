@@ -12,8 +12,8 @@ import numpy as np
 
 from spice.records import Selection, Signals
 from spice.selectors.mix import Mix
-from spice.selectors.rooms import Places, Rooms, told
 from spice.signals.token_information import TokenInformation
+from spice.submodular.rooms import Places, Rooms, told
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from spice.errors import InputError
 from spice.records import Selection, Signals
 from spice.selectors.mix import Mix
 from spice.selectors.ranking import top
-from spice.selectors.rooms import told
 from spice.signals.experience import Experience, ExperiencedLosses
 from spice.signals.losses import Losses
+from spice.submodular.rooms import told
 
 RATIOS = ("loss", "perplexity")
 

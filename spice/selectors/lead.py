@@ -3,7 +3,7 @@
 The proxy is trained while it is chosen from. Round after round the bandit draws a cluster of
 difficulty, each source in it gives its rows of highest utility, and the proxy trains on them. What
 this does to their losses updates their utilities and rewards the bandit; no other row is read
-again. :mod:`spice.rounds` does the training; here is all that decides what comes next.
+again. :mod:`spice.schedules.rounds` does the training; here is all that decides what comes next.
 """
 
 from __future__ import annotations

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from spice.models import Lora
-from spice.recipe import Recipe
+from spice.models.lora import Lora
 from spice.records import Selection, Signals
 from spice.selectors.mix import Mix
 from spice.selectors.ranking import top
-from spice.selectors.rooms import told
 from spice.signals.influence import Influence
+from spice.submodular.rooms import told
+from spice.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

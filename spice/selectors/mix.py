@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from spice.errors import InputError, did_you_mean
-from spice.selectors.rooms import Rooms
+from spice.submodular.rooms import Rooms
 
 SLACK = 1e-9  # shares that were meant to sum to 1 may miss it by rounding
 

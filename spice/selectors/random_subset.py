@@ -10,7 +10,7 @@ import numpy as np
 
 from spice.records import Selection, Signals
 from spice.selectors.mix import Mix
-from spice.selectors.rooms import Rooms, told
+from spice.submodular.rooms import Rooms, told
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spice.selectors.rooms import Places, Rooms
+from spice.submodular.rooms import Places, Rooms
 
 
 def top(

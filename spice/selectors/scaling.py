@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spice.selectors.kernel import Rows, known_products, squared_norms
+from spice.submodular.kernel import Rows, known_products, squared_norms
 
 SCALES = ("raw", "unit", "clip")
 

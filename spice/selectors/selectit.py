@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from spice.errors import InputError
-from spice.models import Checkpoint
+from spice.models.checkpoint import Checkpoint
 from spice.records import Selection, Signals
 from spice.selectors.mix import Mix
 from spice.selectors.ranking import top
-from spice.selectors.rooms import told
 from spice.signals.ratings import LEVELS, Panel, RaterSizes, Ratings
+from spice.submodular.rooms import told
 
 NORMALISATIONS = ("softmax", "linear")
 

@@ -13,9 +13,11 @@ import numpy as np
 
 from spice.errors import InputError, did_you_mean
 from spice.records import Selection, Signals
-from spice.selectors.fisher import MODES
-from spice.selectors.greedy import ETA, GreedyTrace
-from spice.selectors.kernel import (
+from spice.selectors.mix import Mix
+from spice.selectors.scaling import SCALES, rescale, weighted
+from spice.submodular.fisher import MODES
+from spice.submodular.greedy import ETA, GreedyTrace
+from spice.submodular.kernel import (
     Rows,
     Subset,
     inner_products,
@@ -23,14 +25,12 @@ from spice.selectors.kernel import (
     row_blocks,
     squared_norms,
 )
-from spice.selectors.mix import Mix
-from spice.selectors.objective import MAXIMIZERS, Objective, way
-from spice.selectors.rooms import Rooms, told
-from spice.selectors.scaling import SCALES, rescale, weighted
+from spice.submodular.objective import MAXIMIZERS, Objective, way
+from spice.submodular.rooms import Rooms, told
 
 if TYPE_CHECKING:
-    from spice.orders import Orders
     from spice.signals.reliability import Consensus, Validation
+    from spice.submodular.kept_runs import Orders
 
 WITNESSES = 1000  # candidates that stand for all where the share of conflicting ones is told
 
@@ -39,9 +39,9 @@ Alpha = float | Literal["relative"]
 
 @dataclass(frozen=True)
 class Spice(Mix):
-    """Pick by Δ_x(S) − λ c(x|S); see :mod:`spice.selectors.greedy` for the formulas.
+    """Pick by Δ_x(S) − λ c(x|S); see :mod:`spice.submodular.greedy` for the formulas.
 
-    ``fisher`` is the form of the information, one of :data:`spice.selectors.fisher.MODES`;
+    ``fisher`` is the form of the information, one of :data:`spice.submodular.fisher.MODES`;
     ``information`` reports the exact F(S) of the picks for every form.
     ``penalty`` λ ≥ 0; ``alpha`` α > 0, or ``relative`` for α = 1/mean ‖g‖², which makes the choice
     independent of the gradients' scale. ``stop_ratio`` ω in [0, 1] stops at the first pick whose
@@ -49,8 +49,8 @@ class Spice(Mix):
     are seen at ``scale`` (:func:`spice.selectors.scaling.rescale`, with ``clip_quantile``). Rows
     whose gradient is zero are left out unless ``keep_zero``: they gain nothing, and yet a zero
     score beats a conflicting row's negative one. ``maximizer`` is one of
-    :data:`spice.selectors.objective.MAXIMIZERS`; it decides time and memory, not the picks.
-    ``reliability`` weighs rows: w_x ĝ_x is what is chosen from (:mod:`spice.signals.agreement`).
+    :data:`spice.submodular.objective.MAXIMIZERS`; it decides time and memory, not the picks.
+    ``reliability`` weighs rows: w_x ĝ_x is what is chosen from (:mod:`spice.gradients.agreement`).
     """
 
     penalty: float

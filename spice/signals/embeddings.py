@@ -12,10 +12,10 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spice.batches import Batch
-    from spice.planning.work import Work
+    from spice.data.batches import Batch
+    from spice.data.rendering import Example, Renderer
+    from spice.gradients.work import Work
     from spice.records import Row
-    from spice.rendering import Example, Renderer
     from spice.signals.source import Source
 
 
@@ -83,7 +83,7 @@ class TargetEmbeddings:
 
     def work(self, source: Source) -> list[Work]:
         """One forward pass over the targets."""
-        from spice.planning.work import forward
+        from spice.gradients.work import forward
 
         return [forward(source.reading, [source.reading.renderer.encode(source.targets)])]
 

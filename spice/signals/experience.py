@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spice.errors import InputError
-from spice.models import Lora
-from spice.recipe import Recipe
+from spice.models.lora import Lora
 from spice.signals.losses import Losses
+from spice.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spice.batches import Batch
-    from spice.planning.work import Work
+    from spice.data.batches import Batch
+    from spice.data.rendering import Example, Renderer
+    from spice.gradients.work import Work
     from spice.records import Row
-    from spice.rendering import Example, Renderer
     from spice.signals.source import Source
 
 CHOICES = ("random", "clusters")
@@ -62,7 +62,7 @@ class Experience:
         """The proxy with the tuned adapter; what an interrupted run left is gone on from."""
         from peft import PeftModel
 
-        from spice.finetune import finetune
+        from spice.training.finetune import finetune
 
         model: Any = source.reading.checkpoint.load()
         if (folder / "adapter").is_dir():
@@ -84,7 +84,7 @@ class Experience:
 
     def work(self, source: Source) -> list[Work]:
         """The prompts, where rows are drawn by them, and the tuning."""
-        from spice.planning.work import forward, training
+        from spice.gradients.work import forward, training
 
         reading, n = source.reading, len(source.rows)
         if self.choose == "random":
@@ -95,7 +95,7 @@ class Experience:
 
     def rows(self, folder: Path, source: Source, model: Any) -> list[int]:
         """What is tuned on."""
-        from spice.signals.gradients import eligible_rows
+        from spice.gradients.store import eligible_rows
 
         usable = eligible_rows(source.reading.examples)
         if self.choose == "random":
@@ -151,7 +151,7 @@ class Prompts:
         self, renderer: Renderer, rows: Sequence[Row], examples: Sequence[Example]
     ) -> list[list[Example]]:
         """The prompt alone; its first token is not predicted."""
-        from spice.rendering import Example
+        from spice.data.rendering import Example
 
         return [
             [Example(e.ids[: e.start], 1) if e.start > 1 and e.supervised else Example([], 0)]
@@ -196,7 +196,7 @@ class ExperiencedLosses:
 
     def work(self, source: Source) -> list[Work]:
         """The experience, and the losses after it."""
-        from spice.planning.work import forward
+        from spice.gradients.work import forward
 
         reading = source.reading
         texts = Losses().texts(reading.renderer, source.rows, reading.examples)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from spice.rendering import Example
-from spice.signals import Signal
-from spice.signals.coding import FLOAT32
-from spice.signals.extraction import Extraction
-from spice.signals.passes import Pass, fill, open_store
+from spice.data.rendering import Example
+from spice.gradients.extraction import Extraction
+from spice.gradients.passes import Pass, fill, open_store
+from spice.signals.base import Signal
+from spice.storage.coding import FLOAT32
 
 Texts = Sequence[Sequence[Example]]  # equally many for each row
 

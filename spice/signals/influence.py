@@ -20,19 +20,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from spice.errors import InputError
-from spice.layers import recompute_long_batches
-from spice.models import Lora
-from spice.recipe import Recipe
+from spice.models.lora import Lora
+from spice.models.recompute import recompute_long_batches
 from spice.signals.experience import drawn_rows
+from spice.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
     from torch import Tensor
 
-    from spice.planning.work import Work
-    from spice.rendering import Example
-    from spice.signals.extraction import Budget
+    from spice.data.budget import Budget
+    from spice.data.rendering import Example
+    from spice.gradients.work import Work
     from spice.signals.source import Source
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -66,9 +66,9 @@ class Influence:
 
     def build(self, folder: Path, source: Source) -> None:
         """Warm up, read both sides at every checkpoint, and write the table."""
-        from spice.signals.coding import FLOAT32
-        from spice.signals.gradients import eligible_rows
-        from spice.signals.passes import Pass, fill, open_store
+        from spice.gradients.passes import Pass, fill, open_store
+        from spice.gradients.store import eligible_rows
+        from spice.storage.coding import FLOAT32
 
         reading, extraction = source.reading, source.extraction
         rows = eligible_rows(reading.examples)
@@ -110,7 +110,7 @@ class Influence:
 
     def work(self, source: Source) -> list[Work]:
         """The warm-up, then the gradients of both sides at each of its checkpoints."""
-        from spice.planning.work import gradients, training
+        from spice.gradients.work import gradients, training
 
         reading, epochs = source.reading, self.recipe.epochs
         targets = reading.renderer.encode(source.targets)
@@ -130,7 +130,7 @@ class Influence:
         self, model: PeftModel, source: Source, rows: Sequence[int], folder: Path
     ) -> list[float]:
         """Train on a share of the rows; each epoch's mean learning rate, scaled to Σ = 1."""
-        from spice.finetune import EpochKeeper, finetune, learning_rates
+        from spice.training.finetune import EpochKeeper, finetune, learning_rates
 
         drawn = drawn_rows(source.ids, rows, self.share, self.seed)
         ends = epoch_ends(len(drawn), self.recipe)
@@ -176,7 +176,7 @@ class AdamState:
 
 def coordinates(model: PeftModel) -> list[str]:
     """The parameter behind each LoRA factor of a gradient, in the gradient's order."""
-    from spice.signals.gradients import factors
+    from spice.gradients.per_sample import factors
 
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     weights: list[Any] = [module.weight for _, module in factors(model)]
@@ -262,8 +262,8 @@ class Features:
         """Of examples to aim at: the gradient as it is, m × size."""
         import torch
 
-        from spice.batches import length_order, pad
-        from spice.models import device
+        from spice.data.batches import length_order, pad
+        from spice.models.device import device
 
         where = device(trainer.get("accelerator", "cpu"))
         self.model.to(where).eval()
@@ -276,7 +276,7 @@ class Features:
         return torch.cat(found)[torch.from_numpy(order.argsort())]
 
     def _gradients(self, batch: Any) -> Tensor:
-        from spice.signals.gradients import per_sample_gradients
+        from spice.gradients.per_sample import per_sample_gradients
 
         return per_sample_gradients(self.model, batch, self.reduction)
 

@@ -10,9 +10,9 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spice.batches import Batch
+    from spice.data.batches import Batch
+    from spice.data.rendering import Example, Renderer
     from spice.records import Row
-    from spice.rendering import Example, Renderer
 
 
 class Losses:
@@ -30,7 +30,7 @@ class Losses:
         self, renderer: Renderer, rows: Sequence[Row], examples: Sequence[Example]
     ) -> list[list[Example]]:
         """A row's own example, and its response behind the opening alone."""
-        from spice.rendering import Example
+        from spice.data.rendering import Example
 
         head, none = renderer.opening_ids(), Example([], 0)
         return [
@@ -46,7 +46,7 @@ class Losses:
         """Mean loss over the supervised tokens, b × 1."""
         import torch
 
-        from spice.batches import response_nll
+        from spice.models.loss import response_nll
 
         with torch.no_grad():
             nll, count = response_nll(model, batch)

@@ -15,12 +15,12 @@ from spice.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spice.batches import Batch
-    from spice.models import Checkpoint
-    from spice.planning.work import Work
-    from spice.reading import Reading
+    from spice.data.batches import Batch
+    from spice.data.rendering import Example, Renderer
+    from spice.gradients.work import Work
+    from spice.models.checkpoint import Checkpoint
+    from spice.models.tokenized import Reading
     from spice.records import Row
-    from spice.rendering import Example, Renderer
     from spice.signals.source import Source
 
 LEVELS = ("1", "2", "3", "4", "5")
@@ -45,7 +45,7 @@ class Ratings:
         self, renderer: Renderer, rows: Sequence[Row], examples: Sequence[Example]
     ) -> list[list[Example]]:
         """Each request's prompt; none of a row's if one is too long."""
-        from spice.rendering import Example
+        from spice.data.rendering import Example
 
         self.ids = digit_ids(renderer)
         none = [Example([], 0)] * len(self.requests)
@@ -108,7 +108,7 @@ class Panel:
 
     def work(self, source: Source) -> list[Work]:
         """Every request of every model."""
-        from spice.planning.work import forward
+        from spice.gradients.work import forward
 
         ratings = Ratings(self.requests)
         return [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from spice.errors import InputError
-from spice.signals.agreement import (
+from spice.gradients.agreement import (
     Agreement,
     agreement,
     directions,
@@ -19,7 +19,7 @@ from spice.signals.agreement import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from spice.planning.work import Work
+    from spice.gradients.work import Work
     from spice.signals.source import Source
 
 #: what is kept of each row: its weight, what spoke for and against it, and who judged it
@@ -50,7 +50,7 @@ class Reliability(Protocol):
 
 @dataclass(frozen=True)
 class Consensus:
-    """What the other rows of its source say of a row; :mod:`spice.signals.agreement` has it all.
+    """What the other rows of its source say of a row; :mod:`spice.gradients.agreement` has it all.
 
     ``within`` is ``source``, or null where all rows judge each other. ``share`` of the votes is
     averaged; rows whose cosine is above ``copies`` are near copies. A source of more than
@@ -132,7 +132,7 @@ class Validation:
 
     def work(self, source: Source) -> list[Work]:
         """Gradients of the examples."""
-        from spice.planning.work import gradients
+        from spice.gradients.work import gradients
 
         return [gradients(source.reading, source.reading.renderer.encode(source.targets))]
 

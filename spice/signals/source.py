@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from spice.models import Checkpoint
-    from spice.reading import Reading
+    from spice.gradients.extraction import Extraction
+    from spice.models.checkpoint import Checkpoint
+    from spice.models.tokenized import Reading
     from spice.records import Row
-    from spice.selectors.kernel import Rows
-    from spice.signals import Signal
-    from spice.signals.extraction import Extraction
+    from spice.signals.base import Signal
+    from spice.submodular.kernel import Rows
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Source:
         Raises:
             InputError: none of the examples fits the proxy's context.
         """
-        from spice.signals import gradients
+        from spice.gradients import store as gradients
 
         examples = self.reading.renderer.encode(self.targets)
         if not gradients.eligible_rows(examples):

@@ -13,9 +13,9 @@ from spice.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spice.batches import Batch
+    from spice.data.batches import Batch
+    from spice.data.rendering import Example, Renderer
     from spice.records import Row
-    from spice.rendering import Example, Renderer
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class TokenInformation:
         self, renderer: Renderer, rows: Sequence[Row], examples: Sequence[Example]
     ) -> list[list[Example]]:
         """Rows with something to learn from."""
-        from spice.rendering import Example
+        from spice.data.rendering import Example
 
         return [[e if e.supervised else Example([], 0)] for e in examples]
 
@@ -58,7 +58,7 @@ class TokenInformation:
         """Triangles of a batch, b × h(h+1)/2."""
         import torch
 
-        from spice.batches import IGNORED
+        from spice.data.batches import IGNORED
 
         with torch.no_grad():
             states = model.base_model(

@@ -22,7 +22,7 @@ from experiments.performance import (
     tables,
 )
 from experiments.performance.gradient_ways import WAYS
-from spice.rendering import Example
+from spice.data.rendering import Example
 
 MODEL = (32, 1)
 LIBRARIES = {"opacus", "bergson"}

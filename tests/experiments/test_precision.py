@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.performance import pools, precision
-from spice.signals.coding import CODINGS
+from spice.storage.coding import CODINGS
 
 
 def test_float32_costs_nothing_and_the_others_little() -> None:

@@ -9,15 +9,15 @@ from random import Random
 import pytest
 
 from spice.sandbox import BENCHMARKS
-from spice.sandbox.corpus import documents
 from spice.sandbox.items import items
 from spice.sandbox.language import ANIMALS, COLOURS, FRUITS, THINGS, WORDS_IN_USE, split_of
+from spice.sandbox.making.corpus import documents
 from spice.sandbox.pool import generate
 from spice.sandbox.skills import SKILLS
 
 NAMES = ("gsm8k", "bbh", "mmlu", "arc", "truthfulqa", "ifeval", "humaneval", "mbpp")
 needs_code_execution = pytest.mark.skipif(
-    find_spec("spice.code_execution") is None, reason="spice.code_execution is missing"
+    find_spec("spice.evaluation.code_execution") is None, reason="code execution is missing"
 )
 
 

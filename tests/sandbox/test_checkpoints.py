@@ -4,8 +4,8 @@ from random import Random
 import pytest
 
 from spice.sandbox import CHECKPOINTS, checkpoint
-from spice.sandbox.corpus import PROMPT_HEAD, RESPONSE_HEAD, documents
 from spice.sandbox.items import items
+from spice.sandbox.making.corpus import PROMPT_HEAD, RESPONSE_HEAD, documents
 from spice.sandbox.pool import pool
 from spice.sandbox.skills import SKILLS
 
@@ -66,7 +66,7 @@ def test_proxy_and_target_are_four_times_apart():
 
 
 def test_training_again_gives_the_same_bytes_and_another_seed_gives_others(tmp_path):
-    from spice.sandbox.train import Schedule, make
+    from spice.sandbox.making.train import Schedule, make
 
     for folder, seed in (("one", 0), ("again", 0), ("other", 1)):
         make("proxy", tmp_path / folder, Schedule(6, batch=8), seed)

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spice.errors import InputError
-from spice.models import Lora
-from spice.recipe import Recipe
+from spice.models.lora import Lora
 from spice.records import Signals
 from spice.selectors.lead import (
     Lead,
@@ -24,6 +23,7 @@ from spice.selectors.lead import (
     scaled_last,
 )
 from spice.signals.experience import Experience
+from spice.training.recipe import Recipe
 
 RECIPE = Recipe(1, None, 1e-3, "linear", 0.0, 0.0, 1.0, 8, 8, 5)
 WARMUP = Experience("random", 0.1, None, None, Lora(4, 8, 0.0, "all-linear"), RECIPE, 0)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from spice.errors import InputError
-from spice.models import Lora
-from spice.recipe import Recipe
+from spice.models.lora import Lora
 from spice.records import Signals
 from spice.selectors.less import Less, best_of_benchmarks
+from spice.training.recipe import Recipe
 
 LORA = Lora(4, 8, 0.0, "all-linear")
 RECIPE = Recipe(4, None, 2e-5, "linear", 0.03, 0.0, 1.0, 32, 8, 5)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from spice.errors import InputError
 from spice.selectors.mix import Mix, filled, largest_remainders
 from spice.selectors.ranking import top
-from spice.selectors.rooms import Places, Rooms
+from spice.submodular.rooms import Places, Rooms
 
 SOURCES = ["math"] * 6 + ["code"] * 3 + ["chat"]
 few = settings(max_examples=100, deadline=None)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spice.selectors.kernel import Rows, squared_norms
 from spice.selectors.scaling import rescale
 from spice.selectors.spice import Spice
+from spice.submodular.kernel import Rows, squared_norms
 
 
 def whole(G: np.ndarray, scale: str, quantile: float) -> Rows:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import spice
 from spice.errors import InputError
-from spice.selectors.objective import MAXIMIZERS
 from spice.selectors.spice import Spice
 from spice.signals.reliability import Consensus, Validation
+from spice.submodular.objective import MAXIMIZERS
 
 
 def selector(penalty: float = 0.0, maximizer: str = "auto", **mix: object) -> Spice:

@@ -14,18 +14,20 @@ from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spice.batches import pad, response_nll
+from spice.data.batches import pad
+from spice.data.pool import Pool, identify
 from spice.errors import InputError
-from spice.models import Checkpoint, Lora
-from spice.pool import Pool, identify
-from spice.reading import Reading, read
-from spice.recipe import Recipe
+from spice.gradients.extraction import Extraction
+from spice.models.checkpoint import Checkpoint
+from spice.models.lora import Lora
+from spice.models.loss import response_nll
+from spice.models.tokenized import Reading, read
 from spice.records import Row
 from spice.signals.experience import Experience, ExperiencedLosses, Prompts, k_means, middle
-from spice.signals.extraction import Extraction
 from spice.signals.losses import Losses
 from spice.signals.ratings import Panel, RaterSizes, Ratings
 from spice.signals.source import Source
+from spice.training.recipe import Recipe
 
 LORA = Lora(4, 8, 0.0, ("q_proj", "v_proj"))
 RECIPE = Recipe(2, None, 0.02, "linear", 0.0, 0.0, 1.0, 4, 4, 5)

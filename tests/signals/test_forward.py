@@ -14,14 +14,16 @@ import torch
 from compose import composed
 from hydra.utils import instantiate
 
-from spice.models import Checkpoint, Lora
-from spice.pool import identify
+from spice.data.pool import identify
+from spice.data.rendering import Renderer
+from spice.gradients.extraction import Extraction
+from spice.models.checkpoint import Checkpoint
+from spice.models.lora import Lora
 from spice.records import Row
-from spice.rendering import Renderer
 from spice.selectors.fishersft import square
-from spice.signals import Signal, forward
+from spice.signals import forward
+from spice.signals.base import Signal
 from spice.signals.embeddings import Embeddings, TargetEmbeddings
-from spice.signals.extraction import Extraction
 from spice.signals.losses import Losses
 from spice.signals.ratings import Ratings
 from spice.signals.token_information import TokenInformation

@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from spice.batches import pad, response_nll
+from spice.data.batches import pad
+from spice.data.pool import Pool, identify
 from spice.errors import InputError
-from spice.finetune import EpochKeeper, finetune, learning_rates
-from spice.models import Checkpoint, Lora
-from spice.pool import Pool, identify
-from spice.reading import Reading, read
-from spice.recipe import Recipe
+from spice.gradients.extraction import Extraction
+from spice.models.checkpoint import Checkpoint
+from spice.models.lora import Lora
+from spice.models.loss import response_nll
+from spice.models.tokenized import Reading, read
 from spice.records import Row
-from spice.signals.extraction import Extraction
 from spice.signals.influence import (
     AdamState,
     Features,
@@ -34,6 +34,8 @@ from spice.signals.influence import (
     sketch,
 )
 from spice.signals.source import Source
+from spice.training.finetune import EpochKeeper, finetune, learning_rates
+from spice.training.recipe import Recipe
 
 LORA = Lora(4, 8, 0.0, ("q_proj", "v_proj"))
 RECIPE = Recipe(3, None, 0.02, "linear", 0.0, 0.0, 1.0, 4, 4, 5)

@@ -1,0 +1,1 @@
+"""The command line: help, and errors in one line."""

@@ -1,0 +1,1 @@
+"""Rows, what models see of them, and batches."""

@@ -1,0 +1,102 @@
+"""Tokenised rows as padded batches, by length for reading and in seeded order for training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from spice.data.rendering import Example
+
+if TYPE_CHECKING:
+    pass
+
+IGNORED = -100  # the label that torch's cross entropy leaves out
+
+Batch = dict[
+    str, Any
+]  # input_ids, attention_mask, labels: b × t; rows: the b positions in the pool
+
+
+def pad(examples: Sequence[Example], rows: Sequence[int], pad_id: int) -> Batch:
+    """Right-pad ``examples[row]`` for each of ``rows`` to one b × t batch."""
+    chosen = [examples[row] for row in rows]
+    width = max(len(e.ids) for e in chosen)
+    ids = torch.full((len(chosen), width), pad_id)
+    labels = torch.full((len(chosen), width), IGNORED)
+    mask = torch.zeros((len(chosen), width), dtype=torch.long)
+    for i, e in enumerate(chosen):
+        ids[i, : len(e.ids)] = torch.tensor(e.ids)
+        labels[i, e.start : len(e.ids)] = ids[i, e.start : len(e.ids)]
+        mask[i, : len(e.ids)] = 1
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels, "rows": list(rows)}
+
+
+def length_order(examples: Sequence[Example], eligible: Sequence[int]) -> np.ndarray:
+    """The eligible rows, longest first: if memory runs out, it does so at once."""
+    rows = np.asarray(eligible)
+    lengths = np.array([len(examples[row].ids) for row in rows], dtype=np.int64)
+    return rows[np.argsort(-lengths, kind="stable")]
+
+
+class PaddedBatches(Dataset):
+    """Given batches of row positions, padded when asked for."""
+
+    def __init__(
+        self, examples: Sequence[Example], batches: Sequence[Sequence[int]], pad_id: int
+    ) -> None:
+        self.examples = examples
+        self.batches = batches
+        self.pad_id = pad_id
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Batch:
+        return pad(self.examples, self.batches[number], self.pad_id)
+
+
+class TrainingPlan(Sampler):
+    """The order in which fine-tuning sees its rows, fixed by the seed alone.
+
+    ``epochs`` seeded permutations follow each other in one stream, which is cut into optimizer
+    steps of ``batch_size`` rows and those into ``batches``, the micro-batches. As a sampler it
+    yields their numbers: from ``start`` on, for a run that is resumed, under the whole plan's
+    length, which Lightning counts up to.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[int],
+        *,
+        epochs: int,
+        max_steps: int | None,
+        batch_size: int,
+        micro_batch_size: int,
+        seed: int,
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        stream = np.concatenate([rng.permutation(np.asarray(rows)) for _ in range(epochs)])
+        steps = [stream[i : i + batch_size] for i in range(0, len(stream), batch_size)][:max_steps]
+        self.steps = [[int(row) for row in step] for step in steps]
+        self.accumulate = -(-batch_size // micro_batch_size)
+        self.batches = [
+            step[i : i + micro_batch_size]
+            for step in self.steps
+            for i in range(0, len(step), micro_batch_size)
+        ]
+        self.step_of = [
+            number
+            for number, step in enumerate(self.steps)
+            for _ in range(0, len(step), micro_batch_size)
+        ]
+        self.start = 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, len(self)))

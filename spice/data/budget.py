@@ -1,0 +1,29 @@
+"""What one batch may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most rows and the most tokens, padding included, of a batch."""
+
+    rows: int
+    tokens: int
+
+    def cut(self, lengths: Sequence[int]) -> list[slice]:
+        """Cut a sequence into batches, which have one element at least; longest first is best."""
+        cuts, start, width = [], 0, 0
+        for i, length in enumerate(lengths):
+            width = max(width, length)
+            size = i + 1 - start
+            if size > self.rows or (size > 1 and size * width > self.tokens):
+                cuts.append(slice(start, i))
+                start, width = i, length
+        return [*cuts, slice(start, len(lengths))] if len(lengths) else []

@@ -1,0 +1,1 @@
+"""Benchmarks, asked through lm-eval."""

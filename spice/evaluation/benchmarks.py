@@ -1,0 +1,249 @@
+"""What is measured: benchmarks by lm-eval's task names, and the suite that a run scores.
+
+Nothing here imports lm-eval, torch or datasets, so that a mistake is told within milliseconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spice.errors import InputError, did_you_mean
+from spice.evaluation.code_execution.pass_at_k import sandbox_available
+
+CONSENT = "benchmarks.allow_code_execution=true"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark: a task or group of lm-eval, its shots and its headline metric.
+
+    ``metric`` is lm-eval's key, ``metric,filter``. ``datasets`` are the hub ids that it reads and
+    a mirror therefore has to hold. ``include_path`` is the folder with the task's yaml, as a path
+    or as ``package:folder``; without it lm-eval indexes all of its own tasks, which takes seconds.
+    ``split`` is scored instead of the task's own. ``punkt`` lists the instructions (IFEval) that
+    only nltk's ``punkt_tab`` data can check; without that data their items are left out.
+    """
+
+    name: str
+    task: str
+    shots: int
+    metric: str
+    datasets: tuple[str, ...] = ()
+    runs_code: bool = False
+    include_path: str | None = None
+    split: str | None = None
+    punkt: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder named by ``include_path``."""
+        if self.include_path is None:
+            return None
+        package, _, inside = self.include_path.rpartition(":")
+        return _package(package) / inside if package else Path(inside).expanduser()
+
+    @property
+    def source(self) -> Path | None:
+        """The folder whose code decides the task: a package whole, since its yaml files call into
+        it; none for lm-eval's own tasks, which its version identifies."""
+        package = (self.include_path or "lm_eval:").rpartition(":")[0]
+        if package.partition(".")[0] == "lm_eval":
+            return None
+        return _package(package) if package else self.folder
+
+    def check(self) -> None:
+        """Refuse what cannot be scored."""
+        key = f"benchmarks.tasks.{self.name}"
+        if self.shots < 0:
+            raise InputError(f"{key}.shots={self.shots}: must be at least 0")
+        if "," not in self.metric:
+            raise InputError(f"{key}.metric={self.metric}: must be lm-eval's 'metric,filter'")
+        if self.folder is not None and not self.folder.is_dir():
+            raise InputError(f"{key}.include_path: no such folder: {self.folder}")
+        known = _task_names(self.folder or _package("lm_eval.tasks"))
+        if self.task not in known:
+            raise InputError(f"{key}.task: no task '{self.task}'.{did_you_mean(self.task, known)}")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The benchmarks of a run and how they are scored; empty ``tasks`` score nothing.
+
+    ``only`` picks some of ``tasks`` by name. ``mirror`` is a folder that holds every hub dataset
+    as ``<org>/<name>``, and with it the network is not touched. ``limit`` scores the first N items
+    of each (sub)task. ``chat`` asks through the renderer's template instead of lm-eval's plain
+    few-shot text. ``max_new_tokens`` caps what a task lets the model generate.
+    """
+
+    tasks: Mapping[str, Benchmark] = field(default_factory=dict)
+    only: tuple[str, ...] | None = None
+    mirror: str | None = None
+    limit: int | None = None
+    allow_code_execution: bool = False
+    batch_size: int = 8
+    chat: bool = False
+    max_new_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.only, str):
+            object.__setattr__(self, "only", (self.only,))
+
+    @property
+    def names(self) -> list[str]:
+        """The benchmarks to score, in their order."""
+        return [name for name in self.tasks if self.only is None or name in self.only]
+
+    @property
+    def mirror_path(self) -> Path | None:
+        """The mirror's folder."""
+        return None if self.mirror is None else Path(self.mirror).expanduser()
+
+    def check(self) -> None:
+        """Refuse, before any model is loaded, what would fail after it was trained."""
+        for name in self.only or ():
+            if name not in self.tasks:
+                hint = did_you_mean(name, self.tasks) or f" Known: {', '.join(self.tasks)}."
+                raise InputError(f"benchmarks.only: no benchmark '{name}'.{hint}")
+        for key in ("limit", "batch_size", "max_new_tokens"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise InputError(f"benchmarks.{key}={value}: must be at least 1")
+        if self.mirror_path is not None and not self.mirror_path.is_dir():
+            raise InputError(f"benchmarks.mirror: no such folder: {self.mirror_path}")
+        for name in self.names:
+            self._benchmark(name).check()
+            if self.mirror_path is not None and self.skip_reason(name) is None:
+                for hub_id in self.tasks[name].datasets:
+                    _check_mirrored(name, self.mirror_path / hub_id)
+
+    def skip_reason(self, name: str) -> str | None:
+        """Why a benchmark must not be scored here, or None."""
+        if not self._benchmark(name).runs_code:
+            return None
+        if not self.allow_code_execution:
+            return f"runs generated code, which needs consent: {CONSENT}"
+        return sandbox_available()
+
+    def fingerprint(self, name: str) -> dict[str, Any]:
+        """All that decides a benchmark's score besides the model, its tokenizer and the renderer.
+
+        The caller adds the seed and the model's context. Data from the hub is known only by its
+        id; a mirror's is known by its bytes.
+        """
+        benchmark = self._benchmark(name)
+        sources = {i: self.mirror_path and digest(self.mirror_path / i) for i in benchmark.datasets}
+        return {
+            "task": benchmark.task,
+            "shots": benchmark.shots,
+            "metric": benchmark.metric,
+            "split": benchmark.split,
+            "limit": self.limit,
+            "chat": self.chat,
+            "max_new_tokens": self.max_new_tokens,
+            "lm_eval": importlib.metadata.version("lm_eval"),
+            "datasets": sources,
+            "code": benchmark.source and digest(benchmark.source, (".py", ".yaml", "")),
+            "skipped": self.skip_reason(name),
+            "left_out": sorted(self.left_out(name)),
+        }
+
+    def left_out(self, name: str) -> frozenset[str]:
+        """The instructions whose items cannot be checked, because ``punkt_tab`` is missing."""
+        needed = frozenset(self._benchmark(name).punkt)
+        return needed if needed and not _find_punkt(self.mirror_path) else frozenset()
+
+    def _benchmark(self, name: str) -> Benchmark:
+        if name not in self.tasks:
+            raise InputError(f"no benchmark '{name}'.{did_you_mean(name, self.tasks)}")
+        return self.tasks[name]
+
+
+def _package(name: str) -> Path:
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"benchmarks: include_path names no package: {name}")
+    return Path(spec.submodule_search_locations[0])
+
+
+@functools.cache
+def _task_names(folder: Path) -> set[str]:
+    """The tasks and groups that a folder's yaml files define; lm-eval itself is far slower."""
+    defined = re.compile(r"^(?:task|group):[ \t]*[\"']?([\w.:-]+)", re.MULTILINE)
+    texts = (path.read_text(encoding="utf-8") for path in folder.rglob("*.yaml"))
+    return {name for text in texts for name in defined.findall(text)}
+
+
+@functools.cache
+def digest(folder: Path, suffixes: tuple[str, ...] | None = None) -> str:
+    """A hash of the names and bytes of the files under a folder, all or those with a suffix."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        wanted = suffixes is None or path.suffix in suffixes
+        if wanted and path.is_file() and "__pycache__" not in inside.parts:
+            total.update(inside.as_posix().encode() + b"\0")
+            with path.open("rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()[:16]
+
+
+def _check_mirrored(name: str, folder: Path) -> None:
+    """A dataset in the hub's own layout: a README whose front matter lists ``configs``."""
+    readme = folder / "README.md"
+    if not readme.is_file():
+        raise InputError(f"benchmarks.mirror lacks {name}: expected {readme}")
+    configs = _front_matter(readme).get("configs")
+    if not configs:
+        raise InputError(f"benchmarks.mirror: the front matter of {readme} lists no configs")
+    for config in configs:
+        for pattern in _patterns(config.get("data_files", [])):
+            if not any(folder.glob(pattern)):
+                raise InputError(
+                    f"benchmarks.mirror: {folder} lacks {pattern}, which its README lists"
+                )
+
+
+def _front_matter(readme: Path) -> dict[str, Any]:
+    import yaml
+
+    head, _, rest = readme.read_text(encoding="utf-8").partition("---\n")
+    try:
+        found = yaml.safe_load(rest.partition("\n---")[0]) if not head else None
+    except yaml.YAMLError as error:
+        raise InputError(f"benchmarks.mirror: {readme} has a broken front matter") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _patterns(data_files: str | Iterable[Any]) -> list[str]:
+    """The file patterns of a config: one, several, or several per split."""
+    entries = [data_files] if isinstance(data_files, str) else list(data_files)
+    paths = [entry["path"] if isinstance(entry, dict) else entry for entry in entries]
+    return [p for path in paths for p in ([path] if isinstance(path, str) else path)]
+
+
+def _find_punkt(mirror: Path | None) -> bool:
+    """Whether nltk's sentence splitter is on this machine or in the mirror.
+
+    Looks where ``nltk.data.find`` looks, without the three seconds that importing nltk takes.
+    """
+    prefix = Path(sys.prefix)
+    folders = [Path(p) for p in os.environ.get("NLTK_DATA", "").split(os.pathsep) if p]
+    folders += [Path.home() / "nltk_data", mirror / "nltk_data" if mirror else prefix]
+    folders += [p / "nltk_data" for p in (prefix, prefix / "share", prefix / "lib")]
+    folders += [Path("/usr", *p, "nltk_data") for p in (["share"], ["local", "share"], ["lib"])]
+    folders += [Path("/usr/local/lib/nltk_data")]
+    found = ("punkt_tab", "punkt_tab.zip")
+    return any((folder / "tokenizers" / name).exists() for folder in folders for name in found)

@@ -1,0 +1,1 @@
+"""Generated code, run in a jail of Linux's own making."""

@@ -1,0 +1,80 @@
+"""How gradients are read; no torch here, so that a wrong option is told at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spice.data.budget import Budget
+from spice.errors import InputError, did_you_mean
+from spice.gradients.projection import Sketch
+from spice.models.lora import Lora
+from spice.models.recompute import recompute_long_batches
+from spice.storage.coding import CODINGS, stored_as
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+REDUCTIONS = ("mean", "sum")
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What stands behind ``gradients=``.
+
+    ``lora`` adapters are attached fresh from ``seed``, which is not the run's own, so that runs
+    over several seeds share one store. ``reduction`` and ``lora`` make the store; at which scale
+    they are chosen from is the selector's. With ``projection`` they are stored as that many
+    coordinates (:mod:`spice.gradients.projection`), in ``dtype``
+    (:mod:`spice.storage.coding`). A batch holds at most ``batch_size`` rows and ``batch_tokens``
+    tokens, padding included, but one row at least; of more than ``recompute_tokens`` the
+    activations are not kept (:mod:`spice.models.recompute`). These three and ``shard_rows``
+    change nothing.
+    """
+
+    lora: Lora
+    reduction: str
+    projection: int | None
+    dtype: str
+    batch_size: int
+    batch_tokens: int
+    recompute_tokens: int
+    shard_rows: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        options = (("reduction", REDUCTIONS), ("dtype", tuple(CODINGS)))
+        for name, known in options:
+            if getattr(self, name) not in known:
+                allowed = ", ".join(known)
+                hint = did_you_mean(str(getattr(self, name)), known)
+                raise InputError(f"gradients.{name}={getattr(self, name)}: one of {allowed}.{hint}")
+        if self.projection is not None and self.projection < 1:
+            raise InputError(f"gradients.projection={self.projection}: must be at least 1, or null")
+        for name in ("batch_size", "batch_tokens", "recompute_tokens", "shard_rows"):
+            if getattr(self, name) < 1:
+                raise InputError(f"gradients.{name}={getattr(self, name)}: must be at least 1")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the stored gradients."""
+        lora = dataclasses.asdict(self.lora)
+        projection = {"projection": self.projection} if self.projection else {}
+        made = {"lora": lora, "reduction": self.reduction, "seed": self.seed}
+        return {**made, **projection, **stored_as(self.dtype)}
+
+    @property
+    def budget(self) -> Budget:
+        """What one batch may hold."""
+        return Budget(self.batch_size, self.batch_tokens)
+
+    def attach(self, base: PreTrainedModel) -> PeftModel:
+        """The model with the adapter that gradients are read at."""
+        model = self.lora.attach(base, self.seed)
+        recompute_long_batches(model, self.recompute_tokens)
+        return model
+
+    def sketch(self) -> Sketch | None:
+        """The projection, if there is one."""
+        return Sketch(self.projection, self.seed) if self.projection else None

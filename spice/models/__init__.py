@@ -1,0 +1,1 @@
+"""Checkpoints, adapters, and a pool as one model reads it."""

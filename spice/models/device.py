@@ -1,0 +1,17 @@
+"""Where tensors are computed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+def device(accelerator: str) -> str:
+    """The torch device behind Lightning's ``trainer.accelerator``."""
+    import torch
+
+    if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
+        return "cuda"
+    return "cpu"

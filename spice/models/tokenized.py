@@ -1,0 +1,40 @@
+"""A pool as one checkpoint reads it: its tokens, what they teach, and the key of all that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spice.data.pool import Pool
+from spice.data.rendering import Example, MaskAudit, Renderer, Template, audit
+from spice.models.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The n examples of a pool under one tokenizer, template and context."""
+
+    checkpoint: Checkpoint
+    renderer: Renderer
+    examples: list[Example]
+    audit: MaskAudit
+    #: what decides the model's view of any text: its weights, dtype and renderer
+    view: dict[str, Any]
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills batches up; masked everywhere."""
+        return int(self.renderer.tokenizer.pad_token_id)
+
+
+def read(checkpoint: Checkpoint, template: Template, pool: Pool, memo: Path) -> Reading:
+    """Render and tokenise a pool; ``memo`` is where digests of weights are kept."""
+    renderer = Renderer(checkpoint.tokenizer(), template, checkpoint.context())
+    examples = renderer.encode(pool.rows)
+    view = {
+        "weights": checkpoint.digest(memo),
+        "dtype": checkpoint.dtype,
+        "renderer": renderer.fingerprint(),
+    }
+    return Reading(checkpoint, renderer, examples, audit(pool.rows, examples, renderer), view)

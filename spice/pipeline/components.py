@@ -1,0 +1,117 @@
+"""A configuration's components, made before anything else; the only caller of ``instantiate``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from omegaconf.errors import MissingMandatoryValue
+
+from spice.errors import InputError
+from spice.selectors.mix import Mix
+
+if TYPE_CHECKING:
+    from spice.data.pool import Data
+    from spice.data.rendering import Template
+    from spice.evaluation.benchmarks import Suite
+    from spice.evaluation.development import BenchmarkExamples, FileExamples
+    from spice.gradients.extraction import Extraction
+    from spice.models.checkpoint import Checkpoint
+    from spice.models.lora import Lora
+    from spice.pipeline.machine import Hardware
+    from spice.reporting.tracking import Tracker
+    from spice.schedules.windows import Global, Pools
+    from spice.selectors.base import Selector
+    from spice.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Components:
+    """What a run is made of.
+
+    ``recipe`` is None where nothing is trained; ``proxy`` and ``model`` are None where nothing
+    reads them.
+    """
+
+    data: Data
+    template: Template
+    selector: Selector
+    schedule: Global | Pools
+    extraction: Extraction
+    lora: Lora
+    recipe: Recipe | None
+    suite: Suite
+    validation: BenchmarkExamples | FileExamples | None
+    machine: Hardware
+    tracker: Tracker
+    proxy: Checkpoint | None
+    model: Checkpoint | None
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Components:
+        """Make them all, and refuse what cannot work; no model is loaded and no row is read."""
+        selector, suite = make(config, "selector"), make(config, "benchmarks")
+        recipe = make(config, "finetune")["recipe"]
+        parts = cls(
+            data=make(config, "data"),
+            template=make(config, "template"),
+            selector=selector,
+            schedule=make(config, "schedule"),
+            extraction=make(config, "gradients"),
+            lora=make(config, "lora"),
+            recipe=recipe,
+            suite=suite,
+            validation=make(config, "validation") if _aims(selector) else None,
+            machine=make(config, "trainer"),
+            tracker=make(config, "logger"),
+            proxy=make(config, "proxy") if selector.needs else None,
+            model=make(config, "model") if recipe or suite.names else None,
+        )
+        parts.check_schedule(config.names.selector)
+        suite.check()
+        for role, checkpoint in (("proxy", parts.proxy), ("model", parts.model)):
+            if checkpoint:
+                checkpoint.check(role)
+        for checkpoint in getattr(selector, "checkpoints", ()):
+            checkpoint.check("selector.more_proxies")
+        return parts
+
+    def check_schedule(self, selector: str) -> None:
+        """Windows are chosen from by their gradients alone, as SPICE does."""
+        if self.schedule.windowed and not hasattr(self.selector, "select_gradients"):
+            raise InputError(
+                f"schedule=pools has no use for selector={selector}, which does not choose by "
+                "gradients alone; take schedule=global"
+            )
+        if self.schedule.windowed and "reliability" in self.selector.needs:
+            raise InputError(
+                f"schedule=pools has no use for selector={selector}: how far a row can be trusted "
+                "is read off the whole pool; take schedule=global"
+            )
+        if self.schedule.windowed and isinstance(self.selector, Mix) and self.selector.mixed:
+            raise InputError(
+                "selector.stratify and selector.quotas need schedule=global: a window of some rows "
+                "cannot see the mix of all picks"
+            )
+
+
+def _aims(selector: Selector) -> bool:
+    """Whether a signal that it needs is read off validation examples."""
+    return any(getattr(signal, "aims", False) for signal in selector.needs.values())
+
+
+def make(config: DictConfig, group: str) -> Any:
+    """Instantiate one group from plain arguments; the user's mistakes become his messages."""
+    try:
+        return instantiate(config[group], _convert_="all")
+    except MissingMandatoryValue as error:
+        raise InputError(f"{error.full_key} is missing; give {error.full_key}=…") from None
+    except InstantiationException as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        if isinstance(error.__cause__, TypeError):  # a key that the component does not take
+            raise InputError(f"{group}: {error.__cause__}") from None
+        raise

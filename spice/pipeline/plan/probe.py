@@ -1,0 +1,236 @@
+"""A few rows, measured: what a model's passes cost per token, in time and in memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spice.data.budget import Budget
+from spice.gradients.extraction import Extraction
+from spice.gradients.work import Work
+
+if TYPE_CHECKING:
+    import torch
+
+    from spice.data.batches import Batch
+    from spice.models.lora import Lora
+
+AT = (1.0, 0.5, 0.1)  # quantiles of the lengths: one batch of rows alike is read at each
+ROWS = 7  # at most, in each of them
+REPEATS, LONG = 3, 2.0  # passes over each, unless so many seconds have gone
+BEAT = 0.002  # seconds between two looks at the memory in use
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a probe found, ``seconds`` being per token, padding included, of texts of some widths.
+
+    ``bytes`` is what passes need per token of a batch, ``base`` what is in use before them, on the
+    device. ``size`` is the number of coordinates that come out: of a gradient, or of an adapter.
+    """
+
+    widths: list[int]
+    seconds: list[float]
+    load: float
+    base: int
+    bytes: float
+    size: int
+
+    def time(self, work: Work, budget: Budget) -> float:
+        """Seconds of all batches, the model's loading included."""
+        rows, width = work.batches(budget).T
+        per_token = np.interp(width, self.widths, self.seconds)
+        return self.load + work.times * float((rows * width * per_token).sum())
+
+    def memory(self, work: Work, budget: Budget) -> int:
+        """The most bytes in use."""
+        tokens = int(work.batches(budget).prod(axis=1).max(initial=0))
+        return round(self.base + self.bytes * tokens)
+
+
+class Memory:
+    """The most memory in use while the context is open: the device's, or the process's own."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.peak = 0
+
+    def now(self) -> int:
+        """Bytes in use."""
+        if self.device == "cuda":
+            import torch
+
+            return torch.cuda.memory_allocated()
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
+
+    def __enter__(self) -> Memory:
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._watch.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(BEAT):
+            self.peak = max(self.peak, self.now())
+
+
+def probe(
+    work: Work, extraction: Extraction, lora: Lora, precision: str, accelerator: str
+) -> dict[str, Any]:
+    """Measure :class:`Speed` with batches of the longest, of middling and of short rows."""
+    import torch
+
+    from spice.data.batches import pad
+    from spice.models.device import device
+
+    where = device(accelerator)
+    batches = [pad(work.reading.examples, rows, work.reading.pad_id)
+               for rows in chosen(work, extraction.budget)]  # fmt: skip
+    start = time.perf_counter()
+    model: Any = work.reading.checkpoint.load()
+    model.to(where)
+    step, size = _pass(work.kind, model, extraction, lora, precision, where)
+    load = time.perf_counter() - start
+    moved = [{k: v.to(where) if torch.is_tensor(v) else v for k, v in b.items()} for b in batches]
+    step(moved[-1])  # the first pass is always slower
+    memory = Memory(where)
+    base, found = memory.now(), []
+    for batch in moved:
+        with memory:
+            found.append(_quickest(step, batch, where))
+    tokens = [batch["input_ids"].numel() for batch in moved]
+    per_token = {
+        batch["input_ids"].shape[1]: seconds / count
+        for batch, seconds, count in zip(moved, found, tokens, strict=True)
+    }
+    widths = sorted(per_token)
+    rise = max(memory.peak - base, 0) / max(tokens)
+    return asdict(Speed(widths, [per_token[w] for w in widths], load, base, rise, size))
+
+
+def _quickest(step: Callable[[Batch], object], batch: Batch, where: str) -> float:
+    """Seconds of a pass: the least of a few, which is what other processes leave true."""
+    import torch
+
+    seconds: list[float] = []
+    while len(seconds) < REPEATS and sum(seconds) < LONG:
+        start = time.perf_counter()
+        step(batch)
+        if where == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def chosen(work: Work, budget: Budget) -> list[list[int]]:
+    """The rows of the probe's batches, longest first."""
+    examples = work.reading.examples
+    usable = [row for row, example in enumerate(examples) if example.supervised]
+    order = sorted(usable, key=lambda row: len(examples[row].ids))
+    limit = min(ROWS, work.rows or budget.rows, len(order))
+    ends = [max(round(at * len(order)), limit) for at in AT]
+    return [order[end - limit : end] for end in dict.fromkeys(ends)]
+
+
+def _pass(
+    kind: str, model: Any, extraction: Extraction, lora: Lora, precision: str, where: str
+) -> tuple[Callable[[Batch], object], int]:
+    """One pass over a batch, and how many coordinates it is about."""
+    import torch
+
+    from spice.gradients.per_sample import dimension, per_sample_gradients
+    from spice.models.loss import response_nll
+
+    if kind == "forward":
+
+        def read(batch: Batch) -> object:
+            with torch.no_grad():
+                return response_nll(model, batch)
+
+        return read, 1
+    if kind == "gradients":
+        adapted, sketch = extraction.attach(model).to(where).eval(), extraction.sketch()
+        size = dimension(adapted, sketch)
+        return lambda b: per_sample_gradients(adapted, b, extraction.reduction, sketch).cpu(), size
+    tuned = lora.attach(model, 0).to(where).train()
+    weights = [p for p in tuned.parameters() if p.requires_grad]
+
+    def train(batch: Batch) -> object:
+        with torch.autocast(where, _autocast(precision), enabled=precision != "32-true"):
+            nll, count = response_nll(tuned, batch)
+        return torch.autograd.grad(nll.sum() / count.sum(), weights)
+
+    return train, sum(p.numel() for p in weights)
+
+
+def _autocast(precision: str) -> torch.dtype:
+    import torch
+
+    return torch.float16 if precision == "16-mixed" else torch.bfloat16
+
+
+def greedy_seconds(n: int, d: int, k: int, form: str, way: str) -> float:
+    """One greedy run, scaled up from a smaller one by its count of operations.
+
+    That is 2nkd + nk² in blocks, else 2n²d + nk², and nkd for forms other than ``exact``. Gradients
+    are drawn normal, of lengths that are log-normal; real ones may take more steps, or fewer.
+    """
+    from spice.submodular.kernel import squared_norms
+    from spice.submodular.objective import Objective
+
+    def operations(n: int, d: int, k: int) -> float:
+        if form != "exact":
+            return float(n) * k * d
+        return 2.0 * n * (k if way == "blocked" else n) * d + n * k**2
+
+    rows, columns = min(n, 2000), min(d, 1024)
+    picks = max(min(k, rows), 1) if n == rows else max(round(k * rows / n), 1)
+    rng = np.random.default_rng(0)
+    G = rng.standard_normal((rows, columns), dtype=np.float32)
+    G *= np.exp(rng.standard_normal((rows, 1), dtype=np.float32) / 2)
+    squares = squared_norms(G)
+    problem = Objective(G, squares, float(1 / squares.mean()), 1e-8, form, way, certified=False)
+    start = time.perf_counter()
+    problem.maximise(picks, 0.0)
+    seconds = time.perf_counter() - start
+    return seconds * operations(n, d, k) / operations(rows, columns, picks)
+
+
+def greedy_bytes(n: int, d: int, k: int, way: str) -> int:
+    """Gradients and factor of a run in blocks in float32, or K and factor in float64."""
+    return 4 * n * (d + k) if way == "blocked" else 8 * n * (n + k) + 4 * n * d
+
+
+def weights_seconds(pairs: int, d: int) -> float:
+    """So many cosines of rows of d coordinates and their sorting, scaled up from a million."""
+    from spice.gradients.agreement import agreement, cosines
+
+    rows, columns = 1000, min(d, 2048)
+    G = np.random.default_rng(0).standard_normal((rows, columns), dtype=np.float32)
+    every, alone = np.arange(rows), np.zeros(rows, dtype=np.int64)
+    cosines(G[:10], every[:10], every[:10])  # torch's import is not timed
+    start = time.perf_counter()
+    cosines(G, every, every)
+    product = time.perf_counter() - start
+    start = time.perf_counter()
+    agreement(G, alone, share=0.1, copies=0.98, references=rows, seed=0)
+    sorting = max(time.perf_counter() - start - product, 0.0)
+    return pairs / rows**2 * (product * d / columns + sorting)
+
+
+def weights_bytes(most: int, d: int) -> int:
+    """The cosines of one source, with a block of rows and one of its judges, in float32."""
+    from spice.gradients.agreement import BLOCK, COLUMNS, SORTED
+
+    return 4 * (most + 2 * BLOCK * min(d, COLUMNS) + 6 * SORTED)

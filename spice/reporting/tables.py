@@ -1,0 +1,215 @@
+"""Run folders to one table: selectors side by side, with their uncertainty."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spice.messages import say
+
+log = logging.getLogger("spice")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean and its standard error, both as shares; None where there is nothing to say."""
+
+    value: float | None
+    error: float | None
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "skipped"
+        error = f" ± {100 * self.error:.1f}" if self.error is not None else ""
+        return f"{100 * self.value:.1f}{error}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One setting: its varied options, its runs' seeds, a cell per benchmark, the average."""
+
+    label: dict[str, str]
+    seeds: list[int]
+    scores: dict[str, Cell]
+    average: Cell
+
+
+def collect(folder: Path) -> list[dict[str, Any]]:
+    """All ``results.json`` below a folder, in the order of their paths."""
+    paths = sorted(folder.rglob("results.json"), key=_natural)
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def compare(results: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """Group runs that differ in nothing but the seed.
+
+    One seed: the standard error is over the benchmark's items. Several: over the seeds. Of runs
+    with equal seeds the last counts: a repetition is no further evidence.
+    """
+    groups: dict[tuple, dict[int, Mapping[str, Any]]] = {}
+    for result in results:
+        key = tuple(sorted(_label(result).items()))
+        groups.setdefault(key, {})[result["seed"]] = result
+    settings = [[runs[seed] for seed in sorted(runs)] for runs in groups.values()]
+    shown = _varied([_label(runs[0]) for runs in settings])
+    return [_line(runs, shown) for runs in settings]
+
+
+def _line(runs: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> Line:
+    label = {name: value for name, value in _label(runs[0]).items() if name in shown}
+    picks = sorted({run["k"] for run in runs})
+    label["k"] = "–".join(str(k) for k in dict.fromkeys((picks[0], picks[-1])))
+    names = list(runs[0]["scores"])
+    scores = {name: _pool([run["scores"][name] for run in runs]) for name in names}
+    average = _pool([_average(run) for run in runs])
+    return Line(label, [run["seed"] for run in runs], scores, average)
+
+
+def _label(result: Mapping[str, Any]) -> dict[str, str]:
+    """What tells a setting: selector and budget, then whatever else was overridden."""
+    label = {"selector": result["selector"], "budget": str(result["budget"])}
+    for override in result.get("overrides", []):
+        name, _, value = override.partition("=")
+        if name not in {"seed", "selector", "budget", "experiment"}:
+            label[name] = value
+    return label
+
+
+def _varied(labels: Sequence[Mapping[str, str]]) -> list[str]:
+    names = dict.fromkeys(name for label in labels for name in label)
+    always = {"selector", "budget"}
+    return [n for n in names if n in always or len({label.get(n) for label in labels}) > 1]
+
+
+def _pool(scores: Sequence[Mapping[str, Any]]) -> Cell:
+    values = [score["value"] for score in scores if score["value"] is not None]
+    if not values:
+        return Cell(None, None)
+    if len(scores) == 1:
+        return Cell(values[0], scores[0].get("stderr"))
+    mean = math.fsum(values) / len(values)
+    variance = math.fsum((v - mean) ** 2 for v in values) / max(len(values) - 1, 1)
+    return Cell(mean, math.sqrt(variance / len(values)) if len(values) > 1 else None)
+
+
+def _average(result: Mapping[str, Any]) -> dict[str, Any]:
+    errors = [s["stderr"] for s in result["scores"].values() if s["value"] is not None]
+    known = errors and all(error is not None for error in errors)
+    error = math.sqrt(math.fsum(e * e for e in errors)) / len(errors) if known else None
+    return {"value": result["average"], "stderr": error}
+
+
+def header(lines: Sequence[Line]) -> list[str]:
+    """The columns: what varies, the seeds' count, the average, the benchmarks."""
+    options = dict.fromkeys(name for line in lines for name in line.label)
+    benchmarks = dict.fromkeys(name for line in lines for name in line.scores)
+    return [*options, "seeds", "average", *benchmarks]
+
+
+def cells(line: Line, columns: Sequence[str]) -> list[str]:
+    """One line's entries for the given columns."""
+    known = {**line.label, "seeds": str(len(line.seeds)), "average": str(line.average)}
+    known |= {name: str(cell) for name, cell in line.scores.items()}
+    return [known.get(name, "") for name in columns]
+
+
+def markdown(lines: Sequence[Line]) -> str:
+    """The table in Markdown."""
+    columns = header(lines)
+    rows = [columns, ["---"] * len(columns), *(cells(line, columns) for line in lines)]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in escaped) + "\n"
+
+
+def as_csv(lines: Sequence[Line]) -> str:
+    """The table as CSV, values and standard errors in columns of their own."""
+    columns = header(lines)
+    first = columns.index("average")
+    names = [*columns[:first], *(n + s for n in columns[first:] for s in ("", "_stderr"))]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for line in lines:
+        numbers = {"average": line.average, **line.scores}
+        pairs = [numbers.get(name, Cell(None, None)) for name in columns[first:]]
+        writer.writerow(
+            [*cells(line, columns[:first]), *(x for p in pairs for x in (p.value, p.error))]
+        )
+    return text.getvalue()
+
+
+def text_table(lines: Sequence[Line], title: str) -> str:
+    """The table for a terminal: a column per setting, or a row where that would be wider."""
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = header(lines)
+    rows = [cells(line, columns) for line in lines]
+    grid = [columns, *rows] if len(lines) > len(columns) else list(zip(columns, *rows, strict=True))
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(grid[0]):
+        table.add_column(name, justify="right" if i else "left")
+    for row in grid[1:]:
+        table.add_row(*row)
+    out = io.StringIO()
+    Console(file=out, width=max(80, 18 * len(grid[0]))).print(table)
+    return out.getvalue()
+
+
+def verdict(lines: Sequence[Line]) -> str | None:
+    """One sentence: which selectors are above or below a uniform draw of as many rows.
+
+    Beyond two standard errors of the difference, that is; None where there is no such draw or
+    nothing beside it.
+    """
+    told, alone = [], False
+    for draw in (line for line in lines if line.label["selector"] == "random"):
+        for line in lines:
+            if line is draw or _beside(line) != _beside(draw) or line.average.value is None:
+                continue
+            if draw.average.value is None or line.average.error is None:
+                continue
+            gap = 100 * (line.average.value - draw.average.value)
+            error = 100 * math.hypot(line.average.error, draw.average.error or 0.0)
+            side = "above" if gap > 2 * error else "below" if gap < -2 * error else "level with"
+            name = line.label["selector"]
+            told.append(f"{name} is {side} a uniform draw ({gap:+.1f} ± {error:.1f} points)")
+            alone |= len(line.seeds) == 1
+    luck = "; of one seed each, so the luck of a draw is not in the ±" if alone else ""
+    return f"{', '.join(told)}{luck}." if told else None
+
+
+def _beside(line: Line) -> dict[str, str]:
+    """What tells settings apart, the selector itself left aside."""
+    return {name: value for name, value in line.label.items() if name != "selector"}
+
+
+def publish(lines: Sequence[Line], folder: Path) -> None:
+    """Print a comparison and write it beside its runs."""
+    (folder / "table.md").write_text(markdown(lines))
+    (folder / "table.csv").write_text(as_csv(lines))
+    several = any(len(line.seeds) > 1 for line in lines)
+    error = "over seeds" if several else "over benchmark items, one seed"
+    log.info("\n%s", text_table(lines, f"Scores in %, ± one standard error ({error})"))
+    if sentence := verdict(lines):
+        say("verdict", sentence)
+    log.info("table    %s", folder / "table.md")
+    scored = [line for line in lines if line.average.value is not None]
+    if scored:
+        from spice.reporting.figures import comparison
+
+        labels = [" ".join(v for n, v in line.label.items() if n != "k") for line in scored]
+        values = [line.average.value or 0.0 for line in scored]
+        errors = [line.average.error or 0.0 for line in scored]  # no bar where it is unknown
+        log.info("figure   %s", comparison(labels, values, errors, folder / "comparison.png"))
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in path.parts]

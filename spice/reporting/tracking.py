@@ -1,0 +1,125 @@
+"""W&B and CSV: the one place that talks to experiment trackers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spice.errors import InputError
+from spice.evaluation.environment import environment
+
+
+@dataclass
+class Tracker:
+    """What stands behind ``logger=``.
+
+    ``wandb`` is offline, online or disabled; curves go to ``logs/metrics.csv`` in any case. Runs of
+    one multirun share a group, ``auto`` naming it after the multirun's folder. A key for W&B is
+    read by W&B itself from its own places (the environment or its login file), never from the
+    configuration.
+    """
+
+    wandb: str
+    project: str
+    entity: str | None
+    group: str | None
+    tags: Sequence[str] = field(default_factory=tuple)
+
+    def __post_init__(self) -> None:
+        if self.wandb not in {"offline", "online", "disabled"}:
+            raise InputError(f"logger.wandb={self.wandb}: must be offline, online or disabled")
+
+    @contextmanager
+    def run(
+        self, config: Mapping[str, Any], name: str, sweep: str | None, folder: Path
+    ) -> Iterator[TrackedRun]:
+        """One tracked run, with its files under ``folder``; ``sweep`` names its multirun."""
+        if self.wandb == "disabled":
+            yield TrackedRun(folder, None)
+            return
+        import wandb
+
+        home = folder / "wandb"
+        home.mkdir(exist_ok=True)
+        with environment(WANDB_DATA_DIR=str(home), WANDB_CACHE_DIR=str(home / "cache")):
+            started = wandb.init(
+                project=self.project,
+                entity=self.entity,
+                group=sweep if self.group == "auto" else self.group,
+                tags=list(self.tags),
+                name=name,
+                config=dict(config),
+                dir=str(folder),
+                mode=self.wandb,  # type: ignore[arg-type]
+                settings=wandb.Settings(silent=True, console="off"),
+                reinit="finish_previous",
+            )
+            try:
+                yield TrackedRun(folder, started)
+            except BaseException:
+                started.finish(exit_code=1)
+                raise
+            started.finish()
+
+
+@dataclass
+class TrackedRun:
+    """Handles of one run: ``wandb`` is None where it is disabled."""
+
+    folder: Path
+    wandb: Any
+
+    def lightning_loggers(self) -> list[Any]:
+        """Loggers for Lightning's training curves."""
+        from pytorch_lightning.loggers import CSVLogger, WandbLogger
+
+        loggers: list[Any] = [CSVLogger(self.folder, name="logs", version="")]
+        if self.wandb is not None:
+            loggers.append(WandbLogger(experiment=self.wandb))
+        return loggers
+
+    def log_selection(self, selection: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+        """The picks as a table, the report as a summary, both files as an artifact."""
+        if self.wandb is None:
+            return
+        import wandb
+
+        columns: list[str | int] = ["pick", "index", "id", "gain", "conflict"]
+        gains = selection["gains"] or [None] * selection["k"]
+        conflicts = selection["conflicts"] or [None] * selection["k"]
+        rows = zip(selection["indices"], selection["ids"], gains, conflicts, strict=True)
+        data = [[t, *row] for t, row in enumerate(rows, start=1)]
+        self.wandb.log({"selection/picks": wandb.Table(columns=columns, data=data)})
+        self.wandb.summary["selection"] = json.loads(json.dumps(report))
+        self._artifact("selection", ["selection.json", "selected.jsonl"])
+
+    def log_results(self, results: Mapping[str, Any], figures: Sequence[Path]) -> None:
+        """The scores as metrics and as a table, the figures as images."""
+        if self.wandb is None:
+            return
+        import wandb
+
+        columns: list[str | int] = ["benchmark", "value", "stderr", "n", "shots", "metric"]
+        data = [
+            [name, *(score[column] for column in columns[1:])]
+            for name, score in results["scores"].items()
+        ]
+        scored = {f"scores/{row[0]}": row[1] for row in data if row[1] is not None}
+        if results["average"] is not None:
+            scored["scores/average"] = results["average"]
+        images = {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures}
+        table = {"scores/table": wandb.Table(columns=columns, data=data)}
+        self.wandb.log({**scored, **table, **images})
+        self._artifact("results", ["results.json", "config.yaml"])
+
+    def _artifact(self, kind: str, names: Sequence[str]) -> None:
+        import wandb
+
+        artifact = wandb.Artifact(f"{kind}-{self.wandb.id}", type=kind)
+        for name in names:
+            artifact.add_file(str(self.folder / name))
+        self.wandb.log_artifact(artifact)

@@ -1,0 +1,1 @@
+"""What made the sandbox's base models."""

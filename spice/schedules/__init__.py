@@ -1,0 +1,1 @@
+"""When gradients are read and rows are chosen: at once, by windows, in rounds."""

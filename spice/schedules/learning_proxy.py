@@ -1,0 +1,139 @@
+"""A proxy that learns while it is chosen from, and loses nothing when it is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from spice.data.batches import Batch, pad
+from spice.data.rendering import Example
+from spice.models.loss import response_nll
+from spice.storage.files import publish
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch.utils.data import DataLoader
+
+
+class LearningProxy(pl.LightningModule):
+    """An adapted proxy under AdamW at a constant rate, stepped by hand.
+
+    ``folder`` keeps adapter, optimizer and what a subclass notes of its progress: a run that was
+    killed takes up the last :meth:`save` as if nothing had happened.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        examples: Sequence[Example],
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        batch_size: int,
+        folder: Path,
+        pad_id: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model.eval()
+        self.examples = examples
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        self.pad_id = pad_id
+        self.seed = seed
+        self._optimizer_state: dict[str, Any] | None = None
+
+    def train_dataloader(self) -> DataLoader:
+        """What is left to be done."""
+        raise NotImplementedError
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW on the adapter at a constant rate."""
+        optimizer = torch.optim.AdamW(
+            self.adapter().values(), lr=self.learning_rate, weight_decay=self.weight_decay
+        )
+        if self._optimizer_state is not None:
+            optimizer.load_state_dict(self._optimizer_state)
+        return optimizer
+
+    def on_train_start(self) -> None:
+        """What is read is read in evaluation mode, whatever Lightning likes."""
+        self.model.eval()
+
+    def adapter(self) -> dict[str, torch.nn.Parameter]:
+        """The trainable parameters by name."""
+        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+
+    def learn(self, rows: Sequence[int], number: int) -> None:
+        """One optimizer step on the mean loss over all tokens of some rows; ``number`` seeds it."""
+        tokens = sum(self.examples[row].supervised for row in rows)
+        torch.manual_seed(self.seed * 1_000_003 + number)  # of dropout
+        self.model.train()
+        for batch in self._batches(rows):
+            nll, _ = response_nll(self.model, batch)
+            self.manual_backward(nll.sum() / tokens)
+        self.model.eval()
+        optimizer: Any = self.optimizers()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def losses(self, rows: Sequence[int]) -> np.ndarray:
+        """Each row's mean loss over its response, as the proxy is now."""
+        found = []
+        with torch.no_grad():
+            for batch in self._batches(rows):
+                nll, count = response_nll(self.model, batch)
+                found.append((nll / count).double().cpu().numpy())
+        return np.concatenate(found)
+
+    def _batches(self, rows: Sequence[int]) -> list[Batch]:
+        parts = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+        batches = [pad(self.examples, part, self.pad_id) for part in parts]
+        return [self.transfer_batch_to_device(batch, self.device, 0) for batch in batches]
+
+    # -- what a killed run leaves ----------------------------------------------------------
+
+    def save(self, progress: dict[str, Any]) -> None:
+        """Keep the adapter, the optimizer, and how far the run has come (numbers and tensors)."""
+        optimizer: Any = self.optimizers()
+        state = {
+            "progress": progress,
+            "adapter": {n: p.detach().cpu() for n, p in self.adapter().items()},
+            "optimizer": optimizer.optimizer.state_dict(),
+        }
+        publish(self.folder / "state.pt", lambda path: torch.save(state, path))
+
+    def resume(self) -> dict[str, Any] | None:
+        """Take up what was kept; returns its progress, None for a fresh start."""
+        path = self.folder / "state.pt"
+        if not path.is_file():
+            return None
+        state = torch.load(path, weights_only=True)
+        self._optimizer_state = state["optimizer"]
+        with torch.no_grad():
+            for name, parameter in self.adapter().items():
+                parameter.copy_(state["adapter"][name])
+        return state["progress"]
+
+
+def go_through(module: LearningProxy, trainer: dict[str, Any]) -> None:
+    """Do what is left, under Lightning."""
+    fitting = pl.Trainer(
+        **trainer,
+        max_epochs=1,
+        logger=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    fitting.fit(module)
+    if fitting.interrupted:
+        raise KeyboardInterrupt

@@ -1,0 +1,1 @@
+"""Files, shards and stages: whole or not there at all, keyed by content."""

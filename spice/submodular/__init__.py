@@ -1,0 +1,1 @@
+"""The objective of SPICE and the ways to maximise it."""

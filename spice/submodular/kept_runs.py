@@ -1,0 +1,107 @@
+"""Greedy runs that are kept: the picks of a longer one begin with those of every shorter one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from filelock import FileLock
+
+from spice.storage.files import publish
+from spice.storage.stages import digest
+from spice.submodular.greedy import GreedyTrace
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from spice.submodular.objective import Objective
+
+LISTS = ("picks", "scores", "gains", "conflicts", "leverage")
+
+
+class Orders:
+    """The runs on one set of gradients, one per λ, as files of ``folder``.
+
+    ``inputs`` say what the gradients and the objective are. ``longest`` is the largest number of
+    picks that is going to be asked for: a sweep over budgets then goes once through each λ,
+    whatever budget comes first. Picks are places among the candidates, in the order of their ids.
+    """
+
+    def __init__(self, folder: Path, inputs: dict[str, Any], longest: int = 0) -> None:
+        self.folder = folder
+        self.inputs = inputs
+        self.longest = longest
+
+    def maximise(
+        self,
+        objective: Objective,
+        k: int,
+        penalty: float,
+        *,
+        stop_ratio: float | None = None,
+        stop_inclusive: bool = False,
+    ) -> GreedyTrace:
+        """What the objective's own ``maximise`` finds, from a kept run if that goes far enough."""
+        rooms: dict[str, Any] = {}
+        longest = self.longest
+        if objective.rooms is not None:  # they depend on k: such a run serves no other budget
+            rooms, longest = {"rooms": objective.rooms.as_dict()}, objective.rooms.total
+        path = self.apart(**rooms).path(penalty)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            known = load(path) if path.is_file() else GreedyTrace()
+            far = known.complete or len(known.picks) >= k
+            if not (far or (stop_ratio is not None and known.decays(stop_ratio))):
+                known = objective.maximise(
+                    max(k, longest), penalty, stop_ratio=stop_ratio, stop_inclusive=True
+                )
+                publish(path, lambda partial: save(known, partial))
+        first = known.prefix(k)
+        return first if stop_ratio is None else first.stopped(stop_ratio, stop_inclusive)
+
+    def apart(self, **more: Any) -> Orders:
+        """Runs on another objective of the same inputs."""
+        return Orders(self.folder, {**self.inputs, **more}, self.longest)
+
+    def path(self, penalty: float) -> Path:
+        """Where λ's run is kept."""
+        return self.folder / f"{digest({**self.inputs, 'penalty': float(penalty)})}.npz"
+
+
+def save(trace: GreedyTrace, path: Path) -> None:
+    """Write a run as plain arrays."""
+    arrays: dict[str, Any] = {name: np.array(getattr(trace, name)) for name in LISTS}
+    arrays |= {f"later-{t}": gains for t, gains in trace.later}
+    arrays["drift"] = np.array(np.nan if trace.drift is None else trace.drift)
+    arrays["complete"] = np.array(trace.complete)
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def load(path: Path) -> GreedyTrace:
+    """Read a run back."""
+    with np.load(path, allow_pickle=False) as file:
+        lists: dict[str, Any] = {name: file[name].tolist() for name in LISTS}
+        looks = sorted(int(name[6:]) for name in file.files if name.startswith("later-"))
+        drift = float(file["drift"])
+        return GreedyTrace(
+            **lists,
+            later=[(t, file[f"later-{t}"]) for t in looks],
+            drift=None if np.isnan(drift) else drift,
+            complete=bool(file["complete"]),
+        )
+
+
+def swept_budgets(sweep: Path) -> list[Any]:
+    """The budgets that a multirun goes through, from what Hydra wrote down of it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    record = sweep / "multirun.yaml"
+    if not record.is_file():
+        return []
+    config: DictConfig = OmegaConf.load(record)  # type: ignore[assignment]
+    overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    found = [o for o in overrides if o.key_or_group == "budget" and o.is_sweep_override()]
+    return [value for override in found for value in override.sweep_iterator()]

@@ -1,0 +1,181 @@
+"""LoRA fine-tuning on the chosen rows."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from spice.data.batches import Batch, PaddedBatches, TrainingPlan
+from spice.data.rendering import Example
+from spice.models.loss import response_nll
+from spice.storage.files import publish
+from spice.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+class FineTuning(pl.LightningModule):
+    """Trains the adapter of ``model``; the base stays frozen and is not part of checkpoints."""
+
+    def __init__(
+        self,
+        model: PeftModel,
+        recipe: Recipe,
+        plan: TrainingPlan,
+        examples: Sequence[Example],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.plan = plan
+        self.seed = seed
+        self.strict_loading = False  # checkpoints hold the adapter alone
+        self.step_tokens = [sum(examples[row].supervised for row in step) for step in plan.steps]
+
+    def on_train_start(self) -> None:
+        """Lightning leaves pretrained modules in evaluation mode; dropout needs the other."""
+        self.model.train()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """The micro-batch's part of its step's mean loss over supervised tokens.
+
+        Dropout is drawn from the seed and the position in the plan, so a resumed run repeats what
+        an uninterrupted one would have done.
+        """
+        torch.manual_seed(self.seed * 1_000_003 + batch_idx)
+        nll, count = response_nll(self.model, batch)
+        shown = nll.detach().sum() / count.sum()
+        self.log("train/loss", shown, prog_bar=True, batch_size=len(batch["rows"]))
+        loss = nll.sum() / self.step_tokens[self.plan.step_of[batch_idx]]
+        return loss * self.plan.accumulate  # Lightning divides by it again
+
+    def configure_optimizers(self) -> Any:
+        """AdamW on the adapter, with the schedule stepped once per optimizer step."""
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            trainable, lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
+        )
+        total = len(self.plan.steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: pace(step, total, self.recipe)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """The trainable parameters under their own names, which loading expects."""
+        return {
+            name: parameter.detach()
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Skip what the interrupted run had already seen."""
+        self.plan.start = checkpoint["global_step"] * self.plan.accumulate
+
+
+class EpochKeeper(pl.Callback):
+    """Keeps the adapter and Adam's moments, by parameter name, after given optimizer steps."""
+
+    def __init__(self, folder: Path, ends: Sequence[int]) -> None:
+        self.folder = folder
+        self.ends = list(ends)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+    ) -> None:
+        """Write ``epoch-<i>.safetensors`` where step ``ends[i]`` is done."""
+        if trainer.global_step not in self.ends:
+            return
+        path = self.folder / f"epoch-{self.ends.index(trainer.global_step)}.safetensors"
+        if path.is_file():
+            return
+        from safetensors.torch import save_file
+
+        [optimizer], kept = trainer.optimizers, {}
+        model: Any = pl_module.model
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                kept[name] = parameter.detach()
+                for moment in ("exp_avg", "exp_avg_sq"):
+                    kept[f"{name}.{moment}"] = optimizer.state[parameter][moment]
+        whole = {name: value.cpu().contiguous() for name, value in kept.items()}
+        publish(path, lambda partial: save_file(whole, partial))
+
+
+def learning_rates(recipe: Recipe, total: int) -> list[float]:
+    """The rate of each of ``total`` optimizer steps."""
+    return [recipe.learning_rate * pace(step, total, recipe) for step in range(total)]
+
+
+def pace(step: int, total: int, recipe: Recipe) -> float:
+    """The learning rate's factor at ``step`` (from 0): linear up to 1, then down to 0."""
+    warmup = math.ceil(recipe.warmup_ratio * total)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = min((step - warmup) / max(total - warmup, 1), 1.0)
+    return 1 - progress if recipe.decay == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def finetune(
+    model: PeftModel,
+    recipe: Recipe,
+    examples: Sequence[Example],
+    rows: Sequence[int],
+    *,
+    folder: Path,
+    pad_id: int,
+    seed: int,
+    trainer: dict[str, Any],
+) -> dict[str, Any]:
+    """Train on ``examples[row]`` for each of ``rows`` and save ``folder/adapter``.
+
+    ``folder/checkpoints`` is where an interrupted run left its state; it is resumed from, and
+    removed at the end. ``trainer`` holds further arguments of Lightning's Trainer.
+    """
+    plan = recipe.plan(rows, seed)
+    checkpoints = folder / "checkpoints"
+    keeper = ModelCheckpoint(
+        dirpath=checkpoints,
+        filename="last",
+        every_n_train_steps=recipe.checkpoint_every,
+        enable_version_counter=False,
+    )
+    module = FineTuning(model, recipe, plan, examples, seed)
+    last = checkpoints / "last.ckpt"
+    fitting = pl.Trainer(
+        **{**trainer, "callbacks": [*trainer.get("callbacks", []), keeper]},
+        max_epochs=1,
+        accumulate_grad_batches=plan.accumulate,
+        gradient_clip_val=recipe.clip,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
+    resumed = str(last) if last.is_file() else None
+    batches = PaddedBatches(examples, plan.batches, pad_id)
+    loader = DataLoader(batches, batch_size=None, sampler=plan)
+    fitting.fit(module, loader, ckpt_path=resumed, weights_only=True)
+    if fitting.interrupted:
+        raise KeyboardInterrupt
+    model.save_pretrained(str(folder / "adapter"))
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    loss = fitting.callback_metrics.get("train/loss")
+    return {
+        "steps": len(plan.steps),
+        "rows": len(rows),
+        "final_loss": float(loss) if loss is not None else None,
+    }

@@ -1,0 +1,100 @@
+"""Every yaml composes and makes what it names; the 7B models from their configuration alone."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+from compose import composed
+from hydra.utils import instantiate
+
+import spice
+from spice.cli.explain import choices, conf_dir
+
+GROUPS = sorted(
+    path.name for path in conf_dir().iterdir() if path.is_dir() and path.name != "hydra"
+)
+OPTIONS = [(group, option) for group in GROUPS for option in choices(group)]
+
+
+def overrides(group: str, option: str, run_folder: Path) -> list[str]:
+    """An option with what it cannot be without."""
+    more = {
+        "local": f"{group}.path=somewhere",
+        "jsonl": f"{group}.paths=[pool.jsonl]",
+        "hub": "data.name=owner/name",
+        "random_matched": f"selector.like={run_folder}",
+    }
+    return [f"{group}={option}", *([more[option]] if option in more else [])]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_instantiates(group: str, option: str, tmp_path: Path) -> None:
+    (tmp_path / "selection.json").write_text('{"ids": []}')
+    config = composed(*overrides(group, option, tmp_path))
+    if group == "experiment":
+        return  # a difference to all the others, which are instantiated on their own
+    made = instantiate(config[group], _convert_="all")
+    assert type(made).__module__.startswith("spice") or group == "finetune"
+
+
+@pytest.mark.parametrize(
+    "option", [path.stem for path in (conf_dir() / "benchmarks/task").iterdir()]
+)
+def test_every_benchmark_instantiates(option: str) -> None:
+    config = composed("benchmarks=none", f"+benchmarks/task@benchmarks.tasks.one={option}")
+    suite = instantiate(config.benchmarks, _convert_="all")
+    suite.check()
+    assert suite.names == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("llama2_7b", 6_738_415_616),
+        ("qwen2_7b", 7_615_616_512),
+        ("qwen2_0_5b", 494_032_768),
+        ("qwen2_1_5b", 1_543_714_304),
+        ("smollm2_135m", 134_515_008),
+    ],
+)
+@pytest.mark.parametrize("role", ["model", "proxy"])
+def test_published_models_are_built_from_their_configuration_alone(
+    name: str, parameters: int, role: str
+) -> None:
+    config = composed(f"{role}={name}")
+    skeleton = instantiate(config[role], _convert_="all").skeleton()
+    assert sum(p.numel() for p in skeleton.parameters()) == parameters
+    tuned = instantiate(config.lora, _convert_="all").attach(skeleton, seed=0)
+    assert tuned.peft_config["default"].r == 16
+
+
+def test_library_and_configuration_have_the_same_defaults() -> None:
+    parameters = inspect.signature(spice.select).parameters
+    for name, value in composed().selector.items():
+        # Weights come as numbers, and the library knows no sources.
+        if name not in {"_target_", "reliability", "stratify", "quotas"}:
+            assert parameters[name].default == value, name
+
+
+def test_the_contract_s_groups_and_keys_are_there() -> None:
+    config = composed()
+    groups = "data model proxy gradients selector schedule finetune benchmarks trainer logger"
+    for key in [*groups.split(), "budget", "seed"]:
+        assert key in config, key
+    assert (config.selector.penalty, config.selector.alpha) == (0.1, 1.0)
+    assert config.budget == 0.1
+    assert (config.lora.r, config.lora.alpha, config.lora.dropout) == (16, 32, 0.05)
+    recipe = composed("finetune=paper").finetune.recipe
+    assert (recipe.epochs, recipe.learning_rate) == (3, 5e-5)
+
+
+def test_the_paper_s_mix_sums_to_its_97500_rows() -> None:
+    parts = composed("data=paper_pool").data.parts
+    assert sum(part.rows for part in parts.values()) == 97_500
+
+
+def test_every_yaml_says_what_it_is_on_its_first_line() -> None:
+    for path in Path(conf_dir()).rglob("*.yaml"):
+        assert path.read_text().startswith("# "), path
