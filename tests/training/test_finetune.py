@@ -276,7 +276,7 @@ def test_a_killed_run_ends_with_the_same_adapter_to_the_bit(
     train(checkpoint, tmp_path / "whole")
     code = (
         "import os, signal, sys\n"
-        f"sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
+        f"sys.path[:0] = {[str(Path(__file__).parents[i]) for i in (0, 1)]!r}\n"
         "from pathlib import Path\n"
         "from test_finetune import Watch, train\n"
         "kill = lambda step: os.kill(os.getpid(), signal.SIGKILL) if step == 3 else None\n"
