@@ -27,16 +27,23 @@ if TYPE_CHECKING:
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
 def _run(config: DictConfig) -> float | None:
     """One job; returns the average score, which is what an optimising sweeper wants."""
-    from spice.pipeline.run import run
-
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
-        return run(config, folder, hydra_config.sweep.dir)["average"]
+        return _job(config, folder, hydra_config.sweep.dir)
     try:
-        return run(config, folder)["average"]
+        return _job(config, folder)
     except InputError as error:  # in a sweep Hydra says which job it was; alone, that is noise
         _stop(str(error), 2)
+
+
+def _job(config: DictConfig, folder: Path, sweep: str | None = None) -> float | None:
+    from spice.pipeline.run import plan, run  # not at start-up: --help needs none of it
+
+    if config.plan:
+        plan(config, folder, sweep)
+        return None
+    return run(config, folder, sweep)["average"]
 
 
 def main() -> None:

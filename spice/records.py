@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,42 +65,43 @@ def row_id(
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
 class Signals:
-    """What can be read off a model over a pool; a selector is handed only what it asked for.
+    """What is known of a pool's n rows, and what was read off a model for them, by name.
 
-    ``ids`` n, ``sources`` n, ``lengths`` n (supervised response tokens; 0 where no model was
-    read), ``gradients`` n × d float32 per-sample gradients, or None. ``losses`` and
-    ``experienced_losses`` n × 2, ``ratings`` n × q × 5 (of several models n × models × q × 5, with
-    their ``rater_sizes``), ``embeddings`` n × h, ``token_information`` n × h(h+1)/2 and
-    ``influence`` n, with a named column per subtask, are as :mod:`spice.signals` has them, NaN for
-    rows not read; ``target_embeddings`` m × h are of the validation examples, and
-    ``target_sources`` m the (sub)tasks that those are of. ``reliability`` is a table of n rows
-    (:data:`spice.signals.reliability.FIELDS`).
+    ``ids`` n, ``sources`` n, and ``lengths`` n (supervised response tokens; 0 where no model was
+    read) are always there. ``signals["losses"]`` is what the selector's ``needs`` name so: an array
+    whose rows are the pool's, unless its signal says otherwise (:mod:`spice.signals`), NaN for rows
+    not read.
     """
 
-    ids: list[str]
-    sources: list[str]
-    lengths: np.ndarray
-    gradients: np.ndarray | None = None
-    losses: np.ndarray | None = None
-    experienced_losses: np.ndarray | None = None
-    ratings: np.ndarray | None = None
-    rater_sizes: np.ndarray | None = None
-    embeddings: np.ndarray | None = None
-    token_information: np.ndarray | None = None
-    influence: np.ndarray | None = None
-    target_embeddings: np.ndarray | None = None
-    target_sources: np.ndarray | None = None
-    reliability: np.ndarray | None = None
+    def __init__(
+        self, ids: list[str], sources: list[str], lengths: np.ndarray, **read: Any
+    ) -> None:
+        self.ids = ids
+        self.sources = sources
+        self.lengths = lengths
+        self._read = read
+
+    def __getitem__(self, name: str) -> Any:
+        """A signal's array.
+
+        Raises:
+            KeyError: nobody asked for it.
+        """
+        if name not in self._read:
+            raise KeyError(f"{name} was not read: the selector's needs do not name it")
+        return self._read[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._read
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
     @property
     def weights(self) -> np.ndarray | None:
         """How far each row is to be trusted, n, if that was asked for."""
-        return None if self.reliability is None else self.reliability["weight"]
-
-    def __len__(self) -> int:
-        return len(self.ids)
+        return self["reliability"]["weight"] if "reliability" in self else None
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ class Selection:
     ``without_penalty`` is what λ = 0 would have picked, None where λ is 0 or there is none.
     ``weights`` say how far each pick was trusted, ``without_weights`` is what would have been
     picked had all rows been trusted alike; both None where rows are not weighed.
-    ``notes`` are what its owner should know of how it came about.
+    ``penalty`` is λ, None where the method has none. ``notes`` are what its owner should know of
+    how it came about.
     ``trace`` holds what diagnostics need and no file keeps.
     """
 
@@ -127,6 +129,7 @@ class Selection:
     epsilons: list[float] | None = None
     information: float | None = None
     alpha: float | None = None
+    penalty: float | None = None
     certificate: dict[str, Any] | None = None
     without_penalty: list[int] | None = None
     weights: list[float] | None = None
@@ -168,3 +171,49 @@ class Score:
         record.pop("benchmark")
         optional = {"skipped", "subtasks", "cut", "excluded"}
         return {k: v for k, v in record.items() if v or k not in optional}
+
+
+class SelectionRecord(TypedDict):
+    """What ``selection.json`` holds; lists of k are in the order of picking."""
+
+    n: int  # rows of the pool
+    k: int  # picks
+    indices: list[int]  # k positions in the pool
+    ids: list[str]  # k, which survive shuffling and merging of files
+    scores: list[float] | None  # k, what the method ranked each pick by
+    gains: list[float] | None  # k, Δ in nats given the picks before; None where there is no greedy
+    conflicts: list[float] | None  # k, c in [0, 1] with the mean of the picks before
+    bases: list[float] | None  # k, Δ(∅)
+    epsilons: list[float] | None  # k, Δ − base
+    information: float | None  # F(S) in nats
+    alpha: float | None  # α, as a number even where it was relative
+    certificate: dict[str, Any] | None  # how far from the best k rows it can be
+    without_penalty: list[int] | None  # positions that λ = 0 would have picked
+    weights: list[float] | None  # k, how far each pick was trusted
+    without_weights: list[int] | None  # positions picked had all rows been trusted alike
+    excluded: dict[str, list[str]]  # ids that could not be picked, by reason
+    selector: str  # the option of that name
+    config: dict[str, Any]  # the run's whole configuration
+
+
+class ResultsRecord(TypedDict):
+    """What ``results.json`` holds."""
+
+    selector: str  # the option of that name
+    budget: float  # that held: some selectors take all rows or none
+    k: int  # rows chosen
+    n: int  # rows of the pool
+    seed: int
+    model: str  # the target: the option, with the folder behind it if it is local
+    proxy: str | None  # None where nothing was read off one
+    scores: dict[str, dict[str, Any]]  # by benchmark, as :meth:`Score.as_dict` has them
+    average: float | None  # over the benchmarks that were scored
+    averaged_over: int
+    selection: dict[str, Any]  # the diagnostics, as ``selection_report.json`` has them
+    seconds: dict[str, float]  # by step, what was done within another counted once
+    reused: list[str]  # steps and signals that were there already
+    keys: dict[str, Any]  # of every step, signal and benchmark: what tells this run from others
+    overrides: list[str]  # of the command line
+    versions: dict[str, str]
+    git: str | None  # the source tree's commit
+    hardware: dict[str, Any]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
 
 from spice.cli.explain import conf_dir
+from spice.pipeline.run import Run, begin
+from spice.pipeline.steps.selection import Select
+from spice.pipeline.steps.signals import ReadSignals
+from spice.reporting.tracking import TrackedRun
 
 
 def composed(*overrides: str) -> Any:
@@ -18,3 +24,22 @@ def composed(*overrides: str) -> Any:
         config = compose("config", overrides=list(overrides), return_hydra_config=True)
         HydraConfig.instance().set_config(config)
         return config
+
+
+def begun(folder: Path, cache: Path, *overrides: str) -> Run:
+    """A run whose pool is read."""
+    config = composed(*overrides, f"cache_dir={cache}")
+    with open_dict(config):
+        del config["hydra"]
+    folder.mkdir(exist_ok=True)
+    state = begin(config, folder)
+    state.tracked = TrackedRun(folder, None)
+    return state
+
+
+def selected(folder: Path, cache: Path, *overrides: str) -> Run:
+    """A run that has chosen, and goes no further."""
+    state = begun(folder, cache, *overrides)
+    ReadSignals().execute(state)
+    Select().execute(state)
+    return state

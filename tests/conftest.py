@@ -135,7 +135,7 @@ def start(
     from compose import composed
     from omegaconf import OmegaConf
 
-    from spice.pipeline.run import run
+    from spice.pipeline.run import plan, run
 
     pool = write_jsonl(records)
     common = [
@@ -154,9 +154,10 @@ def start(
     count = iter(range(100))
 
     def start(*overrides: str, folder: Path | None = None) -> dict[str, Any]:
-        tuning = ["finetune.recipe.epochs=1", "finetune.recipe.batch_size=4"]
+        tuning = ["finetune.epochs=1", "finetune.batch_size=4"]
         config = composed(*common, *([] if "finetune=none" in overrides else tuning), *overrides)
         config = {key: value for key, value in config.items() if key != "hydra"}
-        return run(OmegaConf.create(config), folder or tmp_path / f"run{next(count)}")
+        folder = folder or tmp_path / f"run{next(count)}"
+        return (plan if config["plan"] else run)(OmegaConf.create(config), folder)
 
     return start

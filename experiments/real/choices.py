@@ -93,7 +93,7 @@ def _signals(study: Real, chosen: Any) -> Signals:
     for name, signal in chosen.needs.items():
         if name == "gradients":
             read[name] = study.pool_gradients
-        elif name == "target_embeddings":
+        elif name in ("target_embeddings", "target_sources"):
             read[name] = study.built(name, signal)
         elif name == "influence":  # of the first block's rows: its warm-up is drawn among them
             found = study.built(name, signal)
@@ -101,8 +101,6 @@ def _signals(study: Real, chosen: Any) -> Signals:
             read[name] = np.concatenate([found, unread])
         elif name != "reliability":
             read[name] = study.forward(name, signal)
-    if "target_embeddings" in read:
-        read["target_sources"] = np.array([row.source for row in study.parts.examples])
     lengths = np.array([example.supervised for example in study.reading.examples])
     ids, sources = [r.id for r in study.rows], [r.source for r in study.rows]
     return Signals(ids=ids, sources=sources, lengths=lengths, **read)
@@ -115,15 +113,14 @@ def _select(
         return chosen.select(signals, K, np.random.default_rng(seed), eligible)
     weights = _weights(study, chosen.reliability, signals, eligible)
     return chosen.select_gradients(
-        signals.gradients, signals.ids, K, eligible, weights=weights, sources=signals.sources
+        signals["gradients"], signals.ids, K, eligible, weights=weights, sources=signals.sources
     )
 
 
 def _weights(study: Real, kind: Any, signals: Signals, eligible: list[int]) -> np.ndarray:
     """Weights n made among the eligible rows alone; NaN elsewhere."""
-    assert signals.gradients is not None
     weights = np.full(len(signals), np.nan)
-    own = Subset(signals.gradients, np.array(eligible))
+    own = Subset(signals["gradients"], np.array(eligible))
     if isinstance(kind, Validation):
         aims = study.gradients(study.parts.examples, "example_gradients")
         weights[eligible] = nearest_example(own, aims)

@@ -17,8 +17,9 @@ from spice.gradients import store as gradients
 from spice.gradients.extraction import Extraction
 from spice.models.checkpoint import Checkpoint
 from spice.models.lora import Lora
-from spice.models.tokenized import Reading, read
+from spice.models.tokenized import Tokenized, tokenize
 from spice.records import Row
+from spice.signals.forward import read_off
 from spice.signals.source import Source
 from spice.submodular.kernel import Rows
 
@@ -74,13 +75,13 @@ class Real:
         return [row for block in self.blocks.values() for row in block]
 
     @cached_property
-    def reading(self) -> Reading:
+    def reading(self) -> Tokenized:
         """:attr:`rows` as the model reads them."""
         return self.read(self.rows)
 
-    def read(self, rows: list[Row]) -> Reading:
+    def read(self, rows: list[Row]) -> Tokenized:
         """Some rows as the model reads them."""
-        return read(self.checkpoint, TEMPLATE, Pool(rows), self.folder / "weights")
+        return tokenize(self.checkpoint, TEMPLATE, Pool(rows), self.folder / "weights")
 
     def gradients(self, rows: list[Row], name: str) -> Rows:
         """Per-sample gradients n × d of some rows."""
@@ -114,10 +115,11 @@ class Real:
         reading = self.read(rows)
         return Source(
             rows=rows,
-            reading=reading,
+            tokenized=reading,
             extraction=EXTRACTION,
+            key={"max_tokens": MAX_TOKENS},
             targets=self.parts.examples,
-            reading_of=lambda _: reading,
+            tokenized_by=lambda _: reading,
             trainer=TRAINER,
             say=lambda message: print(message, flush=True),
             gradients=lambda: self.pool_gradients,
@@ -127,8 +129,12 @@ class Real:
         """A signal that forward passes give, of all rows."""
         about = {"signal": name, "max_tokens": MAX_TOKENS}
         found = [
-            self.source(rows).forward(
-                self.checkpoint.load(), signal, self.folder / f"{block}{name}", about
+            read_off(
+                self.checkpoint.load(),
+                signal,
+                self.source(rows),
+                self.folder / f"{block}{name}",
+                about,
             )
             for block, rows in self.blocks.items()
         ]
@@ -138,10 +144,11 @@ class Real:
         """A signal that more than passes over the pool give, of the first block's rows."""
         to = self.folder / name
         to.mkdir(parents=True, exist_ok=True)
+        source = self.source(self.blocks[""])
         if not (to / "done").is_file():
-            signal.build(to, self.source(self.blocks[""]))
+            signal.build(to, source)
             (to / "done").touch()
-        return signal.load(to)
+        return signal.load(to, source)
 
 
 def real(folder: Path) -> Real:

@@ -25,7 +25,7 @@ Groups: choose with group=option, * is the default"""
 KEYS = """
 Keys: budget, seed, cache_dir, lora.*, and <group>.<key>, such as
   selector.penalty  selector.alpha  selector.stop_ratio  selector.scale  gradients.reduction
-  data.paths  data.limit  data.on_bad_row                finetune.recipe.learning_rate
+  data.paths  data.limit  data.on_bad_row                finetune.learning_rate
   benchmarks.limit  benchmarks.mirror                    benchmarks.allow_code_execution
 
 More

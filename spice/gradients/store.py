@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from spice.data.batches import length_order, pad
-from spice.data.rendering import Example
+from spice.data.rendering import Example, eligible_rows
 from spice.gradients.extraction import Extraction
 from spice.gradients.per_sample import dimension, per_sample_gradients
 from spice.gradients.projection import Sketch
@@ -29,11 +29,6 @@ FEW = 2e11  # n²d up to which K is made in a few seconds
 
 
 ASKED = 16  # rows by which it is told how far inner products were moved
-
-
-def eligible_rows(examples: Sequence[Example]) -> list[int]:
-    """Rows with something to learn from."""
-    return [i for i, example in enumerate(examples) if example.supervised]
 
 
 def extract(

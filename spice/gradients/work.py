@@ -12,7 +12,7 @@ from spice.data.budget import Budget
 
 if TYPE_CHECKING:
     from spice.data.rendering import Example
-    from spice.models.tokenized import Reading
+    from spice.models.tokenized import Tokenized
     from spice.training.recipe import Recipe
 
 KINDS = ("forward", "gradients", "training")
@@ -27,7 +27,7 @@ class Work:
     """
 
     kind: str
-    reading: Reading
+    tokenized: Tokenized
     lengths: Sequence[int]
     times: float = 1.0
     rows: int | None = None
@@ -48,24 +48,24 @@ class Work:
         return Budget(self.rows or 1, 2**62)
 
 
-def forward(reading: Reading, texts: Sequence[Sequence[Example]]) -> Work:
+def forward(tokenized: Tokenized, texts: Sequence[Sequence[Example]]) -> Work:
     """One forward pass over all texts of all rows."""
-    return Work("forward", reading, [len(text.ids) for of_row in texts for text in of_row])
+    return Work("forward", tokenized, [len(text.ids) for of_row in texts for text in of_row])
 
 
-def gradients(reading: Reading, examples: Sequence[Example], times: float = 1.0) -> Work:
+def gradients(tokenized: Tokenized, examples: Sequence[Example], times: float = 1.0) -> Work:
     """Per-sample gradients of all rows with something to learn from."""
-    return Work("gradients", reading, _supervised(examples), times)
+    return Work("gradients", tokenized, _supervised(examples), times)
 
 
-def training(reading: Reading, recipe: Recipe, rows: float) -> Work:
+def training(tokenized: Tokenized, recipe: Recipe, rows: float) -> Work:
     """A recipe's passes over so many rows, drawn like the pool's."""
-    lengths = _supervised(reading.examples)
+    lengths = _supervised(tokenized.examples)
     passes = rows * recipe.epochs
     if recipe.max_steps is not None:
         passes = min(passes, recipe.max_steps * recipe.batch_size)
     size = min(recipe.micro_batch_size, recipe.batch_size)
-    return Work("training", reading, lengths, passes / max(len(lengths), 1), size)
+    return Work("training", tokenized, lengths, passes / max(len(lengths), 1), size)
 
 
 def _supervised(examples: Sequence[Example]) -> list[int]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from spice.data.pool import Pool
 from spice.data.rendering import Example, MaskAudit, Renderer, Template, audit
 from spice.models.checkpoint import Checkpoint
 
+if TYPE_CHECKING:
+    from spice.data.pool import Pool
+
 
 @dataclass(frozen=True)
-class Reading:
+class Tokenized:
     """The n examples of a pool under one tokenizer, template and context."""
 
     checkpoint: Checkpoint
@@ -28,7 +30,7 @@ class Reading:
         return int(self.renderer.tokenizer.pad_token_id)
 
 
-def read(checkpoint: Checkpoint, template: Template, pool: Pool, memo: Path) -> Reading:
+def tokenize(checkpoint: Checkpoint, template: Template, pool: Pool, memo: Path) -> Tokenized:
     """Render and tokenise a pool; ``memo`` is where digests of weights are kept."""
     renderer = Renderer(checkpoint.tokenizer(), template, checkpoint.context())
     examples = renderer.encode(pool.rows)
@@ -37,4 +39,4 @@ def read(checkpoint: Checkpoint, template: Template, pool: Pool, memo: Path) -> 
         "dtype": checkpoint.dtype,
         "renderer": renderer.fingerprint(),
     }
-    return Reading(checkpoint, renderer, examples, audit(pool.rows, examples, renderer), view)
+    return Tokenized(checkpoint, renderer, examples, audit(pool.rows, examples, renderer), view)

@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue
 
 from spice.errors import InputError
-from spice.selectors.mix import Mix
 
 if TYPE_CHECKING:
     from spice.data.pool import Data
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
     from spice.gradients.extraction import Extraction
     from spice.models.checkpoint import Checkpoint
     from spice.models.lora import Lora
-    from spice.pipeline.machine import Hardware
+    from spice.pipeline.machine import Machine
     from spice.reporting.tracking import Tracker
-    from spice.schedules.windows import Global, Pools
-    from spice.selectors.base import Selector
+    from spice.schedules.base import Schedule
+    from spice.selectors.base import Method
     from spice.training.recipe import Recipe
 
 
@@ -38,14 +37,14 @@ class Components:
 
     data: Data
     template: Template
-    selector: Selector
-    schedule: Global | Pools
+    selector: Method
+    schedule: Schedule
     extraction: Extraction
     lora: Lora
     recipe: Recipe | None
     suite: Suite
     validation: BenchmarkExamples | FileExamples | None
-    machine: Hardware
+    machine: Machine
     tracker: Tracker
     proxy: Checkpoint | None
     model: Checkpoint | None
@@ -54,7 +53,7 @@ class Components:
     def of(cls, config: DictConfig) -> Components:
         """Make them all, and refuse what cannot work; no model is loaded and no row is read."""
         selector, suite = make(config, "selector"), make(config, "benchmarks")
-        recipe = make(config, "finetune")["recipe"]
+        recipe = make(config, "finetune")
         parts = cls(
             data=make(config, "data"),
             template=make(config, "template"),
@@ -64,43 +63,20 @@ class Components:
             lora=make(config, "lora"),
             recipe=recipe,
             suite=suite,
-            validation=make(config, "validation") if _aims(selector) else None,
+            validation=make(config, "validation") if selector.aims else None,
             machine=make(config, "trainer"),
             tracker=make(config, "logger"),
-            proxy=make(config, "proxy") if selector.needs else None,
+            proxy=make(config, "proxy") if selector.reads_pool else None,
             model=make(config, "model") if recipe or suite.names else None,
         )
-        parts.check_schedule(config.names.selector)
+        parts.schedule.check(selector, config.names.selector)
         suite.check()
         for role, checkpoint in (("proxy", parts.proxy), ("model", parts.model)):
             if checkpoint:
                 checkpoint.check(role)
-        for checkpoint in getattr(selector, "checkpoints", ()):
-            checkpoint.check("selector.more_proxies")
+        for reader in (c for signal in selector.needs.values() for c in signal.readers()):
+            reader.check("selector.more_proxies")
         return parts
-
-    def check_schedule(self, selector: str) -> None:
-        """Windows are chosen from by their gradients alone, as SPICE does."""
-        if self.schedule.windowed and not hasattr(self.selector, "select_gradients"):
-            raise InputError(
-                f"schedule=pools has no use for selector={selector}, which does not choose by "
-                "gradients alone; take schedule=global"
-            )
-        if self.schedule.windowed and "reliability" in self.selector.needs:
-            raise InputError(
-                f"schedule=pools has no use for selector={selector}: how far a row can be trusted "
-                "is read off the whole pool; take schedule=global"
-            )
-        if self.schedule.windowed and isinstance(self.selector, Mix) and self.selector.mixed:
-            raise InputError(
-                "selector.stratify and selector.quotas need schedule=global: a window of some rows "
-                "cannot see the mix of all picks"
-            )
-
-
-def _aims(selector: Selector) -> bool:
-    """Whether a signal that it needs is read off validation examples."""
-    return any(getattr(signal, "aims", False) for signal in selector.needs.values())
 
 
 def make(config: DictConfig, group: str) -> Any:

@@ -14,7 +14,7 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
 @dataclass(frozen=True)
-class Hardware:
+class Machine:
     """What stands behind ``trainer=``: Lightning's accelerator, devices and precision.
 
     ``precision`` auto is bf16-mixed where a GPU has it, else 32-true; it is fine-tuning's alone,

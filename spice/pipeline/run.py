@@ -1,68 +1,197 @@
-"""The stages in order: pool, gradients, selection, fine-tuning, scores.
-
-Everything that is called from here takes plain arguments and never sees the configuration.
-"""
+"""One run, from a configuration to its results: :data:`STEPS`, read from top to bottom."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from spice.errors import InputError
 from spice.messages import say
-from spice.pipeline import results
+from spice.pipeline import run_folder
 from spice.pipeline.components import Components
-from spice.pipeline.job import Job
+from spice.pipeline.ledger import Ledger
 from spice.pipeline.machine import quiet
+from spice.pipeline.plan import report
 from spice.pipeline.plan.planner import Planner
-from spice.pipeline.plan.report import publish
+from spice.pipeline.readings import Readings
+from spice.pipeline.steps.finetune import FineTune
+from spice.pipeline.steps.pool import ReadPool
+from spice.pipeline.steps.results import Record
+from spice.pipeline.steps.scores import Evaluate
+from spice.pipeline.steps.selection import Select
+from spice.pipeline.steps.signals import ReadSignals
+from spice.signals.keyed import KeyedSignals
 from spice.storage.files import write_json
-from spice.storage.stages import Stages
+from spice.storage.stages import Done, Stages
+
+if TYPE_CHECKING:
+    from spice.data.pool import Pool
+    from spice.models.tokenized import Tokenized
+    from spice.pipeline.steps.base import Step
+    from spice.records import ResultsRecord, Row, Score, SelectionRecord
+    from spice.reporting.tracking import TrackedRun
+
+STEPS: tuple[Step, ...] = (
+    ReadPool(),
+    ReadSignals(),
+    Select(),
+    FineTune(),
+    Evaluate(),
+    Record(),
+)
 
 
-def run(config: DictConfig, folder: Path, sweep: str | None = None) -> dict[str, Any]:
+@dataclass
+class Run:
+    """What a run is made of, and what its steps have made so far, each under its own name.
+
+    A step reads what those before it made, and no step reaches back into one.
+    """
+
+    config: DictConfig
+    folder: Path
+    parts: Components
+    cache: Path
+    sweep: str | None = None
+    ledger: Ledger = field(default_factory=Ledger)
+
+    # by the pool
+    pool: Pool = field(init=False)
+    k: int = field(init=False)
+    others: dict[str, list[str]] = field(init=False)  # selections that the card compares with
+    # by the signals
+    signals: dict[str, Any] = field(default_factory=dict)
+    # by the selection
+    selection: SelectionRecord = field(init=False)
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+    # by the fine-tuning and the scores
+    adapter: Done | None = None
+    scores: list[Score] = field(default_factory=list)
+    # by the results
+    results: ResultsRecord = field(init=False)
+
+    tracked: TrackedRun = field(init=False)
+
+    @cached_property
+    def stages(self) -> Stages:
+        """Finished stages of all runs, in the cache."""
+        return Stages(self.cache, say)
+
+    @cached_property
+    def readings(self) -> Readings:
+        """The pool as models read it."""
+        memo = self.cache / "weights"
+        return Readings(self.pool, self.parts.template, self.folder, memo, self.ledger)
+
+    @property
+    def as_proxy(self) -> Tokenized | None:
+        """The pool as selection sees it: the proxy's reading if one is used, else the target's."""
+        if self.parts.proxy:
+            return self.readings.of("proxy", self.parts.proxy)
+        return self.as_model if self.parts.model else None
+
+    @property
+    def as_model(self) -> Tokenized:
+        """The pool as the target reads it; only asked for where there is a target."""
+        assert self.parts.model is not None
+        return self.readings.of("model", self.parts.model)
+
+    @cached_property
+    def keyed(self) -> KeyedSignals | None:
+        """What has to be read before anything is chosen; None if nothing has."""
+        needs = self.parts.schedule.needs(self.parts.selector)
+        if self.parts.proxy is None or not needs:
+            return None
+        return KeyedSignals(
+            needs=needs,
+            rows=self.pool.rows,
+            pool=self.pool.digest(),
+            tokenized=self.readings.of("proxy", self.parts.proxy),
+            extraction=self.parts.extraction,
+            targets=lambda: self.targets,
+            tokenized_by=lambda other: self.readings.of(Path(other.path).name, other),
+            trainer=self.parts.machine.trainer_arguments(),
+            stage=self.stage,
+            say=say,
+        )
+
+    @cached_property
+    def targets(self) -> list[Row]:
+        """The validation examples that the selector aims at."""
+        assert self.parts.validation is not None
+        rows = self.parts.validation.rows(self.parts.suite, self.cache / "datasets")
+        say("validation", f"{len(rows):,} examples of {len({row.source for row in rows})} subtasks")
+        return rows
+
+    def stage(self, name: str, key: dict[str, Any], build: Callable[[Path], None]) -> Done:
+        """Find a stage or make it; its seconds and its key go to the ledger."""
+        with self.ledger.timed(name):
+            done = self.stages.run(name, key, build)
+        self.ledger.note(name, done.key, done.reused)
+        took = "reused" if done.reused else f"{self.ledger.seconds[name]:.1f} s"
+        say(name, f"key {done.key}, {took}")
+        return done
+
+
+def run(config: DictConfig, folder: Path, sweep: str | None = None) -> ResultsRecord:
     """Run the whole path for one configuration; returns what ``results.json`` holds.
 
     ``folder`` receives all files of the run, ``sweep`` names the multirun that it is part of.
+
+    Raises:
+        InputError: the configuration or what it names cannot work, or the folder is taken.
     """
-    if (folder / "results.json").exists():
-        raise InputError(f"{folder} holds a finished run already; nothing is written over")
-    cache = Path(config.cache_dir).expanduser()
-    job = Job(config, folder, Components.of(config), Stages(cache, say), cache / "weights", sweep)
-    job.load_pool()
-    quiet()
-    folder.mkdir(parents=True, exist_ok=True)
-    if config.get("plan"):
-        return _plan(job)
-    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain)))
+    run_folder.check(folder)
+    state = begin(config, folder, sweep)
+    plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     name = f"{config.names.selector}-{config.budget}-seed{config.seed}"
-    with job.parts.tracker.run(_tracked_config(plain), name, sweep, folder) as tracked:
-        selection = job.select()
-        tracked.log_selection(selection, job.selection_report)
-        adapter = job.tune(selection, tracked)
-        scores = job.score(adapter, tracked)
-        found = results.record(job, selection, scores)
-        write_json(folder / "results.json", found)
-        tracked.log_results(found, results.draw(job, selection))
-    results.summarise(job, found)
-    return found
+    tracker = state.parts.tracker
+    with (
+        run_folder.claimed(folder, plain),
+        tracker.run(_on_top(plain), name, sweep, folder) as state.tracked,
+    ):
+        for step in STEPS[1:]:
+            step.execute(state)
+    return state.results
 
 
-def _plan(job: Job) -> dict[str, Any]:
-    """What the job would take, and nothing of it done; a sweep adds its jobs up at its end."""
-    stages = [dataclasses.asdict(stage) for stage in Planner(job).stages()]
-    write_json(job.folder / "plan.json", stages)
-    if job.sweep is None:
-        publish(job.folder, job.config.limits, job.stages.root)
-    return {"average": None}
+def plan(config: DictConfig, folder: Path, sweep: str | None = None) -> None:
+    """Write ``plan.json``: what each step would take; nothing of it is done.
+
+    A sweep adds its jobs' plans up at its end.
+
+    Raises:
+        InputError: as :func:`run`.
+    """
+    run_folder.check(folder)
+    state = begin(config, folder, sweep)
+    folder.mkdir(parents=True, exist_ok=True)
+    planner = Planner(state)
+    planned = [asdict(line) for step in STEPS[1:] for line in step.plan(state, planner)]
+    write_json(folder / "plan.json", planned)
+    if sweep is None:
+        report.conclude(folder, config.limits, cache=state.cache)
 
 
-def _tracked_config(plain: Any) -> dict[str, Any]:
-    """The configuration with what people group runs by on top: tags cannot be grouped."""
+def begin(config: DictConfig, folder: Path, sweep: str | None = None) -> Run:
+    """A run whose pool is read, and nothing else done.
+
+    Raises:
+        InputError: as :func:`run`.
+    """
+    cache = Path(config.cache_dir).expanduser()
+    state = Run(config, folder, Components.of(config), cache, sweep)
+    STEPS[0].execute(state)
+    quiet()
+    return state
+
+
+def _on_top(plain: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with what people group runs by on top: W&B cannot group by tags."""
     names = plain["names"]
     on_top = {
         "selector_name": names["selector"],

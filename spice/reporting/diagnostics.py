@@ -15,7 +15,7 @@ SHORTNESS = -0.5  # a strong rank correlation of ‖g‖ with the response's tok
 RULING = 0.25  # a quarter of the picks among them is five times what a random choice would give
 
 
-def report(selection: Selection, signals: Signals, penalty: float | None) -> dict[str, Any]:
+def report(selection: Selection, signals: Signals) -> dict[str, Any]:
     """Describe a selection; quantities that its selector does not have are None.
 
     ``pool_conflict``: rows whose gradient has a negative cosine with the mean over the pool.
@@ -44,7 +44,7 @@ def report(selection: Selection, signals: Signals, penalty: float | None) -> dic
         "mix_distance": mix_distance(mix) if selection.k else None,
         "excluded": {why: len(rows) for why, rows in selection.excluded.items()},
     }
-    facts["warnings"] = [*selection.notes, *warnings_of(facts, penalty)]
+    facts["warnings"] = [*selection.notes, *warnings_of(facts, selection.penalty)]
     return facts
 
 

@@ -77,7 +77,7 @@ def _label(result: Mapping[str, Any]) -> dict[str, str]:
     label = {"selector": result["selector"], "budget": str(result["budget"])}
     for override in result.get("overrides", []):
         name, _, value = override.partition("=")
-        if name not in {"seed", "selector", "budget", "experiment"}:
+        if name not in {"seed", "selector", "budget"}:
             label[name] = value
     return label
 
@@ -191,7 +191,7 @@ def _beside(line: Line) -> dict[str, str]:
     return {name: value for name, value in line.label.items() if name != "selector"}
 
 
-def publish(lines: Sequence[Line], folder: Path) -> None:
+def show(lines: Sequence[Line], folder: Path) -> None:
     """Print a comparison and write it beside its runs."""
     (folder / "table.md").write_text(markdown(lines))
     (folder / "table.csv").write_text(as_csv(lines))

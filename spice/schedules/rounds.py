@@ -1,118 +1,66 @@
-"""LEAD's rounds: the proxy trained on what each of them chooses."""
+"""``schedule=rounds``: the proxy trained on what each round chooses, as LEAD does it."""
 
 from __future__ import annotations
 
-import itertools
-import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.utils.data import DataLoader, IterableDataset
-
-from spice.data.rendering import Example
-from spice.records import Selection
-from spice.schedules.learning_proxy import LearningProxy, go_through
-from spice.selectors.lead import Rounds
+from spice.errors import InputError
+from spice.gradients.work import Work
+from spice.messages import say
+from spice.schedules.base import Request, Schedule
+from spice.selectors.base import Method, OnlineSelector
 
 if TYPE_CHECKING:
-    from typing import Any
-
-    from peft import PeftModel
-    from torch import Tensor
+    from spice.gradients.extraction import Extraction
+    from spice.records import Selection
 
 
-class RoundNumbers(IterableDataset):
-    """0, 1, 2 … from a start on; the module says when it is enough."""
+@dataclass(frozen=True)
+class Rounds(Schedule):
+    """The selector draws a round, the proxy trains on it, and the selector sees what came of it."""
 
-    def __init__(self, start: int) -> None:
-        self.start = start
+    def check(self, selector: Method, name: str) -> None:
+        """Selectors that choose in rounds.
 
-    def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.start)
+        Raises:
+            InputError: the selector picks all at once.
+        """
+        if not isinstance(selector, OnlineSelector):
+            raise InputError(
+                f"schedule=rounds has no use for selector={name}, which picks all at once; take "
+                "schedule=global"
+            )
 
+    def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
+        """The adapter that learns, and the batches in which it does."""
+        return {**extraction.fingerprint(), "batch_size": extraction.batch_size}
 
-class LeadRounds(LearningProxy):
-    """Draws a round, trains the proxy on its rows, and tells the rounds what came of it.
+    def work(self, request: Request) -> list[Work]:
+        """Each round's rows: their losses before and after, and the step between."""
+        tokenized = request.proxy()
+        lengths = [len(e.ids) for e in tokenized.examples if e.supervised]
+        share = request.k / max(len(lengths), 1)
+        return [
+            Work("forward", tokenized, lengths, 2 * share),
+            Work("training", tokenized, lengths, share, request.extraction.batch_size),
+        ]
 
-    Everything is kept after each round, in which a run that was killed takes up again.
-    """
+    def choose(self, request: Request) -> Selection:
+        """Round after round, until the budget is reached."""
+        from spice.schedules.round_by_round import RoundByRound, choose  # torch: not at start-up
 
-    def __init__(
-        self,
-        model: PeftModel,
-        rounds: Rounds,
-        examples: Sequence[Example],
-        *,
-        batch_size: int,
-        folder: Path,
-        pad_id: int,
-        seed: int,
-    ) -> None:
-        super().__init__(
-            model,
-            examples,
-            learning_rate=rounds.options.learning_rate,
-            weight_decay=0.0,
-            batch_size=batch_size,
-            folder=folder,
-            pad_id=pad_id,
-            seed=seed,
+        selector, tokenized = request.selector, request.proxy()
+        assert isinstance(selector, OnlineSelector)
+        rounds = selector.begin(request.signals, request.k, request.seed, request.eligible)
+        say("selection", f"{len(rounds.groups)} clusters of difficulty")
+        module = RoundByRound(
+            request.extraction.attach(tokenized.checkpoint.load()),
+            rounds,
+            tokenized.examples,
+            batch_size=request.extraction.batch_size,
+            folder=request.folder,
+            pad_id=tokenized.pad_id,
+            seed=request.seed,
         )
-        self.rounds = rounds
-        self.first_changes: dict[int, Tensor] = {}  # of the last layer, by cluster
-        self.last_change: Tensor | None = None
-        if progress := self.resume():
-            self.first_changes = progress.pop("first_changes")
-            self.last_change = progress.pop("last_change")
-            rounds.restore(progress)
-
-    def train_dataloader(self) -> DataLoader:
-        """The numbers of the rounds to come."""
-        return DataLoader(RoundNumbers(self.rounds.number), batch_size=None)
-
-    def training_step(self, number: int, batch_idx: int) -> None:
-        """One round, whole or not at all."""
-        drawn = self.rounds.draw()
-        before, there = self.losses(drawn.rows), self._last_layer()
-        step = self.rounds.options.batch_size
-        for start in range(0, len(drawn.rows), step):
-            self.learn(drawn.rows[start : start + step], 1_000 * number + start)
-        change = self._last_layer() - there
-        drop = float((before - self.losses(drawn.rows)).mean())
-        cosine = _cosine(self.first_changes.get(drawn.cluster), self.last_change)
-        self.rounds.observe(drawn, before, drop, cosine)
-        self.first_changes.setdefault(drawn.cluster, change)
-        self.last_change = change
-        self.save(
-            {
-                **self.rounds.progress(),
-                "first_changes": self.first_changes,
-                "last_change": self.last_change,
-            }
-        )
-        self.log("chosen", float(len(self.rounds.picks)), prog_bar=True, batch_size=1)
-        if self.rounds.done:
-            self.trainer.should_stop = True
-
-    def _last_layer(self) -> Tensor:
-        """The adapter's parameters in the last layer, as its authors take them."""
-        layers = {name: re.search(r"\.(\d+)\.", name) for name in self.adapter()}
-        numbers = {name: int(found[1]) if found else -1 for name, found in layers.items()}
-        last = max(numbers.values())
-        chosen = [p for name, p in self.adapter().items() if numbers[name] == last]
-        return torch.cat([parameter.detach().flatten().cpu().clone() for parameter in chosen])
-
-
-def choose(module: LeadRounds, trainer: dict[str, Any]) -> Selection:
-    """Go through the rounds that are left."""
-    if not module.rounds.done:
-        go_through(module, trainer)
-    return module.rounds.selection()
-
-
-def _cosine(one: Tensor | None, other: Tensor | None) -> float:
-    if one is None or other is None:
-        return 0.0
-    return float(torch.nn.functional.cosine_similarity(one, other, dim=0).clamp(-1, 1))
+        return choose(module, request.trainer)

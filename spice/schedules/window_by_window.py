@@ -21,10 +21,9 @@ from spice.gradients.gram import gram, in_their_span
 from spice.gradients.per_sample import per_sample_gradients
 from spice.records import Selection
 from spice.schedules.learning_proxy import LearningProxy, go_through
-from spice.schedules.windows import Pools, joined, shares
-from spice.selectors.spice import Spice
+from spice.schedules.windows import Windows, joined, shares
+from spice.selectors.base import GradientSelector
 from spice.storage.files import publish
-from spice.submodular.fisher import OF_PRODUCTS
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     Window = dict[str, Any]  # number, and batches: the window's rows, padded
 
 
-class Windows(IterableDataset):
+class PaddedWindows(IterableDataset):
     """Windows from ``start`` on, as padded batches of rows alike in length."""
 
     def __init__(
@@ -60,7 +59,7 @@ class Windows(IterableDataset):
             yield {"number": number, "batches": batches}
 
 
-class PoolSchedule(LearningProxy):
+class WindowByWindow(LearningProxy):
     """Chooses from each window, and every so often trains the proxy on what was chosen.
 
     A window's choice is written to ``folder`` as soon as it is made. The proxy changes only at a
@@ -71,9 +70,9 @@ class PoolSchedule(LearningProxy):
     def __init__(
         self,
         model: PeftModel,
-        selector: Spice,
+        selector: GradientSelector,
         extraction: Extraction,
-        options: Pools,
+        options: Windows,
         examples: Sequence[Example],
         ids: Sequence[str],
         windows: Sequence[Sequence[int]],
@@ -107,7 +106,7 @@ class PoolSchedule(LearningProxy):
     def train_dataloader(self) -> DataLoader:
         """What is left to be chosen from."""
         budget = self.extraction.budget
-        left = Windows(self.windows, self.examples, budget, self.pad_id, self.start)
+        left = PaddedWindows(self.windows, self.examples, budget, self.pad_id, self.start)
         return DataLoader(left, batch_size=None)
 
     def training_step(self, window: Window, batch_idx: int) -> None:
@@ -145,7 +144,7 @@ class PoolSchedule(LearningProxy):
         rows, batches = self.windows[window["number"]], window["batches"]
         place = {row: i for i, row in enumerate(row for batch in batches for row in batch["rows"])}
         reduction = self.extraction.reduction
-        if self.sketch or self.selector.fisher not in OF_PRODUCTS:
+        if self.sketch or not self.selector.of_products:
             read = partial(per_sample_gradients, reduction=reduction, sketch=self.sketch)
             whole = torch.cat([read(self.model, batch).cpu() for batch in batches]).numpy()
             return whole[[place[row] for row in rows]]
@@ -173,7 +172,7 @@ class PoolSchedule(LearningProxy):
         return Selection(**record)
 
 
-def choose(module: PoolSchedule, trainer: dict[str, Any]) -> Selection:
+def choose(module: WindowByWindow, trainer: dict[str, Any]) -> Selection:
     """Go through what is left of the windows; all their choices as one selection."""
     if module.start < len(module.windows):
         go_through(module, trainer)

@@ -1,28 +1,29 @@
-"""When gradients are read: once for the whole pool, or window by window while the proxy learns."""
+"""``schedule=pools``: window by window, the proxy learning in between."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spice.errors import InputError
+from spice.gradients.work import Work
+from spice.messages import say
 from spice.records import Selection
+from spice.schedules.base import Request, Schedule
+from spice.selectors.base import GradientSelector, Method
 from spice.selectors.mix import largest_remainders
 
-
-@dataclass(frozen=True)
-class Global:
-    """``schedule=global``: one selection over the whole pool, the proxy staying as it is."""
-
-    windowed: ClassVar[bool] = False
+if TYPE_CHECKING:
+    from spice.gradients.extraction import Extraction
+    from spice.signals.base import Signal
 
 
 @dataclass(frozen=True)
-class Pools:
-    """``schedule=pools``: the published way (arXiv 2601.23155, section 4).
+class Windows(Schedule):
+    """The published way (arXiv 2601.23155, section 4).
 
     The rows, shuffled by the run's seed, are cut into windows of ``pool_size``; each gives its
     share of the budget, chosen on its own. Every ``refresh_every`` windows the proxy takes one
@@ -35,7 +36,6 @@ class Pools:
     train_proxy: bool
     learning_rate: float
     weight_decay: float
-    windowed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("pool_size", "refresh_every"):
@@ -45,6 +45,60 @@ class Pools:
             raise InputError(f"schedule.learning_rate={self.learning_rate}: must be above 0")
         if not self.weight_decay >= 0:
             raise InputError(f"schedule.weight_decay={self.weight_decay}: must be at least 0")
+
+    def check(self, selector: Method, name: str) -> None:
+        """Selectors that choose by gradients alone, each window for itself.
+
+        Raises:
+            InputError: the selector needs more than that.
+        """
+        if not isinstance(selector, GradientSelector):
+            raise InputError(
+                f"schedule=pools has no use for selector={name}, which does not choose by "
+                "gradients alone; take schedule=global"
+            )
+        selector.check_window()
+
+    def needs(self, selector: Method) -> Mapping[str, Signal]:
+        """None beforehand: each window reads its own as it comes."""
+        return {}
+
+    def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
+        """The windows, and the adapter that learns in batches of some rows."""
+        return {**asdict(self), **extraction.fingerprint(), "batch_size": extraction.batch_size}
+
+    def work(self, request: Request) -> list[Work]:
+        """The gradients of all rows, and the steps in between."""
+        tokenized = request.proxy()
+        lengths = [len(e.ids) for e in tokenized.examples if e.supervised]
+        share = self.train_proxy * request.k / max(len(lengths), 1)
+        return [
+            Work("gradients", tokenized, lengths),
+            Work("training", tokenized, lengths, share, request.extraction.batch_size),
+        ]
+
+    def choose(self, request: Request) -> Selection:
+        """Window after window."""
+        from spice.schedules.window_by_window import WindowByWindow, choose  # torch: not at start
+
+        selector, tokenized, ids = request.selector, request.proxy(), request.signals.ids
+        assert isinstance(selector, GradientSelector)
+        windows = self.windows(ids, request.eligible, request.seed)
+        say("selection", f"{len(windows):,} windows of {self.pool_size} rows")
+        module = WindowByWindow(
+            request.extraction.attach(tokenized.checkpoint.load()),
+            selector,
+            request.extraction,
+            self,
+            tokenized.examples,
+            ids,
+            windows,
+            request.k,
+            folder=request.folder,
+            pad_id=tokenized.pad_id,
+            seed=request.seed,
+        )
+        return choose(module, request.trainer)
 
     def windows(self, ids: Sequence[str], eligible: Sequence[int], seed: int) -> list[list[int]]:
         """The rows of each window; the last may be smaller.
@@ -71,39 +125,51 @@ def joined(parts: Sequence[tuple[Sequence[int], Selection]], n: int) -> Selectio
     ``information`` is the sum of the windows' own: what they share is not accounted for.
     """
 
-    def chain(name: str) -> list[float]:
-        return [value for _, part in parts for value in getattr(part, name)]
+    lists: dict[str, Any] = {
+        name: [value for _, part in parts for value in getattr(part, name)]
+        for name in ("scores", "gains", "conflicts", "bases", "epsilons")
+    }
+    alike = [part.without_penalty for _, part in parts]
+    return Selection(
+        n=n,
+        indices=[rows[i] for rows, part in parts for i in part.indices],
+        **lists,
+        information=sum(part.information or 0.0 for _, part in parts),
+        without_penalty=None
+        if None in alike
+        else [rows[i] for rows, part in parts for i in part.without_penalty or []],
+        alpha=float(np.mean([part.alpha for _, part in parts])) if parts else None,
+        penalty=parts[0][1].penalty if parts else None,
+        excluded=_excluded(parts),
+        trace=_trace(parts),
+    )
 
-    def trace(name: str) -> list[float]:
-        return [value for _, part in parts for value in part.trace[name]]
 
+Parts = Sequence[tuple[Sequence[int], Selection]]
+
+
+def _excluded(parts: Parts) -> dict[str, list[int]]:
     excluded: dict[str, list[int]] = {}
     for rows, part in parts:
         for why, which in part.excluded.items():
             excluded.setdefault(why, []).extend(rows[i] for i in which)
+    return {why: sorted(which) for why, which in excluded.items()}
+
+
+def _trace(parts: Parts) -> dict[str, Any]:
+    """What diagnostics need; the windows' shares of rows against their mean are averaged."""
+
+    def chain(name: str) -> list[float]:
+        return [value for _, part in parts for value in part.trace[name]]
+
     weights = [len(part.trace["rows"]) for _, part in parts]
     conflict = [weight * part.trace["pool_conflict"]
                 for weight, (_, part) in zip(weights, parts, strict=True)]  # fmt: skip
-    return Selection(
-        n=n,
-        indices=[rows[i] for rows, part in parts for i in part.indices],
-        scores=chain("scores"),
-        gains=chain("gains"),
-        conflicts=chain("conflicts"),
-        bases=chain("bases"),
-        epsilons=chain("epsilons"),
-        information=sum(part.information or 0.0 for _, part in parts),
-        without_penalty=None
-        if any(part.without_penalty is None for _, part in parts)
-        else [rows[i] for rows, part in parts for i in part.without_penalty or []],
-        alpha=float(np.mean([part.alpha for _, part in parts])) if parts else None,
-        excluded={why: sorted(which) for why, which in excluded.items()},
-        trace={
-            "conflicting": trace("conflicting"),
-            "leverage": trace("leverage"),
-            "rows": np.array([rows[i] for rows, part in parts for i in part.trace["rows"]]),
-            "squared_norms": np.array(trace("squared_norms")),
-            "changed_by_penalty": sum(part.trace["changed_by_penalty"] for _, part in parts),
-            "pool_conflict": sum(conflict) / max(sum(weights), 1),
-        },
-    )
+    return {
+        "conflicting": chain("conflicting"),
+        "leverage": chain("leverage"),
+        "rows": np.array([rows[i] for rows, part in parts for i in part.trace["rows"]]),
+        "squared_norms": np.array(chain("squared_norms")),
+        "changed_by_penalty": sum(part.trace["changed_by_penalty"] for _, part in parts),
+        "pool_conflict": sum(conflict) / max(sum(weights), 1),
+    }

@@ -10,17 +10,20 @@ import numpy as np
 
 from spice.errors import InputError
 from spice.records import Selection, Signals
+from spice.selectors.base import Selector
 from spice.selectors.mix import Mix
+from spice.signals.base import Signal
 from spice.signals.embeddings import Embeddings
+from spice.signals.gradients import Gradients
 from spice.submodular.rooms import Places, Rooms, told
 
-FEATURES = ("embeddings", "gradients")
+FEATURES: dict[str, Signal] = {"embeddings": Embeddings(), "gradients": Gradients()}
 ENOUGH = 2000  # the median distance is read off this many rows, those with the smallest ids
 EXHAUSTED = 1e-10
 
 
 @dataclass(frozen=True)
-class Dpp(Mix):
+class Dpp(Mix, Selector):
     """Maximise det L_S step by step, L_xy = exp(−‖u_x − u_y‖² / 2σ²) of normalised ``features``.
 
     σ is the median distance between rows. A linear kernel has the rank of its features and can
@@ -36,17 +39,15 @@ class Dpp(Mix):
             raise InputError(f"selector.features={self.features}: one of {', '.join(FEATURES)}")
 
     @property
-    def needs(self) -> Mapping[str, Any]:
+    def needs(self) -> Mapping[str, Signal]:
         """The features."""
-        return {self.features: Embeddings() if self.features == "embeddings" else None}
+        return {self.features: FEATURES[self.features]}
 
     def select(
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
     ) -> Selection:
         """Up to k rows, fewer if the rest repeat what is chosen; ties go to the smaller id."""
-        features = getattr(signals, self.features)
-        if features is None:
-            raise ValueError(f"this selector needs {self.features}")
+        features = signals[self.features]
         rows = np.array(sorted(eligible, key=lambda row: signals.ids[row]), dtype=np.int64)
         norms = np.linalg.norm(features[rows].astype(np.float64), axis=1)
         usable = np.isfinite(norms) & (norms > 0)

@@ -6,18 +6,19 @@ import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from spice.records import Selection, Signals
+from spice.selectors.base import Selector
 from spice.selectors.mix import Mix
+from spice.signals.base import Signal
 from spice.signals.token_information import TokenInformation
 from spice.submodular.rooms import Places, Rooms, told
 
 
 @dataclass(frozen=True)
-class FisherSft(Mix):
+class FisherSft(Mix, Selector):
     """Greedily maximise log det(I + Σ_{i∈S} A_i), A_i = Σ_j x_ij x_ijᵀ over a row's tokens.
 
     The last layer seen as a multinomial logistic regression on its inputs x, its softmax factor
@@ -29,7 +30,7 @@ class FisherSft(Mix):
     dimension: int | None
 
     @property
-    def needs(self) -> Mapping[str, Any]:
+    def needs(self) -> Mapping[str, Signal]:
         """The moments of the last layer's inputs."""
         return {"token_information": TokenInformation(self.dimension)}
 
@@ -37,10 +38,8 @@ class FisherSft(Mix):
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
     ) -> Selection:
         """Up to k rows; ties go to the smaller id."""
-        if signals.token_information is None:
-            raise ValueError("this selector needs token_information")
         rows = np.array(sorted(eligible, key=lambda row: signals.ids[row]), dtype=np.int64)
-        triangles = signals.token_information[rows]
+        triangles = signals["token_information"][rows]
         known = np.isfinite(triangles).all(axis=1)
         rooms = self.rooms(signals.sources, eligible, rows[known], k)
         picks, gains = lazy_greedy(triangles[known], k, rooms)

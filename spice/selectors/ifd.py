@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from spice.errors import InputError
 from spice.records import Selection, Signals
+from spice.selectors.base import Selector
 from spice.selectors.mix import Mix
 from spice.selectors.ranking import top
+from spice.signals.base import Signal
 from spice.signals.experience import Experience, ExperiencedLosses
 from spice.signals.losses import Losses
 from spice.submodular.rooms import told
@@ -20,7 +21,7 @@ RATIOS = ("loss", "perplexity")
 
 
 @dataclass(frozen=True)
-class Ifd(Mix):
+class Ifd(Mix, Selector):
     """Take the highest scores that still show some help from the instruction.
 
     With L_cond the mean loss of the response given its prompt, L_dir that of the same tokens given
@@ -39,7 +40,7 @@ class Ifd(Mix):
             raise InputError(f"selector.ratio={self.ratio}: one of {', '.join(RATIOS)}")
 
     @property
-    def needs(self) -> Mapping[str, Any]:
+    def needs(self) -> Mapping[str, Signal]:
         """Both losses."""
         if self.experience:
             return {"experienced_losses": ExperiencedLosses(self.experience)}
@@ -49,9 +50,7 @@ class Ifd(Mix):
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
     ) -> Selection:
         """The k highest that are kept, or all of them; ties go to the smaller id."""
-        losses = signals.experienced_losses if self.experience else signals.losses
-        if losses is None:
-            raise ValueError("this selector needs losses")
+        [losses] = (signals[name] for name in self.needs)
         scores = ifd(losses, self.ratio)
         kept = scores <= 1 if self.ratio == "loss" else scores < 1
         rows = np.array(eligible, dtype=np.int64)

@@ -18,13 +18,15 @@ import numpy as np
 
 from spice.errors import InputError
 from spice.records import Selection, Signals
+from spice.selectors.base import OnlineSelector
 from spice.selectors.ifd import ifd
+from spice.signals.base import Signal
 from spice.signals.experience import Experience, ExperiencedLosses, k_means
 from spice.signals.losses import Losses
 
 
 @dataclass(frozen=True)
-class Lead:
+class Lead(OnlineSelector):
     """Up to k rows in the order in which they are first trained on.
 
     Rows are clustered by difficulty, their loss ratio (see :class:`spice.selectors.ifd.Ifd`) after
@@ -58,18 +60,16 @@ class Lead:
             raise InputError(f"selector.learning_rate={self.learning_rate}: must be above 0")
 
     @property
-    def needs(self) -> Mapping[str, Any]:
+    def needs(self) -> Mapping[str, Signal]:
         """Losses of the proxy as it is, the first utilities, and after the warm-up."""
         return {"losses": Losses(), "experienced_losses": ExperiencedLosses(self.warmup)}
 
     def begin(self, signals: Signals, k: int, seed: int, eligible: Sequence[int]) -> Rounds:
         """The state before the first round; ``seed`` draws the clusters of the rounds."""
-        if signals.losses is None or signals.experienced_losses is None:
-            raise ValueError("this selector needs losses and experienced_losses")
-        utilities = signals.losses[:, 0].astype(np.float64)
+        utilities = signals["losses"][:, 0].astype(np.float64)
         known = [row for row in eligible if np.isfinite(utilities[row])]
         rows = np.array(sorted(known, key=lambda row: signals.ids[row]), dtype=np.int64)
-        hard = difficulty(signals.experienced_losses[rows])
+        hard = difficulty(signals["experienced_losses"][rows])
         labels = k_means(hard[:, None], self.clusters, self.seed) if len(rows) else rows
         groups: list[list[list[int]]] = []
         for label in np.unique(labels):

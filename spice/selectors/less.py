@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from spice.models.lora import Lora
 from spice.records import Selection, Signals
+from spice.selectors.base import Selector
 from spice.selectors.mix import Mix
 from spice.selectors.ranking import top
+from spice.signals.base import Signal
 from spice.signals.influence import Influence
 from spice.submodular.rooms import told
 from spice.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Less(Mix):
+class Less(Mix, Selector):
     """Take the rows with the greatest influence on any target; see :class:`Influence`.
 
     Within a benchmark the best of its subtasks counts, as published. Several benchmarks are made
@@ -37,7 +38,7 @@ class Less(Mix):
         _ = self.needs  # refuses what makes no sense
 
     @property
-    def needs(self) -> Mapping[str, Any]:
+    def needs(self) -> Mapping[str, Signal]:
         """The table of influences."""
         options = self.warmup_share, self.lora, self.recipe, self.projection, self.seed
         return {"influence": Influence(*options)}
@@ -46,11 +47,9 @@ class Less(Mix):
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
     ) -> Selection:
         """The k highest; ties go to the smaller id."""
-        if signals.influence is None:
-            raise ValueError("this selector needs influence")
         rows = np.array(eligible, dtype=np.int64)
         scores = np.full(len(signals), np.nan)
-        scores[rows] = best_of_benchmarks(signals.influence[rows])
+        scores[rows] = best_of_benchmarks(signals["influence"][rows])
         known = rows[np.isfinite(scores[rows])]
         rooms = self.rooms(signals.sources, eligible, known, k)
         picks = top(scores, signals.ids, known, k, rooms)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import numpy as np
 
 from spice.records import Selection, Signals
+from spice.selectors.base import Selector
 
 
 @dataclass(frozen=True)
-class Nothing:
+class Nothing(Selector):
     """Choose nothing; the budget does not apply, and the model is scored as it is."""
-
-    needs: ClassVar[Mapping[str, Any]] = {}
 
     def select(
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]

@@ -12,17 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from spice.errors import InputError
 from spice.records import Selection, Signals
+from spice.selectors.base import Selector
 from spice.selectors.mix import largest_remainders
 
 
 @dataclass(frozen=True)
-class RandomMatched:
+class RandomMatched(Selector):
     """Draw k rows in the strata's shares of the selection in ``like``, a run folder.
 
     A stratum is a source and one of ``bins`` equal parts of that source's rows, ranked by the
@@ -31,12 +32,16 @@ class RandomMatched:
 
     like: str
     bins: int
-    needs: ClassVar[Mapping[str, Any]] = {"lengths": None}
 
     def __post_init__(self) -> None:
         if self.bins < 1:
             raise InputError(f"selector.bins={self.bins}: must be at least 1")
         _ = self.given
+
+    @property
+    def reads_pool(self) -> bool:
+        """For the lengths of its rows."""
+        return True
 
     @cached_property
     def given(self) -> list[str]:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import numpy as np
 
 from spice.records import Selection, Signals
+from spice.selectors.base import Selector
 from spice.selectors.mix import Mix
 from spice.submodular.rooms import Rooms, told
 
 
 @dataclass(frozen=True)
-class RandomSubset(Mix):
+class RandomSubset(Mix, Selector):
     """Draw k rows without replacement, over rows sorted by id.
 
     So the same seed gives the same set whatever the order of the pool.
     """
-
-    needs: ClassVar[Mapping[str, Any]] = {}
 
     def select(
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]

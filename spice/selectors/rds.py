@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
-from typing import Any
 
 import numpy as np
 
 from spice.errors import InputError
 from spice.records import Selection, Signals
-from spice.signals.embeddings import Embeddings, TargetEmbeddings
+from spice.selectors.base import Selector
+from spice.signals.base import Signal
+from spice.signals.embeddings import Embeddings, TargetEmbeddings, TargetSources
 
 AT_ONCE = 2**24  # cosines held in memory: 128 MiB
 DIGITS = 12  # copies of a row tie, although blocked products differ in their last bits
 
 
 @dataclass(frozen=True)
-class Rds:
+class Rds(Selector):
     """Round robin over the targets by the cosines of states pooled with weights 2i / t(t + 1).
 
     Each target takes, when it is its turn, its nearest row that is not taken yet. Turns go round
@@ -29,24 +30,19 @@ class Rds:
     """
 
     @property
-    def needs(self) -> Mapping[str, Any]:
+    def needs(self) -> Mapping[str, Signal]:
         """Embeddings of the pool and of the targets."""
         return {
             "embeddings": Embeddings("weighted"),
             "target_embeddings": TargetEmbeddings("weighted"),
+            "target_sources": TargetSources(),
         }
 
     def select(
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
     ) -> Selection:
         """k rows, each with the cosine by which it was taken; ties go to the smaller id."""
-        pool, targets, sources = (
-            signals.embeddings,
-            signals.target_embeddings,
-            signals.target_sources,
-        )
-        if pool is None or targets is None or sources is None:
-            raise ValueError("this selector needs embeddings, target_embeddings, target_sources")
+        pool, targets, sources = (signals[name] for name in self.needs)
         in_order = np.array(sorted(eligible, key=lambda row: signals.ids[row]), dtype=np.int64)
         known = np.isfinite(pool[in_order]).all(axis=1)
         aimed = np.isfinite(targets).all(axis=1)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from spice.errors import InputError
 from spice.models.checkpoint import Checkpoint
 from spice.records import Selection, Signals
+from spice.selectors.base import Selector
 from spice.selectors.mix import Mix
 from spice.selectors.ranking import top
+from spice.signals.base import Signal
 from spice.signals.ratings import LEVELS, Panel, RaterSizes, Ratings
 from spice.submodular.rooms import told
 
@@ -20,7 +21,7 @@ NORMALISATIONS = ("softmax", "linear")
 
 
 @dataclass(frozen=True)
-class SelectIt(Mix):
+class SelectIt(Mix, Selector):
     """Take the rows that the proxy grades highest, clearly, and alike for every ``requests``.
 
     Token level: with p_k the probability of grade k of K, P' = softmax(p/Σp) (``normalisation``
@@ -52,14 +53,10 @@ class SelectIt(Mix):
             raise InputError(f"selector.penalty={self.penalty}: must be at least 0")
 
     @property
-    def checkpoints(self) -> list[Checkpoint]:
-        """The further models."""
-        return [Checkpoint(path, "float32") for path in self.more_proxies]
-
-    @property
-    def needs(self) -> Mapping[str, Any]:
+    def needs(self) -> Mapping[str, Signal]:
         """Ratings; those of several models come with their sizes."""
-        requests, checkpoints = tuple(self.requests), self.checkpoints
+        requests = tuple(self.requests)
+        checkpoints = [Checkpoint(path, "float32") for path in self.more_proxies]
         if not checkpoints:
             return {"ratings": Ratings(requests)}
         return {"ratings": Panel(requests, checkpoints), "rater_sizes": RaterSizes(checkpoints)}
@@ -68,11 +65,9 @@ class SelectIt(Mix):
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
     ) -> Selection:
         """The k highest; ties go to the smaller id."""
-        if signals.ratings is None:
-            raise ValueError("this selector needs ratings")
-        scores = sentence_score(token_score(signals.ratings, self.normalisation), self.penalty)
-        if signals.rater_sizes is not None:
-            scores = model_score(scores, signals.rater_sizes)
+        scores = sentence_score(token_score(signals["ratings"], self.normalisation), self.penalty)
+        if self.more_proxies:
+            scores = model_score(scores, signals["rater_sizes"])
         rows = np.array(eligible, dtype=np.int64)
         known = np.isfinite(scores[rows])
         rooms = self.rooms(signals.sources, eligible, rows[known], k)

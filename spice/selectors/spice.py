@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,9 +13,11 @@ import numpy as np
 
 from spice.errors import InputError, did_you_mean
 from spice.records import Selection, Signals
+from spice.selectors.base import GradientSelector
 from spice.selectors.mix import Mix
 from spice.selectors.scaling import SCALES, rescale, weighted
-from spice.submodular.fisher import MODES
+from spice.signals.gradients import Gradients
+from spice.submodular.fisher import MODES, OF_PRODUCTS
 from spice.submodular.greedy import ETA, GreedyTrace
 from spice.submodular.kernel import (
     Rows,
@@ -29,16 +31,19 @@ from spice.submodular.objective import MAXIMIZERS, Objective, way
 from spice.submodular.rooms import Rooms, told
 
 if TYPE_CHECKING:
+    from spice.signals.base import Signal
     from spice.signals.reliability import Consensus, Validation
-    from spice.submodular.kept_runs import Orders
+    from spice.submodular.kept_runs import KeptRuns
 
+#: options that greedy runs over one objective do not differ by
+CUTS = ("penalty", "stop_ratio", "stop_inclusive", "maximizer", "stratify", "quotas")
 WITNESSES = 1000  # candidates that stand for all where the share of conflicting ones is told
 
 Alpha = float | Literal["relative"]
 
 
 @dataclass(frozen=True)
-class Spice(Mix):
+class Spice(Mix, GradientSelector):
     """Pick by Δ_x(S) − λ c(x|S); see :mod:`spice.submodular.greedy` for the formulas.
 
     ``fisher`` is the form of the information, one of :data:`spice.submodular.fisher.MODES`;
@@ -65,10 +70,10 @@ class Spice(Mix):
     reliability: Consensus | Validation | None
 
     @property
-    def needs(self) -> Mapping[str, Any]:
+    def needs(self) -> Mapping[str, Signal]:
         """Gradients, and the weights that are read off them."""
         weights = {"reliability": self.reliability} if self.reliability else {}
-        return {"gradients": None, **weights}
+        return {"gradients": Gradients(), **weights}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,10 +104,8 @@ class Spice(Mix):
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
     ) -> Selection:
         """Pick up to k of the eligible rows; ties go to the smaller id."""
-        if signals.gradients is None:
-            raise ValueError("this selector needs gradients")
         return self.select_gradients(
-            signals.gradients,
+            signals["gradients"],
             signals.ids,
             k,
             eligible,
@@ -116,12 +119,12 @@ class Spice(Mix):
         ids: Sequence[str | int],
         k: int,
         eligible: Sequence[int],
-        orders: Orders | None = None,
+        kept: KeptRuns | None = None,
         certified: bool = True,
         weights: np.ndarray | None = None,
         sources: Sequence[str] = (),
     ) -> Selection:
-        """The same from gradients n × d alone; ``orders`` keeps runs for other budgets and ω.
+        """The same from gradients n × d alone; ``kept`` has runs for other budgets and ω.
 
         ``weights`` n, if any, say how far each row is to be trusted; ``sources`` n are asked for
         where the mix is kept or set.
@@ -133,7 +136,7 @@ class Spice(Mix):
         seen = self.seen(gradients, eligible, weights)
         rooms_of = partial(self.rooms, sources, eligible, k=k)
         objective, rows, excluded = self._problem(seen, ids, trusted, certified, rooms_of)
-        maximise = partial(orders.maximise, objective) if orders else objective.maximise
+        maximise = partial(kept.maximise, objective) if kept else objective.maximise
         trace = maximise(k, float(self.penalty), **self._stopping)
         # How many picks λ changed: the same count of picks, chosen again with λ = 0.
         plain = maximise(len(trace.picks), 0.0) if self.penalty else trace
@@ -142,7 +145,7 @@ class Spice(Mix):
             selection = replace(selection, information=objective.information(trace.picks))
         excluded["not trusted"] = distrusted
         if weights is not None:
-            apart = orders.apart(weights="none") if orders else None
+            apart = kept.apart(weights="none") if kept else None
             alike = self.select_alike(gradients, ids, selection.k, eligible, apart, sources)
             chosen = [float(weights[row]) for row in selection.indices]
             selection = replace(selection, weights=chosen, without_weights=alike)
@@ -151,6 +154,7 @@ class Spice(Mix):
             certificate=objective.certificate(trace, self.penalty),
             without_penalty=[int(rows[i]) for i in plain.picks] if self.penalty else None,
             excluded={why: sorted(which) for why, which in excluded.items() if which},
+            penalty=float(self.penalty),
             notes=told(objective.rooms),
             trace={
                 **selection.trace,
@@ -165,14 +169,14 @@ class Spice(Mix):
         ids: Sequence[str | int],
         k: int,
         eligible: Sequence[int],
-        orders: Orders | None = None,
+        kept: KeptRuns | None = None,
         sources: Sequence[str] = (),
     ) -> list[int]:
         """The k picks with all rows trusted alike, w ≡ 1."""
         seen = rescale(gradients, "unit", self.clip_quantile, eligible)
         rooms_of = partial(self.rooms, sources, eligible, k=k)
         objective, rows, _ = self._problem(seen, ids, eligible, False, rooms_of)
-        maximise = partial(orders.maximise, objective) if orders else objective.maximise
+        maximise = partial(kept.maximise, objective) if kept else objective.maximise
         return [int(rows[pick]) for pick in maximise(k, float(self.penalty)).picks]
 
     def seen(
@@ -200,9 +204,36 @@ class Spice(Mix):
         trace = objective.maximise(k, float(self.penalty), **self._stopping)
         return [int(rows[pick]) for pick in trace.picks]
 
-    def way(self, n: int, d: int, k: int) -> str:
-        """The maximiser of k picks of n × d; forms that are not exact have but one."""
-        return way(self.maximizer, n, d, k) if self.fisher == "exact" else self.maximizer
+    def form_and_way(self, n: int, d: int, k: int) -> tuple[str, str]:
+        """The form of F, and the maximiser of k picks of n × d; only the exact form has several."""
+        exact = self.fisher == "exact"
+        return self.fisher, way(self.maximizer, n, d, k) if exact else self.maximizer
+
+    @property
+    def of_products(self) -> bool:
+        """Of the forms of F, some."""
+        return self.fisher in OF_PRODUCTS
+
+    def objective_options(self) -> dict[str, Any]:
+        """All options but those that cut a run short, go another way, or are kept apart anyhow."""
+        return {name: v for name, v in asdict(self).items() if name not in CUTS}
+
+    def check_window(self) -> None:
+        """Refuse weights and shares of sources.
+
+        Raises:
+            InputError: either is asked for.
+        """
+        if self.reliability:
+            raise InputError(
+                "selector.reliability needs schedule=global: how far a row can be trusted is read "
+                "off the whole pool"
+            )
+        if self.mixed:
+            raise InputError(
+                "selector.stratify and selector.quotas need schedule=global: a window of some rows "
+                "cannot see the mix of all picks"
+            )
 
     @property
     def _stopping(self) -> dict[str, Any]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from spice.errors import InputError
 from spice.records import Selection, Signals
+from spice.selectors.base import Selector
+from spice.signals.base import Signal
 from spice.signals.embeddings import Embeddings, TargetEmbeddings
 
 
 @dataclass(frozen=True)
-class Tsds:
+class Tsds(Selector):
     """Draw rows by the optimal transport from the target examples, against their density.
 
     Distances d are Euclidean between embeddings of unit length. Each of M targets looks at its
@@ -44,7 +45,7 @@ class Tsds:
             raise InputError(f"selector.scale={self.scale}: must be above 0")
 
     @property
-    def needs(self) -> Mapping[str, Any]:
+    def needs(self) -> Mapping[str, Signal]:
         """Embeddings of the pool and of the targets."""
         return {"embeddings": Embeddings(), "target_embeddings": TargetEmbeddings()}
 
@@ -52,12 +53,11 @@ class Tsds:
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
     ) -> Selection:
         """Up to k rows, fewer if the transport reaches no more."""
-        if signals.embeddings is None or signals.target_embeddings is None:
-            raise ValueError("this selector needs embeddings and target_embeddings")
+        pool, targets = (signals[name] for name in self.needs)
         rows = np.array(sorted(eligible, key=lambda row: signals.ids[row]), dtype=np.int64)
-        known = np.isfinite(signals.embeddings[rows]).all(axis=1)
+        known = np.isfinite(pool[rows]).all(axis=1)
         rows = rows[known]
-        p = self.probabilities(_unit(signals.embeddings[rows]), _unit(signals.target_embeddings))
+        p = self.probabilities(_unit(pool[rows]), _unit(targets))
         count = min(k, int(np.sum(p > 0)))
         drawn = rng.choice(len(rows), size=count, replace=False, p=p).tolist() if count else []
         return Selection(

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from spice.gradients import work
+from spice.signals.base import Signal
+from spice.signals.forward import ForwardSignal, read_off
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from spice.data.batches import Batch
     from spice.data.rendering import Example, Renderer
+    from spice.gradients.extraction import Extraction
     from spice.gradients.work import Work
     from spice.records import Row
     from spice.signals.source import Source
@@ -23,7 +28,7 @@ Pooling = Literal["mean", "weighted"]
 
 
 @dataclass(frozen=True)
-class Embeddings:
+class Embeddings(ForwardSignal):
     """The mean Σ_i w_i s_i of the last layer's hidden states over the t tokens of a row, n × h.
 
     ``mean`` weighs all tokens alike, w_i = 1/t; ``weighted`` by their place, w_i = i / Σ_j j =
@@ -32,7 +37,7 @@ class Embeddings:
 
     pooling: Pooling = "mean"
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """What it is; the plain mean goes without saying."""
         return {"signal": "embeddings", **_named(self.pooling)}
 
@@ -42,9 +47,9 @@ class Embeddings:
         """Prompt and response as they are trained on."""
         return [[example] for example in examples]
 
-    def width(self, model: Any) -> int:
+    def width(self, config: Any) -> int:
         """h."""
-        return int(model.config.hidden_size)
+        return int(config.hidden_size)
 
     def read(self, model: Any, batch: Batch) -> Tensor:
         """Means over the tokens that are not padding, b × h."""
@@ -64,32 +69,53 @@ class Embeddings:
 
 
 @dataclass(frozen=True)
-class TargetEmbeddings:
+class TargetEmbeddings(Signal):
     """The same of the validation examples, m × h."""
 
     pooling: Pooling = "mean"
     aims: ClassVar[bool] = True
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """What it is, as :meth:`Embeddings.fingerprint` says it."""
         return {"signal": "target embeddings", **_named(self.pooling)}
 
     def build(self, folder: Path, source: Source) -> None:
         """Read the targets as rows of a pool of their own."""
-        model, store = source.reading.checkpoint.load(), folder / "store"
-        signal, about = Embeddings(self.pooling), self.fingerprint()
-        found = source.forward(model, signal, store, about, source.targets)
+        model, signal = source.tokenized.checkpoint.load(), Embeddings(self.pooling)
+        found = read_off(model, signal, source, folder / "store", source.key, rows=source.targets)
         np.save(folder / "embeddings.npy", found)
 
     def work(self, source: Source) -> list[Work]:
         """One forward pass over the targets."""
-        from spice.gradients.work import forward
+        texts = [source.tokenized.renderer.encode(source.targets)]
+        return [work.forward(source.tokenized, texts)]
 
-        return [forward(source.reading, [source.reading.renderer.encode(source.targets)])]
-
-    def load(self, folder: Path) -> np.ndarray:
+    def load(self, folder: Path, source: Source) -> np.ndarray:
         """m × h."""
         return np.load(folder / "embeddings.npy", allow_pickle=False)
+
+
+@dataclass(frozen=True)
+class TargetSources(Signal):
+    """The (sub)task that each validation example is of, m names."""
+
+    aims: ClassVar[bool] = True
+
+    def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
+        """Nothing but what it is; the examples themselves are in the key."""
+        return {"signal": "target sources"}
+
+    def build(self, folder: Path, source: Source) -> None:
+        """Write them down."""
+        np.save(folder / "sources.npy", np.array([row.source for row in source.targets]))
+
+    def load(self, folder: Path, source: Source) -> np.ndarray:
+        """m names."""
+        return np.load(folder / "sources.npy", allow_pickle=False)
+
+    def work(self, source: Source) -> list[Work]:
+        """None: nothing is read."""
+        return []
 
 
 def _named(pooling: Pooling) -> dict[str, Any]:

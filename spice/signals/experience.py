@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spice.data.rendering import Example, eligible_rows
 from spice.errors import InputError
+from spice.gradients import work
 from spice.models.lora import Lora
+from spice.signals.base import Signal
+from spice.signals.embeddings import Embeddings
+from spice.signals.forward import ForwardSignal, read_off
 from spice.signals.losses import Losses
 from spice.training.recipe import Recipe
 
@@ -20,7 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spice.data.batches import Batch
-    from spice.data.rendering import Example, Renderer
+    from spice.data.rendering import Renderer
+    from spice.gradients.extraction import Extraction
     from spice.gradients.work import Work
     from spice.records import Row
     from spice.signals.source import Source
@@ -64,7 +70,7 @@ class Experience:
 
         from spice.training.finetune import finetune
 
-        model: Any = source.reading.checkpoint.load()
+        model: Any = source.tokenized.checkpoint.load()
         if (folder / "adapter").is_dir():
             return PeftModel.from_pretrained(model, str(folder / "adapter")).eval()
         rows = self.rows(folder, source, model)
@@ -73,10 +79,10 @@ class Experience:
         finetune(
             tuned,
             self.recipe,
-            source.reading.examples,
+            source.tokenized.examples,
             rows,
             folder=folder,
-            pad_id=source.reading.pad_id,
+            pad_id=source.tokenized.pad_id,
             seed=self.seed,
             trainer={**source.trainer, "logger": False},
         )
@@ -84,27 +90,23 @@ class Experience:
 
     def work(self, source: Source) -> list[Work]:
         """The prompts, where rows are drawn by them, and the tuning."""
-        from spice.gradients.work import forward, training
-
-        reading, n = source.reading, len(source.rows)
+        tokenized, n = source.tokenized, len(source.rows)
         if self.choose == "random":
-            return [training(reading, self.recipe, (self.share or 0.0) * n)]
-        prompts = Prompts().texts(reading.renderer, source.rows, reading.examples)
+            return [work.training(tokenized, self.recipe, (self.share or 0.0) * n)]
+        prompts = Prompts().texts(tokenized.renderer, source.rows, tokenized.examples)
         count = min((self.clusters or 0) * (self.per_cluster or 0), n)
-        return [forward(reading, prompts), training(reading, self.recipe, count)]
+        return [work.forward(tokenized, prompts), work.training(tokenized, self.recipe, count)]
 
     def rows(self, folder: Path, source: Source, model: Any) -> list[int]:
         """What is tuned on."""
-        from spice.gradients.store import eligible_rows
-
-        usable = eligible_rows(source.reading.examples)
+        usable = eligible_rows(source.tokenized.examples)
         if self.choose == "random":
             assert self.share is not None
             return drawn_rows(source.ids, usable, self.share, self.seed)
         assert self.clusters is not None
         assert self.per_cluster is not None
         prompts = Prompts()
-        values = source.forward(model, prompts, folder / "prompts", prompts.fingerprint())
+        values = read_off(model, prompts, source, folder / "prompts", source.key)
         rows = [row for row in usable if np.isfinite(values[row]).all()]
         rows = sorted(rows, key=lambda row: source.ids[row])
         labels = k_means(values[rows, :-1], self.clusters, self.seed)
@@ -140,10 +142,10 @@ def middle(places: np.ndarray, losses: np.ndarray, count: int) -> list[int]:
     return between[chosen.astype(np.int64)].tolist()
 
 
-class Prompts:
+class Prompts(ForwardSignal):
     """The mean of the last hidden states over a row's prompt, and its mean loss: n × (h + 1)."""
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """Nothing but what it is."""
         return {"signal": "prompts"}
 
@@ -151,22 +153,18 @@ class Prompts:
         self, renderer: Renderer, rows: Sequence[Row], examples: Sequence[Example]
     ) -> list[list[Example]]:
         """The prompt alone; its first token is not predicted."""
-        from spice.data.rendering import Example
-
         return [
             [Example(e.ids[: e.start], 1) if e.start > 1 and e.supervised else Example([], 0)]
             for e in examples
         ]
 
-    def width(self, model: Any) -> int:
+    def width(self, config: Any) -> int:
         """h + 1."""
-        return int(model.config.hidden_size) + 1
+        return int(config.hidden_size) + 1
 
     def read(self, model: Any, batch: Batch) -> Tensor:
         """States and losses of a batch of prompts."""
         import torch
-
-        from spice.signals.embeddings import Embeddings
 
         states = Embeddings().read(model, batch)
         return torch.cat([states, Losses().read(model, batch)], dim=1)
@@ -177,31 +175,29 @@ class Prompts:
 
 
 @dataclass(frozen=True)
-class ExperiencedLosses:
+class ExperiencedLosses(Signal):
     """:class:`Losses` as the proxy has them after an :class:`Experience`, n × 2."""
 
     experience: Experience
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """What the experience was."""
         return {"signal": "losses", "experience": dataclasses.asdict(self.experience)}
 
     def build(self, folder: Path, source: Source) -> None:
         """Gain the experience, then read the losses."""
         model = self.experience.gain(folder, source)
-        found = source.forward(model, Losses(), folder / "store", self.fingerprint())
+        found = read_off(model, Losses(), source, folder / "store", source.key)
         np.save(folder / "losses.npy", found)
         for name in ("adapter", "prompts", "store"):
             shutil.rmtree(folder / name, ignore_errors=True)
 
     def work(self, source: Source) -> list[Work]:
         """The experience, and the losses after it."""
-        from spice.gradients.work import forward
+        tokenized = source.tokenized
+        texts = Losses().texts(tokenized.renderer, source.rows, tokenized.examples)
+        return [*self.experience.work(source), work.forward(tokenized, texts)]
 
-        reading = source.reading
-        texts = Losses().texts(reading.renderer, source.rows, reading.examples)
-        return [*self.experience.work(source), forward(reading, texts)]
-
-    def load(self, folder: Path) -> np.ndarray:
+    def load(self, folder: Path, source: Source) -> np.ndarray:
         """n × 2."""
         return np.load(folder / "losses.npy", allow_pickle=False)

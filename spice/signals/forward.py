@@ -2,62 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from itertools import chain
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spice.data.rendering import Example
-from spice.gradients.extraction import Extraction
-from spice.gradients.passes import Pass, fill, open_store
+from spice.gradients import work
 from spice.signals.base import Signal
 from spice.storage.coding import FLOAT32
 
-Texts = Sequence[Sequence[Example]]  # equally many for each row
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from spice.data.batches import Batch
+    from spice.data.rendering import Example, Renderer
+    from spice.gradients.work import Work
+    from spice.models.tokenized import Tokenized
+    from spice.records import Row
+    from spice.signals.source import Source
+
+FLOAT = 4  # bytes of a stored number
+
+Texts = Sequence[Sequence["Example"]]  # equally many for each row
 
 
-def extract(
+class ForwardSignal(Signal):
+    """A vector for each of a few texts per row, from forward passes alone."""
+
+    @abstractmethod
+    def texts(
+        self, renderer: Renderer, rows: Sequence[Row], examples: Sequence[Example]
+    ) -> list[list[Example]]:
+        """The texts of each row, equally many; one without tokens is not read and stays NaN."""
+
+    @abstractmethod
+    def width(self, config: Any) -> int:
+        """The length of a vector, by a model's configuration."""
+
+    @abstractmethod
+    def read(self, model: Any, batch: Batch) -> Tensor:
+        """The vectors of a batch of texts, b × width."""
+
+    @abstractmethod
+    def collect(self, values: np.ndarray) -> np.ndarray:
+        """What selectors see, from n × texts × width."""
+
+    def build(self, folder: Path, source: Source) -> None:
+        """Read every text of the pool."""
+        texts = self._texts(source)
+        model = source.tokenized.checkpoint.load()
+        _extract(model, self, texts, source.ids, source, source.tokenized, folder, source.key)
+
+    def load(self, folder: Path, source: Source) -> np.ndarray:
+        """The values as selectors see them: :meth:`collect` has their shape."""
+        return _load(self, self._texts(source), source.ids, source, folder, source.key)
+
+    def work(self, source: Source) -> list[Work]:
+        """One pass over every text."""
+        return [work.forward(source.tokenized, self._texts(source))]
+
+    def size(self, source: Source, coordinates: int) -> int:
+        """Bytes of a text's vector."""
+        return FLOAT * self.width(source.tokenized.checkpoint.config())
+
+    def _texts(self, source: Source) -> list[list[Example]]:
+        read_by = source.tokenized
+        return self.texts(read_by.renderer, source.rows, read_by.examples)
+
+
+def read_off(
     model: Any,
-    signal: Signal,
+    signal: ForwardSignal,
+    source: Source,
+    folder: Path,
+    about: dict[str, Any],
+    *,
+    rows: Sequence[Row] | None = None,
+    tokenized: Tokenized | None = None,
+) -> np.ndarray:
+    """A forward signal of the pool, or of other ``rows``, off a ``model``; kept in ``folder``.
+
+    Its shape is what :meth:`ForwardSignal.collect` gives, with a row for each of the rows.
+    """
+    tokenized = tokenized or source.tokenized
+    examples = tokenized.examples if rows is None else tokenized.renderer.encode(rows)
+    rows = source.rows if rows is None else rows
+    texts, ids = signal.texts(tokenized.renderer, rows, examples), [row.id for row in rows]
+    _extract(model, signal, texts, ids, source, tokenized, folder, about)
+    return _load(signal, texts, ids, source, folder, about)
+
+
+def _extract(
+    model: Any,
+    signal: ForwardSignal,
     texts: Texts,
     ids: Sequence[str],
-    extraction: Extraction,
-    *,
+    source: Source,
+    tokenized: Tokenized,
     folder: Path,
-    metadata: dict[str, Any],
-    pad_id: int,
-    trainer: dict[str, Any],
-    say: Callable[[str], None],
+    about: dict[str, Any],
 ) -> None:
-    """Fill the store in ``folder`` with what it lacks, in ``extraction``'s batches and shards."""
+    """Fill the store in ``folder`` with what it lacks, in the extraction's batches and shards."""
+    from spice.gradients.passes import Pass, fill, open_store  # keeps torch out of start-up
+
     flat, rows, names = _flat(texts, ids)
-    size = extraction.shard_rows
-    store = open_store(folder, flat, rows, names, metadata, size, FLOAT32, signal.width(model))
+    size, width = source.extraction.shard_rows, signal.width(model.config)
+    store = open_store(folder, flat, rows, names, about, size, FLOAT32, width)
     fill(
         store,
         Pass(model, signal.read),
         flat,
-        budget=extraction.budget,
-        pad_id=pad_id,
-        trainer=trainer,
-        say=say,
+        budget=source.extraction.budget,
+        pad_id=tokenized.pad_id,
+        trainer=source.trainer,
+        say=source.say,
     )
 
 
-def read(
-    folder: Path,
-    signal: Signal,
+def _load(
+    signal: ForwardSignal,
     texts: Texts,
     ids: Sequence[str],
-    extraction: Extraction,
-    metadata: dict[str, Any],
+    source: Source,
+    folder: Path,
+    about: dict[str, Any],
 ) -> np.ndarray:
-    """A finished store's values, as the signal hands them to selectors."""
+    from spice.gradients.passes import open_store
+
     flat, rows, names = _flat(texts, ids)
-    store = open_store(folder, flat, rows, names, metadata, extraction.shard_rows, FLOAT32)
-    values = store.read()
+    size = source.extraction.shard_rows
+    values = open_store(folder, flat, rows, names, about, size, FLOAT32).read()
     return signal.collect(values.reshape(len(texts), -1, values.shape[1]))
 
 

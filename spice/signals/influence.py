@@ -19,10 +19,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from spice.data.rendering import eligible_rows
 from spice.errors import InputError
+from spice.gradients import work
 from spice.models.lora import Lora
 from spice.models.recompute import recompute_long_batches
+from spice.signals.base import Signal
 from spice.signals.experience import drawn_rows
+from spice.storage.coding import FLOAT32
 from spice.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
     from spice.data.budget import Budget
     from spice.data.rendering import Example
+    from spice.gradients.extraction import Extraction
     from spice.gradients.work import Work
     from spice.signals.source import Source
 
@@ -39,7 +44,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True)
-class Influence:
+class Influence(Signal):
     """Σ_i η̄_i · mean over a subtask's examples v of cos(Γ_i(z), ∇ℓ_i(v)), n × subtasks.
 
     i runs over the warm-up's epochs, η̄_i is the mean learning rate of epoch i, scaled to Σ = 1.
@@ -60,45 +65,44 @@ class Influence:
         if self.projection < 1:
             raise InputError(f"selector.projection={self.projection}: must be at least 1")
 
-    def fingerprint(self) -> dict[str, Any]:
-        """All its options."""
-        return {"signal": "influence", **dataclasses.asdict(self)}
+    def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
+        """All its options, and how a row's loss is put together."""
+        options = dataclasses.asdict(self)
+        return {"signal": "influence", "reduction": extraction.reduction, **options}
 
     def build(self, folder: Path, source: Source) -> None:
         """Warm up, read both sides at every checkpoint, and write the table."""
         from spice.gradients.passes import Pass, fill, open_store
-        from spice.gradients.store import eligible_rows
-        from spice.storage.coding import FLOAT32
 
-        reading, extraction = source.reading, source.extraction
-        rows = eligible_rows(reading.examples)
-        encoded = zip(source.targets, reading.renderer.encode(source.targets), strict=True)
+        tokenized, extraction = source.tokenized, source.extraction
+        rows = eligible_rows(tokenized.examples)
+        encoded = zip(source.targets, tokenized.renderer.encode(source.targets), strict=True)
         pairs = [(target.source, example) for target, example in encoded if example.supervised]
         subtasks, aims = [name for name, _ in pairs], [example for _, example in pairs]
         if not aims:
             raise InputError("none of the validation examples fits the proxy's context")
-        model = self.lora.attach(reading.checkpoint.load(), self.seed)
+        model = self.lora.attach(tokenized.checkpoint.load(), self.seed)
         recompute_long_batches(model, extraction.recompute_tokens)
         rates = self._warm_up(model, source, rows, folder)
         names = sorted(set(subtasks))
         membership = np.array([[s == name for name in names] for s in subtasks], dtype=np.float64)
         membership /= membership.sum(axis=0)
-        total = np.zeros((len(reading.examples), len(names)))
+        total = np.zeros((len(tokenized.examples), len(names)))
         for epoch, rate in enumerate(rates):
             state = load_state(folder / f"epoch-{epoch}.safetensors", model)
             read = Features(model, state, self.projection, self.seed, extraction.reduction)
-            aimed = read.plain(aims, extraction.budget, reading.pad_id, source.trainer)
+            aimed = read.plain(aims, extraction.budget, tokenized.pad_id, source.trainer)
             store = open_store(
-                folder / f"cosines-{epoch}", reading.examples, rows, source.ids,
-                self.fingerprint(), extraction.shard_rows, FLOAT32, len(aims),
+                folder / f"cosines-{epoch}", tokenized.examples, rows, source.ids,
+                source.key, extraction.shard_rows, FLOAT32, len(aims),
             )  # fmt: skip
             source.say(f"checkpoint {epoch + 1} of {len(rates)}")
             fill(
                 store,
                 Pass(model, partial(_cosines, features=read, aimed=aimed)),
-                reading.examples,
+                tokenized.examples,
                 budget=extraction.budget,
-                pad_id=reading.pad_id,
+                pad_id=tokenized.pad_id,
                 trainer=source.trainer,
                 say=source.say,
             )
@@ -110,17 +114,15 @@ class Influence:
 
     def work(self, source: Source) -> list[Work]:
         """The warm-up, then the gradients of both sides at each of its checkpoints."""
-        from spice.gradients.work import gradients, training
-
-        reading, epochs = source.reading, self.recipe.epochs
-        targets = reading.renderer.encode(source.targets)
+        tokenized, epochs = source.tokenized, self.recipe.epochs
+        targets = tokenized.renderer.encode(source.targets)
         return [
-            training(reading, self.recipe, self.share * len(source.rows)),
-            gradients(reading, reading.examples, epochs),
-            gradients(reading, targets, epochs),
+            work.training(tokenized, self.recipe, self.share * len(source.rows)),
+            work.gradients(tokenized, tokenized.examples, epochs),
+            work.gradients(tokenized, targets, epochs),
         ]
 
-    def load(self, folder: Path) -> np.ndarray:
+    def load(self, folder: Path, source: Source) -> np.ndarray:
         """The table as a structured array: one named column per subtask."""
         values = np.load(folder / "influence.npy", allow_pickle=False)
         names = json.loads((folder / "subtasks.json").read_text())
@@ -140,10 +142,10 @@ class Influence:
             finetune(
                 model,
                 self.recipe,
-                source.reading.examples,
+                source.tokenized.examples,
                 drawn,
                 folder=folder,
-                pad_id=source.reading.pad_id,
+                pad_id=source.tokenized.pad_id,
                 seed=self.seed,
                 trainer={
                     **trainer,

@@ -7,22 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spice.data.rendering import Example
+from spice.signals.forward import ForwardSignal
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from spice.data.batches import Batch
-    from spice.data.rendering import Example, Renderer
+    from spice.data.rendering import Renderer
+    from spice.gradients.extraction import Extraction
     from spice.records import Row
 
 
-class Losses:
+class Losses(ForwardSignal):
     """Mean negative log-likelihood of the same response tokens, n × 2 in nats.
 
     First given the whole prompt (conditional), then given only what opens a response (direct):
     the plain template's ``answer``, or what a chat template writes to ask for one.
     """
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """Nothing but what it is."""
         return {"signal": "losses"}
 
@@ -30,15 +34,13 @@ class Losses:
         self, renderer: Renderer, rows: Sequence[Row], examples: Sequence[Example]
     ) -> list[list[Example]]:
         """A row's own example, and its response behind the opening alone."""
-        from spice.data.rendering import Example
-
         head, none = renderer.opening_ids(), Example([], 0)
         return [
             [e, Example(head + e.ids[e.start :], len(head))] if e.supervised else [none, none]
             for e in examples
         ]
 
-    def width(self, model: Any) -> int:
+    def width(self, config: Any) -> int:
         """The mean loss."""
         return 1
 

@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spice.data.rendering import Example
 from spice.errors import InputError
+from spice.gradients import work
+from spice.signals.base import Signal
+from spice.signals.forward import ForwardSignal, read_off
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from spice.data.batches import Batch
-    from spice.data.rendering import Example, Renderer
+    from spice.data.rendering import Renderer
+    from spice.gradients.extraction import Extraction
     from spice.gradients.work import Work
     from spice.models.checkpoint import Checkpoint
-    from spice.models.tokenized import Reading
+    from spice.models.tokenized import Tokenized
     from spice.records import Row
     from spice.signals.source import Source
 
@@ -27,7 +32,7 @@ LEVELS = ("1", "2", "3", "4", "5")
 
 
 @dataclass
-class Ratings:
+class Ratings(ForwardSignal):
     """Next-token probabilities of "1" to "5" behind each of q requests to grade, n × q × 5.
 
     A request is asked in the template of the pool, with the row's prompt and response in place of
@@ -37,7 +42,7 @@ class Ratings:
 
     requests: Sequence[str]
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """The requests' wording."""
         return {"signal": "ratings", "requests": list(self.requests)}
 
@@ -45,8 +50,6 @@ class Ratings:
         self, renderer: Renderer, rows: Sequence[Row], examples: Sequence[Example]
     ) -> list[list[Example]]:
         """Each request's prompt; none of a row's if one is too long."""
-        from spice.data.rendering import Example
-
         self.ids = digit_ids(renderer)
         none = [Example([], 0)] * len(self.requests)
         found = []
@@ -61,7 +64,7 @@ class Ratings:
         asked = replace(row, instruction=content, input="", history=(), system="")
         return renderer.prompt_ids(renderer.prompt_text(asked.messages()))
 
-    def width(self, model: Any) -> int:
+    def width(self, config: Any) -> int:
         """One probability per level."""
         return len(LEVELS)
 
@@ -84,56 +87,62 @@ class Ratings:
 
 
 @dataclass(frozen=True)
-class Panel:
+class Panel(Signal):
     """The :class:`Ratings` of the proxy and of further ``checkpoints``, n × models × q × 5."""
 
     requests: Sequence[str]
     checkpoints: Sequence[Checkpoint]
 
-    def fingerprint(self) -> dict[str, Any]:
+    def readers(self) -> Sequence[Checkpoint]:
+        """They grade beside the proxy."""
+        return self.checkpoints
+
+    def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """The requests' wording; the checkpoints are told by their views."""
         return {"signal": "ratings", "requests": list(self.requests)}
 
     def build(self, folder: Path, source: Source) -> None:
         """Ask one model after the other."""
         found = []
-        for place, reading in enumerate(_readings(source, self.checkpoints)):
+        for place, tokenized in enumerate(_all(source, self.checkpoints)):
             source.say(f"model {place + 1} of {1 + len(self.checkpoints)}")
-            store, key = folder / f"store-{place}", {**self.fingerprint(), **reading.view}
-            model = reading.checkpoint.load()
-            found.append(source.forward(model, Ratings(self.requests), store, key, reading=reading))
+            store, about = folder / f"store-{place}", {**source.key, **tokenized.view}
+            model, signal = tokenized.checkpoint.load(), Ratings(self.requests)
+            found.append(read_off(model, signal, source, store, about, tokenized=tokenized))
         np.save(folder / "ratings.npy", np.stack(found, axis=1))
         for store in folder.glob("store-*"):
             shutil.rmtree(store)
 
     def work(self, source: Source) -> list[Work]:
         """Every request of every model."""
-        from spice.gradients.work import forward
-
         ratings = Ratings(self.requests)
         return [
-            forward(r, ratings.texts(r.renderer, source.rows, r.examples))
-            for r in _readings(source, self.checkpoints)
+            work.forward(t, ratings.texts(t.renderer, source.rows, t.examples))
+            for t in _all(source, self.checkpoints)
         ]
 
-    def load(self, folder: Path) -> np.ndarray:
+    def load(self, folder: Path, source: Source) -> np.ndarray:
         """n × models × q × 5."""
         return np.load(folder / "ratings.npy", allow_pickle=False)
 
 
 @dataclass(frozen=True)
-class RaterSizes:
+class RaterSizes(Signal):
     """The number of parameters of the proxy and of further ``checkpoints``, one each."""
 
     checkpoints: Sequence[Checkpoint]
 
-    def fingerprint(self) -> dict[str, Any]:
+    def readers(self) -> Sequence[Checkpoint]:
+        """They grade beside the proxy."""
+        return self.checkpoints
+
+    def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """Nothing but what it is; the checkpoints are told by their views."""
         return {"signal": "rater sizes"}
 
     def build(self, folder: Path, source: Source) -> None:
         """Count, from the configurations alone."""
-        raters = [reading.checkpoint for reading in _readings(source, self.checkpoints)]
+        raters = [tokenized.checkpoint for tokenized in _all(source, self.checkpoints)]
         sizes = [rater.skeleton().num_parameters() for rater in raters]
         np.save(folder / "sizes.npy", np.array(sizes, dtype=np.float64))
 
@@ -141,13 +150,14 @@ class RaterSizes:
         """None: nothing is read."""
         return []
 
-    def load(self, folder: Path) -> np.ndarray:
+    def load(self, folder: Path, source: Source) -> np.ndarray:
         """One number per model."""
         return np.load(folder / "sizes.npy", allow_pickle=False)
 
 
-def _readings(source: Source, checkpoints: Sequence[Checkpoint]) -> list[Reading]:
-    return [source.reading, *map(source.reading_of, checkpoints)]
+def _all(source: Source, checkpoints: Sequence[Checkpoint]) -> list[Tokenized]:
+    """The pool as each of the models reads it, the proxy first."""
+    return [source.tokenized, *map(source.tokenized_by, checkpoints)]
 
 
 def digit_ids(renderer: Renderer) -> list[int]:

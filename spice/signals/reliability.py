@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from spice.errors import InputError
+from spice.gradients import work
 from spice.gradients.agreement import (
     Agreement,
     agreement,
@@ -15,10 +16,13 @@ from spice.gradients.agreement import (
     judging_groups,
     nearest_example,
 )
+from spice.signals.base import Signal
+from spice.signals.gradients import of_targets
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from spice.gradients.extraction import Extraction
     from spice.gradients.work import Work
     from spice.signals.source import Source
 
@@ -26,30 +30,8 @@ if TYPE_CHECKING:
 FIELDS = [(name, "f8") for name in ("weight", "support", "opposition", "votes")] + [("group", "i8")]
 
 
-class Reliability(Protocol):
-    """Weights w ≥ 0 for rows, from their gradients."""
-
-    of_gradients: ClassVar[bool] = True
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What decides the weights, besides the gradients."""
-        ...
-
-    def build(self, folder: Path, source: Source) -> None:
-        """Weigh the rows and keep a table of :data:`FIELDS` in ``folder``."""
-        ...
-
-    def load(self, folder: Path) -> np.ndarray:
-        """The table, n."""
-        ...
-
-    def pairs(self, source: Source) -> tuple[int, int]:
-        """How many cosines that takes, and how many of them are held at a time."""
-        ...
-
-
 @dataclass(frozen=True)
-class Consensus:
+class Consensus(Signal):
     """What the other rows of its source say of a row; :mod:`spice.gradients.agreement` has it all.
 
     ``within`` is ``source``, or null where all rows judge each other. ``share`` of the votes is
@@ -75,7 +57,7 @@ class Consensus:
         if self.references < 2:
             raise InputError(f"{where}.references={self.references}: must be at least 2")
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """All its options."""
         return {"signal": "consensus", **asdict(self)}
 
@@ -108,40 +90,39 @@ class Consensus:
         each = sizes * np.minimum(sizes, self.references)
         return int(each.sum()), int(each.max())
 
-    def load(self, folder: Path) -> np.ndarray:
+    def load(self, folder: Path, source: Source) -> np.ndarray:
         """The table, n."""
         return read(folder)
 
 
 @dataclass(frozen=True)
-class Validation:
+class Validation(Signal):
     """w_x = max(0, max_v cos(g_x, g_v)) over the validation examples v, at the same adapter."""
 
     of_gradients: ClassVar[bool] = True
     aims: ClassVar[bool] = True
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """Nothing but what it is."""
         return {"signal": "validation"}
 
     def build(self, folder: Path, source: Source) -> None:
         """Gradients of the examples, then the nearest one of each row."""
-        weights = nearest_example(source.gradients(), source.gradients_of_targets(folder))
+        weights = nearest_example(source.gradients(), of_targets(source, folder))
         nobody = np.zeros(len(weights))
         write(folder, weights, weights, nobody, nobody, nobody)
 
     def work(self, source: Source) -> list[Work]:
         """Gradients of the examples."""
-        from spice.gradients.work import gradients
-
-        return [gradients(source.reading, source.reading.renderer.encode(source.targets))]
+        examples = source.tokenized.renderer.encode(source.targets)
+        return [work.gradients(source.tokenized, examples)]
 
     def pairs(self, source: Source) -> tuple[int, int]:
         """Each row with each example, all at once."""
         count = len(source.rows) * len(source.targets)
         return count, count
 
-    def load(self, folder: Path) -> np.ndarray:
+    def load(self, folder: Path, source: Source) -> np.ndarray:
         """The table, n."""
         return read(folder)
 

@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spice.data.rendering import Example
 from spice.errors import InputError
+from spice.signals.forward import ForwardSignal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from spice.data.batches import Batch
-    from spice.data.rendering import Example, Renderer
+    from spice.data.rendering import Renderer
+    from spice.gradients.extraction import Extraction
     from spice.records import Row
 
 
 @dataclass(frozen=True)
-class TokenInformation:
+class TokenInformation(ForwardSignal):
     """A_i = Σ_j x_ij x_ijᵀ over the positions j that predict a response token, n × h(h+1)/2.
 
     x_ij is what the output layer is given; the upper triangle is kept, row by row. With
@@ -33,7 +36,7 @@ class TokenInformation:
         if self.dimension is not None and self.dimension < 1:
             raise InputError(f"selector.dimension={self.dimension}: must be at least 1")
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """The projection's size."""
         return {"signal": "token information", "dimension": self.dimension}
 
@@ -41,17 +44,15 @@ class TokenInformation:
         self, renderer: Renderer, rows: Sequence[Row], examples: Sequence[Example]
     ) -> list[list[Example]]:
         """Rows with something to learn from."""
-        from spice.data.rendering import Example
-
         return [[e if e.supervised else Example([], 0)] for e in examples]
 
-    def width(self, model: Any) -> int:
+    def width(self, config: Any) -> int:
         """Entries of the triangle."""
-        h = self._size(model)
+        h = self._size(config)
         return h * (h + 1) // 2
 
-    def _size(self, model: Any) -> int:
-        hidden = int(model.config.hidden_size)
+    def _size(self, config: Any) -> int:
+        hidden = int(config.hidden_size)
         return min(self.dimension or hidden, hidden)
 
     def read(self, model: Any, batch: Batch) -> Tensor:
@@ -76,7 +77,7 @@ class TokenInformation:
     def _projected(self, states: Tensor, model: Any) -> Tensor:
         import torch
 
-        size = self._size(model)
+        size = self._size(model.config)
         if size == states.shape[-1]:
             return states
         draw = torch.Generator().manual_seed(0)

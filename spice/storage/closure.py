@@ -76,7 +76,6 @@ def _members(module: str) -> list[str]:
     return [".".join([module, *(p for p in part if p != "__init__")]) for part in parts]
 
 
-@functools.cache
 def _file(name: str) -> Path | None:
     """A module's source; found without importing the packages above it."""
     root, *below = name.split(".")

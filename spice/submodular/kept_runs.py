@@ -13,14 +13,12 @@ from spice.storage.stages import digest
 from spice.submodular.greedy import GreedyTrace
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from spice.submodular.objective import Objective
 
 LISTS = ("picks", "scores", "gains", "conflicts", "leverage")
 
 
-class Orders:
+class KeptRuns:
     """The runs on one set of gradients, one per λ, as files of ``folder``.
 
     ``inputs`` say what the gradients and the objective are. ``longest`` is the largest number of
@@ -60,9 +58,9 @@ class Orders:
         first = known.prefix(k)
         return first if stop_ratio is None else first.stopped(stop_ratio, stop_inclusive)
 
-    def apart(self, **more: Any) -> Orders:
+    def apart(self, **more: Any) -> KeptRuns:
         """Runs on another objective of the same inputs."""
-        return Orders(self.folder, {**self.inputs, **more}, self.longest)
+        return KeptRuns(self.folder, {**self.inputs, **more}, self.longest)
 
     def path(self, penalty: float) -> Path:
         """Where λ's run is kept."""
@@ -91,17 +89,3 @@ def load(path: Path) -> GreedyTrace:
             drift=None if np.isnan(drift) else drift,
             complete=bool(file["complete"]),
         )
-
-
-def swept_budgets(sweep: Path) -> list[Any]:
-    """The budgets that a multirun goes through, from what Hydra wrote down of it."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from omegaconf import OmegaConf
-
-    record = sweep / "multirun.yaml"
-    if not record.is_file():
-        return []
-    config: DictConfig = OmegaConf.load(record)  # type: ignore[assignment]
-    overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-    found = [o for o in overrides if o.key_or_group == "budget" and o.is_sweep_override()]
-    return [value for override in found for value in override.sweep_iterator()]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from spice.errors import InputError
 
@@ -48,6 +48,10 @@ class Recipe:
         if not self.learning_rate > 0:
             raise InputError(f"finetune.learning_rate={self.learning_rate}: must be above 0")
 
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the outcome: how often a state is kept does not."""
+        return {name: v for name, v in asdict(self).items() if name != "checkpoint_every"}
+
     def plan(self, rows: Sequence[int], seed: int) -> TrainingPlan:
         """The order in which the rows are seen."""
         from spice.data.batches import TrainingPlan
@@ -60,3 +64,7 @@ class Recipe:
             micro_batch_size=min(self.micro_batch_size, self.batch_size),
             seed=seed,
         )
+
+
+def no_recipe() -> None:
+    """What stands behind ``finetune=none``."""

@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from compose import composed
-from omegaconf import open_dict
+from compose import selected
 
 from spice.cli.explain import conf_dir
-from spice.pipeline.components import Components
-from spice.pipeline.job import Job
+from spice.records import SelectionRecord
 from spice.sandbox.data import SandboxPool
-from spice.storage.stages import Stages
 
 N, K = 90, 9
 UNMIXED = {"full", "lead", "none", "random_matched", "rds", "tsds"}
@@ -48,20 +44,14 @@ def copied(pools: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def select(way: list[str], pool: Path, folder: Path, batch_size: int) -> dict[str, Any]:
+def select(way: list[str], pool: Path, folder: Path, batch_size: int) -> SelectionRecord:
     """The selection of a run that has no cache to fall back upon."""
-    config = composed(
-        f"selector={way[0]}", *way[1:], "data=jsonl", f"data.paths=[{pool}]", f"budget={K}",
-        "finetune=none", "trainer=cpu", "trainer.progress=false", "logger=csv",
-        f"gradients.batch_size={batch_size}",
+    run = selected(
+        folder, folder / "cache", f"selector={way[0]}", *way[1:], "data=jsonl",
+        f"data.paths=[{pool}]", f"budget={K}", "finetune=none", "trainer=cpu",
+        "trainer.progress=false", "logger=csv", f"gradients.batch_size={batch_size}",
     )  # fmt: skip
-    with open_dict(config):
-        del config["hydra"]
-    folder.mkdir(exist_ok=True)
-    cache = folder / "cache"
-    job = Job(config, folder, Components.of(config), Stages(cache, lambda *_: None), cache)
-    job.load_pool()
-    return job.select()
+    return run.selection
 
 
 def mix(name: str, option: str, pool: Path, folder: Path) -> dict[str, int]:

@@ -167,7 +167,7 @@ def test_a_probe_reads_some_twenty_rows_long_middling_and_short() -> None:
     work = Work("gradients", reading(list(range(2, 202))), range(2, 202))
     batches = chosen(work, Budget(16, 10**6))
     assert [len(batch) for batch in batches] == [7, 7, 7]
-    longest = [max(len(work.reading.examples[row].ids) for row in batch) for batch in batches]
+    longest = [max(len(work.tokenized.examples[row].ids) for row in batch) for batch in batches]
     assert longest == pytest.approx([201, 101, 21], abs=2)
     few = Work("gradients", reading([4, 6]), [4, 6])
     assert chosen(few, Budget(16, 10**6)) == [[0, 1]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from spice.errors import InputError
-from spice.pipeline.job import resolve_budget
+from spice.pipeline import run_folder
+from spice.pipeline.budget import resolve_budget
 
 Run = Callable[..., dict[str, Any]]
 
@@ -47,7 +49,7 @@ def test_the_same_configuration_again_reuses_every_stage(start: Run, tmp_path: P
         ("selector.penalty=0.7", ["gradients"]),
         ("selector.scale=unit", ["gradients"]),
         ("gradients.reduction=sum", []),
-        ("finetune.recipe.learning_rate=1e-3", ["gradients", "selection"]),
+        ("finetune.learning_rate=1e-3", ["gradients", "selection"]),
         ("template.user='Q: {content} '", []),
         ("seed=1", ["gradients"]),
         ("gradients.batch_size=3", ["gradients", "selection", "finetune"]),
@@ -127,3 +129,61 @@ def test_budget_is_a_share_or_a_count(budget: float, k: int) -> None:
 def test_an_impossible_budget_is_refused(budget: Any) -> None:
     with pytest.raises(InputError, match="budget"):
         resolve_budget(budget, 40)
+
+
+# -- what is on record of a run --------------------------------------------------------------
+
+
+def test_every_step_and_signal_and_benchmark_has_its_key(start: Run) -> None:
+    asked = ["selector=ifd", "benchmarks=sandbox", "benchmarks.limit=2"]
+    first, again = start(*asked), start(*asked)
+    assert set(first["keys"]) == {"losses", "selection", "finetune", "scores"}
+    assert set(first["keys"]["scores"]) == set(first["scores"])
+    assert len(set(first["keys"]["scores"].values())) == len(first["scores"])
+    assert again["keys"] == first["keys"]
+    assert again["reused"] == ["losses", "selection", "finetune", "scores"]
+
+
+def test_each_second_is_charged_once(start: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that takes two seconds to read, for the target too, makes no other step slow."""
+    from spice.models import tokenized
+    from spice.pipeline import readings
+
+    def slowly(*given: Any) -> tokenized.Tokenized:
+        time.sleep(1)
+        return tokenized.tokenize(*given)
+
+    monkeypatch.setattr(readings, "tokenize", slowly)
+    start("benchmarks=sandbox", "benchmarks.limit=1")  # reads both; what follows reuses all
+    began = time.perf_counter()
+    seconds = start("benchmarks=sandbox", "benchmarks.limit=1")["seconds"]
+    whole = time.perf_counter() - began
+    assert seconds["pool"] >= 2
+    assert seconds["scores"] < 1
+    assert sum(seconds.values()) <= whole
+
+
+def test_how_often_a_state_is_kept_makes_no_adapter_anew(start: Run) -> None:
+    start()
+    assert "finetune" in start("finetune.checkpoint_every=1")["reused"]
+
+
+def test_a_run_folder_in_use_is_refused(start: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "taken"
+    with run_folder.claimed(folder, {"seed": 0}):
+        with pytest.raises(InputError, match="another run is at work"):
+            start(folder=folder)
+        assert (folder / "config.yaml").read_text() == "seed: 0\n"
+
+
+def test_an_unfinished_run_is_taken_up_by_its_own_configuration_alone(
+    start: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cut"
+    with monkeypatch.context() as patch:
+        patch.setattr("spice.training.finetune.finetune", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            start(folder=folder)
+    with pytest.raises(InputError, match=r"unfinished run with other seed.*hydra\.run\.dir"):
+        start("seed=1", folder=folder)
+    assert start("trainer.progress=true", folder=folder)["reused"] == ["gradients", "selection"]

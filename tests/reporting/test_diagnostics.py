@@ -24,7 +24,7 @@ def described(G: np.ndarray, k: int, penalty: float = 0.1, **given: Any) -> dict
     n = len(G)
     sources = given.get("sources", ["pool"] * n)
     lengths = np.array(given.get("lengths", [1] * n))
-    signals = Signals([f"{i:04}" for i in range(n)], sources, lengths, G)
+    signals = Signals([f"{i:04}" for i in range(n)], sources, lengths, gradients=G)
     options = {
         "alpha": 1.0,
         "scale": "raw",
@@ -38,7 +38,7 @@ def described(G: np.ndarray, k: int, penalty: float = 0.1, **given: Any) -> dict
     }
     selector = Spice(penalty=penalty, **{**options, **given.get("options", {})})
     selection = selector.select(signals, k, np.random.default_rng(0), range(n))
-    return report(selection, signals, penalty)
+    return report(selection, signals)
 
 
 def test_every_quantity_of_the_worked_example() -> None:
@@ -186,7 +186,7 @@ def test_a_report_is_strict_json() -> None:
 
 def test_a_selection_without_gains_is_described_by_what_it_has() -> None:
     signals = Signals(list("abcd"), ["x", "x", "x", "y"], np.array([1, 2, 3, 4]))
-    facts = report(Selection(n=4, indices=[3, 2]), signals, None)
+    facts = report(Selection(n=4, indices=[3, 2]), signals)
     assert facts["information"] is None
     assert facts["sources"] == {
         "x": {"pool": 0.75, "picked": 0.5},

@@ -64,6 +64,12 @@ def test_several_seeds_have_the_standard_error_over_seeds() -> None:
     assert line.average.error == pytest.approx(np.std(averages, ddof=1) / math.sqrt(3))
 
 
+def test_experiments_that_differ_in_nothing_that_is_shown_stand_apart() -> None:
+    runs = [result(overrides=(f"experiment={name}",)) for name in ("a", "b")]
+    assert [line.label["experiment"] for line in compare(runs)] == ["a", "b"]
+    assert "experiment" not in compare(runs[:1])[0].label  # one alone goes without saying
+
+
 def test_runs_that_differ_in_more_than_the_seed_stand_apart() -> None:
     runs = [
         result("spice", overrides=("selector.penalty=0.1",)),

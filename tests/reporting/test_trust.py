@@ -8,30 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compose import composed
-from omegaconf import open_dict
+from compose import begun, selected
 
 from spice.errors import InputError
 from spice.gradients.store import read as read_gradients
-from spice.pipeline.components import Components
-from spice.pipeline.job import Job
+from spice.pipeline.run import Run
 from spice.records import Row, Selection
 from spice.reporting.trust import examine, trust_line
 from spice.signals.reliability import FIELDS
-from spice.storage.stages import Stages
 
 SMALL = ["data.size=90", "budget=9", "finetune=none", "trainer=cpu", "trainer.progress=false",
          "logger=csv"]  # fmt: skip
-
-
-def job(folder: Path, cache: Path, *overrides: str) -> Job:
-    config = composed(*SMALL, *overrides)
-    with open_dict(config):
-        del config["hydra"]
-    folder.mkdir(exist_ok=True)
-    made = Job(config, folder, Components.of(config), Stages(cache, lambda *_: None), cache)
-    made.load_pool()
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +27,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_keeps_and_tells_how_far_rows_were_trusted(tmp_path: Path, cache: Path) -> None:
-    run = job(tmp_path / "run", cache, "selector=spice_consensus")
-    selection = run.select()
+    run = selected(tmp_path / "run", cache, "selector=spice_consensus", *SMALL)
+    selection = run.selection
     told = json.loads((run.folder / "reliability.json").read_text(encoding="utf-8"))
     assert told["rows"] == 90
     assert 0 <= told["untrustworthy"] <= 1
     assert sum(source["rows"] for source in told["by_source"].values()) == 90
     assert len(told["least_trusted"]) == 20
     assert {"prompt", "response", "weight"} <= set(told["least_trusted"][0])
-    assert run.selection_report["reliability"]["untrustworthy"] == told["untrustworthy"]
+    assert run.diagnostics["reliability"]["untrustworthy"] == told["untrustworthy"]
     assert len(selection["weights"]) == selection["k"] == 9
     others = set(selection["indices"]) - set(selection["without_weights"])
     assert told["changed_by_weights"] == len(others)
@@ -59,29 +46,26 @@ def test_a_run_keeps_and_tells_how_far_rows_were_trusted(tmp_path: Path, cache: 
 
 
 def test_a_second_setting_reads_no_weights_again(tmp_path: Path, cache: Path) -> None:
-    first = job(tmp_path / "first", cache, "selector=spice_consensus")
-    first.select()
-    again = job(tmp_path / "again", cache, "selector=spice_consensus", "selector.alpha=3",
-                "budget=5", "selector.penalty=0.1")  # fmt: skip
-    again.select()
-    assert {"gradients", "reliability"} <= set(again.reused)
-    other = job(tmp_path / "other", cache, "selector=spice_consensus",
-                "selector.reliability.share=0.3")  # fmt: skip
-    assert other.signals is not None
-    assert first.signals is not None
+    first = selected(tmp_path / "first", cache, "selector=spice_consensus", *SMALL)
+    again = selected(tmp_path / "again", cache, *SMALL, "selector=spice_consensus",
+                     "selector.alpha=3", "budget=5", "selector.penalty=0.1")  # fmt: skip
+    assert {"gradients", "reliability"} <= set(again.ledger.reused)
+    other = begun(tmp_path / "other", cache, *SMALL, "selector=spice_consensus",
+                  "selector.reliability.share=0.3")  # fmt: skip
     keys = [digest_of(one, "reliability") for one in (first, again, other)]
     assert keys[0] == keys[1] != keys[2]
 
 
-def digest_of(run: Job, name: str) -> str:
-    assert run.signals is not None
-    return json.dumps(run.signals.keys[name], sort_keys=True, default=str)
+def digest_of(run: Run, name: str) -> str:
+    assert run.keyed is not None
+    return json.dumps(run.keyed.keys[name], sort_keys=True, default=str)
 
 
 def test_targeted_weights_are_cosines_with_the_nearest_example(tmp_path: Path, cache: Path) -> None:
-    run = job(tmp_path / "run", cache, "selector=spice_targeted")
-    assert run.signals is not None
-    read = run.signals.read()
+    run = begun(tmp_path / "run", cache, *SMALL, "selector=spice_targeted")
+    assert run.keyed is not None
+    assert run.as_proxy is not None
+    read = run.keyed.read()
     [targets] = (cache / "reliability").glob("*/targets/metadata.json")
     examples = run.as_proxy.renderer.encode(run.targets)
     aims = read_gradients(
@@ -89,7 +73,7 @@ def test_targeted_weights_are_cosines_with_the_nearest_example(tmp_path: Path, c
         run.parts.extraction,
         examples,
         [row.id for row in run.targets],
-        {"signal": "gradients of targets", **run.parts.extraction.fingerprint()},
+        {**run.keyed.keys["reliability"], "of": "targets"},
     )
     G, V = (np.asarray(rows[:], dtype=float) for rows in (read["gradients"], aims))
     G, V = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (G, V))
@@ -100,16 +84,16 @@ def test_targeted_weights_are_cosines_with_the_nearest_example(tmp_path: Path, c
 def test_weights_do_not_depend_on_the_batch_size(tmp_path: Path) -> None:
     found = []
     for size in (16, 3):
-        run = job(tmp_path / str(size), tmp_path / f"cache{size}", "selector=spice_consensus",
-                  f"gradients.batch_size={size}")  # fmt: skip
-        assert run.signals is not None
-        found.append(run.signals.read()["reliability"]["weight"])
+        run = begun(tmp_path / str(size), tmp_path / f"cache{size}", *SMALL,
+                    "selector=spice_consensus", f"gradients.batch_size={size}")  # fmt: skip
+        assert run.keyed is not None
+        found.append(run.keyed.read()["reliability"]["weight"])
     assert found[0] == pytest.approx(found[1], abs=1e-4)
 
 
 def test_windows_have_no_pool_to_judge_by(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="whole pool; take schedule=global"):
-        job(tmp_path / "run", tmp_path, "selector=spice_targeted", "schedule=pools")
+    with pytest.raises(InputError, match=r"schedule=global: .* whole pool"):
+        begun(tmp_path / "run", tmp_path, *SMALL, "selector=spice_targeted", "schedule=pools")
 
 
 def test_what_is_told_of_rows_that_nobody_votes_on() -> None:

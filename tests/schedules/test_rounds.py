@@ -17,7 +17,7 @@ from spice.models.checkpoint import Checkpoint
 from spice.models.lora import Lora
 from spice.models.loss import response_nll
 from spice.records import Signals
-from spice.schedules.rounds import LeadRounds, choose
+from spice.schedules.round_by_round import RoundByRound, choose
 from spice.selectors.lead import Lead, Rounds
 from spice.signals.experience import Experience
 
@@ -50,12 +50,12 @@ def fresh() -> Rounds:
 @pytest.fixture
 def module(
     make_checkpoint: Callable[..., Path], examples: list[Example], tmp_path: Path
-) -> Callable[..., LeadRounds]:
+) -> Callable[..., RoundByRound]:
     checkpoint = Checkpoint(str(make_checkpoint("llama")), "float32")
 
-    def start(folder: str, dropout: float = 0.0) -> LeadRounds:
+    def start(folder: str, dropout: float = 0.0) -> RoundByRound:
         model = Lora(4, 8, dropout, "all-linear").attach(checkpoint.load(), 7)
-        return LeadRounds(
+        return RoundByRound(
             model, fresh(), examples, batch_size=4, folder=tmp_path / folder, pad_id=0, seed=1
         )
 
@@ -63,7 +63,7 @@ def module(
 
 
 def test_the_proxy_learns_what_a_plain_loop_would_teach_it(
-    module: Callable[..., LeadRounds], examples: list[Example]
+    module: Callable[..., RoundByRound], examples: list[Example]
 ) -> None:
     model, rounds = module("other").model, fresh()
     trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
@@ -109,7 +109,7 @@ class KilledError(Exception):
 
 
 def test_runs_cut_short_anywhere_end_like_one_that_was_not(
-    module: Callable[..., LeadRounds], monkeypatch: pytest.MonkeyPatch
+    module: Callable[..., RoundByRound], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = choose(module("whole", 0.3), QUIET)
     observe, calls = Rounds.observe, 0

@@ -22,8 +22,8 @@ from spice.models.checkpoint import Checkpoint
 from spice.models.lora import Lora
 from spice.models.loss import response_nll
 from spice.records import Selection
-from spice.schedules.window_by_window import PoolSchedule, choose
-from spice.schedules.windows import Pools, shares
+from spice.schedules.window_by_window import WindowByWindow, choose
+from spice.schedules.windows import Windows, shares
 from spice.selectors.spice import Spice
 
 LORA = Lora(4, 8, 0.0, "all-linear")
@@ -46,7 +46,7 @@ def examples() -> list[Example]:
 @pytest.fixture
 def schedule(
     make_checkpoint: Callable[..., Path], examples: list[Example], tmp_path: Path
-) -> Callable[..., PoolSchedule]:
+) -> Callable[..., WindowByWindow]:
     checkpoint = Checkpoint(str(make_checkpoint("llama")), "float32")
 
     def start(
@@ -55,13 +55,13 @@ def schedule(
         selector: Spice = SELECTOR,
         batch_size: int = 4,
         **options: Any,
-    ) -> PoolSchedule:
+    ) -> WindowByWindow:
         given = {"pool_size": 6, "refresh_every": 2, "train_proxy": True, "learning_rate": 0.05}
-        pools = Pools(**{**given, "weight_decay": 0.01, **options})
+        pools = Windows(**{**given, "weight_decay": 0.01, **options})
         model = Lora(4, 8, dropout, "all-linear").attach(checkpoint.load(), 7)
         windows = pools.windows(IDS, range(N), 1)
         extraction = Extraction(LORA, "mean", None, "float32", batch_size, 10_000, 9_000, 256, 7)
-        return PoolSchedule(
+        return WindowByWindow(
             model, selector, extraction, pools, examples, IDS, windows, 12,
             folder=tmp_path / folder, pad_id=0, seed=1,
         )  # fmt: skip
@@ -74,14 +74,14 @@ def gradients(model: Any, examples: list[Example], rows: list[int]) -> np.ndarra
 
 
 def test_the_papers_windows_give_the_papers_number_of_rows() -> None:
-    pools = Pools(120, 10, True, 2e-4, 0.01)
+    pools = Windows(120, 10, True, 2e-4, 0.01)
     windows = pools.windows([f"{i:06}" for i in range(97_500)], range(97_500), 0)
     counts = shares(windows, 9_750)
     assert (len(windows), set(counts[:-1]), counts[-1], sum(counts)) == (813, {12}, 6, 9_750)
 
 
 def test_windows_part_the_eligible_rows_whatever_the_pools_order() -> None:
-    pools = Pools(6, 2, True, 2e-4, 0.01)
+    pools = Windows(6, 2, True, 2e-4, 0.01)
     eligible = [i for i in range(N) if i % 5]
     windows = pools.windows(IDS, eligible, 1)
     assert sorted(row for window in windows for row in window) == eligible
@@ -93,7 +93,7 @@ def test_windows_part_the_eligible_rows_whatever_the_pools_order() -> None:
 
 
 def test_an_untrained_proxy_chooses_from_each_window_on_its_own(
-    schedule: Callable[..., PoolSchedule], examples: list[Example]
+    schedule: Callable[..., WindowByWindow], examples: list[Example]
 ) -> None:
     module = schedule(train_proxy=False)
     expected = []
@@ -109,7 +109,7 @@ def test_an_untrained_proxy_chooses_from_each_window_on_its_own(
 
 
 def test_the_proxy_learns_what_a_plain_loop_would_teach_it(
-    schedule: Callable[..., PoolSchedule], examples: list[Example]
+    schedule: Callable[..., WindowByWindow], examples: list[Example]
 ) -> None:
     module, model = schedule("plain"), schedule("other").model
     optimizer = torch.optim.AdamW(
@@ -137,20 +137,22 @@ def test_the_proxy_learns_what_a_plain_loop_would_teach_it(
 
 @pytest.mark.parametrize("scale", ["raw", "clip", "unit"])
 def test_products_choose_what_the_gradients_would(
-    schedule: Callable[..., PoolSchedule], monkeypatch: pytest.MonkeyPatch, scale: str
+    schedule: Callable[..., WindowByWindow], monkeypatch: pytest.MonkeyPatch, scale: str
 ) -> None:
     selector = dataclasses.replace(SELECTOR, scale=scale)
     found = choose(schedule("products", selector=selector), QUIET)
     one_by_one = choose(schedule("one by one", selector=selector, batch_size=1), QUIET)
     assert one_by_one.indices == found.indices
-    monkeypatch.setattr("spice.schedules.window_by_window.OF_PRODUCTS", ())
+    monkeypatch.setattr("spice.selectors.spice.OF_PRODUCTS", ())
     expected = choose(schedule("gradients", selector=selector), QUIET)
     assert found.indices == expected.indices
     for name in ("gains", "conflicts", "bases", "information"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-4, abs=1e-6)
 
 
-def test_copies_stay_copies(schedule: Callable[..., PoolSchedule], examples: list[Example]) -> None:
+def test_copies_stay_copies(
+    schedule: Callable[..., WindowByWindow], examples: list[Example]
+) -> None:
     twins = [*examples[:5], *examples[:5]]
     module = schedule(pool_size=N)
     module.examples, module.windows = twins, [list(range(10))]
@@ -158,7 +160,7 @@ def test_copies_stay_copies(schedule: Callable[..., PoolSchedule], examples: lis
     assert np.array_equal(G[:5], G[5:])
 
 
-def test_a_form_that_needs_coordinates_has_them(schedule: Callable[..., PoolSchedule]) -> None:
+def test_a_form_that_needs_coordinates_has_them(schedule: Callable[..., WindowByWindow]) -> None:
     diagonal = schedule(selector=dataclasses.replace(SELECTOR, fisher="diag"))
     window = next(iter(diagonal.train_dataloader()))
     assert diagonal._gradients(window).shape == (6, dimension(diagonal.model))
@@ -169,11 +171,11 @@ class KilledError(Exception):
     """Stands for a kill between two windows."""
 
 
-def cut_after(windows: int) -> Callable[[PoolSchedule, int, Selection], None]:
+def cut_after(windows: int) -> Callable[[WindowByWindow, int, Selection], None]:
     """A way of writing a window's choice that ends the run after so many."""
-    left, write = iter(range(windows)), PoolSchedule._write
+    left, write = iter(range(windows)), WindowByWindow._write
 
-    def cut(self: PoolSchedule, number: int, part: Selection) -> None:
+    def cut(self: WindowByWindow, number: int, part: Selection) -> None:
         if next(left, None) is None:
             raise KilledError
         write(self, number, part)
@@ -182,13 +184,13 @@ def cut_after(windows: int) -> Callable[[PoolSchedule, int, Selection], None]:
 
 
 def test_runs_cut_short_anywhere_end_like_one_that_was_not(
-    schedule: Callable[..., PoolSchedule], monkeypatch: pytest.MonkeyPatch
+    schedule: Callable[..., WindowByWindow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = choose(schedule("whole", dropout=0.3), QUIET)
     state = {n: p.clone() for n, p in schedule("whole", dropout=0.3).adapter().items()}
     for survived in (0, 1, 1, 2, 3):  # windows chosen before each of five ends
         with monkeypatch.context() as patch:
-            patch.setattr(PoolSchedule, "_write", cut_after(survived))
+            patch.setattr(WindowByWindow, "_write", cut_after(survived))
             with suppress(KilledError):
                 choose(schedule("cut", dropout=0.3), QUIET)
     ended = choose(schedule("cut", dropout=0.3), QUIET)
@@ -204,4 +206,4 @@ def test_runs_cut_short_anywhere_end_like_one_that_was_not(
 def test_impossible_settings_are_refused(option: str, value: float) -> None:
     given: dict[str, Any] = {"pool_size": 6, "refresh_every": 2, "train_proxy": True}
     with pytest.raises(InputError, match=f"schedule.{option}"):
-        Pools(**{**given, "learning_rate": 0.1, "weight_decay": 0.0, option: value})
+        Windows(**{**given, "learning_rate": 0.1, "weight_decay": 0.0, option: value})

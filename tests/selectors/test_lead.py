@@ -108,7 +108,8 @@ def test_runs_take_k_rows_once_each_whatever_the_pools_order(n: int, k: int, see
     order = np.random.default_rng(seed).permutation(n)
     moved = Signals(
         [signals.ids[i] for i in order], [signals.sources[i] for i in order], np.ones(n),
-        losses=signals.losses[order], experienced_losses=signals.experienced_losses[order],
+        losses=signals["losses"][order],
+        experienced_losses=signals["experienced_losses"][order],
     )  # fmt: skip
     again = play(lead().begin(moved, k, seed, range(n)))
     assert [int(order[i]) for i in again.picks] == rounds.picks
@@ -154,7 +155,7 @@ def test_a_round_changes_its_rows_alone_and_as_the_formulas_say() -> None:
 
 def test_rows_without_a_loss_are_left_out_and_listed() -> None:
     signals = made_up(6, 0)
-    signals.losses[2] = np.nan
+    signals["losses"][2] = np.nan
     rounds = play(lead().begin(signals, 6, 0, range(6)))
     assert sorted(rounds.picks) == [0, 1, 3, 4, 5]
     assert rounds.selection().excluded == {"no valid loss": [2]}

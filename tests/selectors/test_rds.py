@@ -13,7 +13,7 @@ from spice.errors import InputError
 from spice.records import Selection, Signals
 from spice.selectors import rds
 from spice.selectors.rds import Rds, nearest_first, turns
-from spice.signals.embeddings import Embeddings, TargetEmbeddings
+from spice.signals.embeddings import Embeddings, TargetEmbeddings, TargetSources
 
 
 def pick(
@@ -87,6 +87,7 @@ def test_late_tokens_weigh_more_in_pool_and_targets_alike() -> None:
     assert Rds().needs == {
         "embeddings": Embeddings("weighted"),
         "target_embeddings": TargetEmbeddings("weighted"),
+        "target_sources": TargetSources(),
     }
 
 
@@ -155,5 +156,5 @@ def test_what_was_not_read_is_left_out() -> None:
 
 
 def test_signals_that_are_lacking_are_named() -> None:
-    with pytest.raises(ValueError, match="target_sources"):
+    with pytest.raises(KeyError, match="embeddings was not read"):
         Rds().select(Signals(["0"], ["a"], np.ones(1)), 1, np.random.default_rng(0), [0])

@@ -71,7 +71,8 @@ def test_one_proxy_asks_for_no_sizes() -> None:
     assert set(SelectIt([REQUEST], "softmax", 0.2, []).needs) == {"ratings"}
     more = SelectIt([REQUEST], "softmax", 0.2, ["folder"])
     assert set(more.needs) == {"ratings", "rater_sizes"}
-    assert [checkpoint.path for checkpoint in more.checkpoints] == ["folder"]
+    readers = [reader.path for signal in more.needs.values() for reader in signal.readers()]
+    assert readers == ["folder"] * 2
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def selector(**options: Any) -> Spice:
 
 def pick(G: np.ndarray, k: int, ids: list[str] | None = None, **options: Any) -> Selection:
     names = ids or [f"{i:03}" for i in range(len(G))]
-    signals = Signals(names, ["pool"] * len(G), np.ones(len(G), dtype=int), G)
+    signals = Signals(names, ["pool"] * len(G), np.ones(len(G), dtype=int), gradients=G)
     return selector(**options).select(signals, k, RNG, range(len(G)))
 
 
@@ -62,7 +62,7 @@ def test_ties_go_to_the_smaller_id_wherever_it_stands() -> None:
 
 
 def test_only_eligible_rows_are_picked() -> None:
-    signals = Signals(list("abcd"), ["x"] * 4, np.ones(4, dtype=int), WORKED)
+    signals = Signals(list("abcd"), ["x"] * 4, np.ones(4, dtype=int), gradients=WORKED)
     chosen = selector(penalty=0.0).select(signals, 4, RNG, [1, 3])
     assert chosen.indices == [1, 3]
     assert chosen.n == 4
@@ -168,5 +168,5 @@ def test_numpy_scalars_are_numbers() -> None:
 
 def test_without_gradients_there_is_nothing_to_select_by() -> None:
     signals = Signals(["a"], ["x"], np.ones(1, dtype=int))
-    with pytest.raises(ValueError, match="needs gradients"):
+    with pytest.raises(KeyError, match="gradients was not read"):
         selector().select(signals, 1, RNG, [0])

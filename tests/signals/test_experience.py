@@ -21,9 +21,10 @@ from spice.gradients.extraction import Extraction
 from spice.models.checkpoint import Checkpoint
 from spice.models.lora import Lora
 from spice.models.loss import response_nll
-from spice.models.tokenized import Reading, read
+from spice.models.tokenized import Tokenized, tokenize
 from spice.records import Row
 from spice.signals.experience import Experience, ExperiencedLosses, Prompts, k_means, middle
+from spice.signals.forward import read_off
 from spice.signals.losses import Losses
 from spice.signals.ratings import Panel, RaterSizes, Ratings
 from spice.signals.source import Source
@@ -45,17 +46,18 @@ CLUSTERS = Experience("clusters", None, 3, 2, LORA, RECIPE, 0)
 def source_of(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Callable[..., Source]:
     template = instantiate(composed("template=plain").template)
 
-    def reading(checkpoint: Checkpoint, rows: list[Row] = ROWS) -> Reading:
-        return read(checkpoint, template, Pool(rows), tmp_path / "memo")
+    def reading(checkpoint: Checkpoint, rows: list[Row] = ROWS) -> Tokenized:
+        return tokenize(checkpoint, template, Pool(rows), tmp_path / "memo")
 
     def make(rows: list[Row] = ROWS, batch_size: int = 3) -> Source:
         checkpoint = Checkpoint(str(make_checkpoint("llama")), "float32")
         return Source(
             rows=rows,
-            reading=reading(checkpoint, rows),
+            tokenized=reading(checkpoint, rows),
             extraction=Extraction(LORA, "mean", None, "float32", batch_size, 10_000, 9_000, 4, 0),
+            key={"signal": "asked"},
             targets=[],
-            reading_of=lambda other: reading(other, rows),
+            tokenized_by=lambda other: reading(other, rows),
             trainer=QUIET,
             say=lambda message: None,
             gradients=lambda: np.zeros((len(rows), 1)),
@@ -69,7 +71,7 @@ def test_the_rows_do_not_depend_on_the_pools_order_or_the_batches(
     source_of: Callable[..., Source], experience: Experience, tmp_path: Path
 ) -> None:
     source = source_of()
-    model: Any = source.reading.checkpoint.load()
+    model: Any = source.tokenized.checkpoint.load()
     rows = experience.rows(tmp_path / "one", source, model)
     assert len(rows) == len(set(rows)) == (8 if experience is RANDOM else len(rows))
     assert 3 <= len(rows) <= 8
@@ -81,9 +83,9 @@ def test_the_rows_do_not_depend_on_the_pools_order_or_the_batches(
 
 def test_prompts_are_read_alone(source_of: Callable[..., Source], tmp_path: Path) -> None:
     source = source_of()
-    model: Any = source.reading.checkpoint.load()
-    found = source.forward(model, Prompts(), tmp_path, {})
-    for row, example in zip(found, source.reading.examples, strict=True):
+    model: Any = source.tokenized.checkpoint.load()
+    found = read_off(model, Prompts(), source, tmp_path, {})
+    for row, example in zip(found, source.tokenized.examples, strict=True):
         prompt = torch.tensor([example.ids[: example.start]])
         with torch.no_grad():
             out = model(input_ids=prompt, output_hidden_states=True)
@@ -103,14 +105,16 @@ def test_experienced_losses_are_those_of_the_tuned_model(
     kept.mkdir()
     apart.mkdir()
     signal.build(kept, source)
-    found = signal.load(kept)
+    found = signal.load(kept, source)
     assert sorted(path.name for path in kept.iterdir()) == ["losses.npy"]
     tuned = experience.gain(apart, source)
-    for row, example in zip(found, source.reading.examples, strict=True):
+    for row, example in zip(found, source.tokenized.examples, strict=True):
         with torch.no_grad():
             nll, count = response_nll(tuned, pad([example], [0], 0))
         assert row[0] == pytest.approx(float(nll[0] / count[0]), rel=1e-4)
-    untouched = source.forward(source.reading.checkpoint.load(), Losses(), tmp_path / "base", {})
+    untouched = read_off(
+        source.tokenized.checkpoint.load(), Losses(), source, tmp_path / "base", {}
+    )
     assert found[:, 0].mean() < 0.95 * untouched[:, 0].mean()
     again = experience.gain(apart, source)  # takes up the adapter that is there
     pairs = zip(tuned.parameters(), again.parameters(), strict=True)
@@ -146,15 +150,15 @@ def test_a_panel_reads_every_model_and_counts_its_parameters(
     signal, sizes = Panel(requests, [other]), RaterSizes([other])
     signal.build(tmp_path, source)
     sizes.build(tmp_path, source)
-    found = signal.load(tmp_path)
+    found = signal.load(tmp_path, source)
     assert found.shape == (16, 2, 1, 5)
-    for place, checkpoint in enumerate([source.reading.checkpoint, other]):
-        model, reading = checkpoint.load(), source.reading_of(checkpoint)
-        alone = source.forward(
-            model, Ratings(requests), tmp_path / f"alone{place}", {}, reading=reading
+    for place, checkpoint in enumerate([source.tokenized.checkpoint, other]):
+        model, reading = checkpoint.load(), source.tokenized_by(checkpoint)
+        alone = read_off(
+            model, Ratings(requests), source, tmp_path / f"alone{place}", {}, tokenized=reading
         )
         assert found[:, place] == pytest.approx(alone)
-        assert sizes.load(tmp_path)[place] == model.num_parameters()
+        assert sizes.load(tmp_path, source)[place] == model.num_parameters()
     assert not np.allclose(found[:, 0], found[:, 1])
 
 

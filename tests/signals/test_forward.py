@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,20 +16,22 @@ from compose import composed
 from hydra.utils import instantiate
 
 from spice.data.pool import identify
-from spice.data.rendering import Renderer
+from spice.data.rendering import Renderer, audit
 from spice.gradients.extraction import Extraction
 from spice.models.checkpoint import Checkpoint
 from spice.models.lora import Lora
+from spice.models.tokenized import Tokenized
 from spice.records import Row
 from spice.selectors.fishersft import square
-from spice.signals import forward
 from spice.signals.base import Signal
 from spice.signals.embeddings import Embeddings, TargetEmbeddings
 from spice.signals.losses import Losses
 from spice.signals.ratings import Ratings
+from spice.signals.source import Source
 from spice.signals.token_information import TokenInformation
 
 LORA = Lora(4, 8, 0.0, "all-linear")
+EXTRACTION = Extraction(LORA, "mean", None, "float32", 3, 10_000, 9_000, 2, 0)
 ROWS = identify(
     Row("", f"Say {word} {i} times.", "", " ".join([word] * i), "a")
     for i, word in enumerate(["red", "green", "blue", "black", "white"], start=1)
@@ -57,15 +60,33 @@ def values(
     said: list[str] | None = None,
 ) -> np.ndarray:
     extraction = Extraction(LORA, "mean", None, "float32", batch_size, 10_000, 9_000, 2, 0)
-    texts = signal.texts(renderer, rows, renderer.encode(rows))
-    ids = [row.id for row in rows]
-    metadata = signal.fingerprint()
     trainer = {"accelerator": "cpu", "enable_progress_bar": False}
-    forward.extract(
-        checkpoint.load(), signal, texts, ids, extraction, folder=folder, metadata=metadata,
-        pad_id=0, trainer=trainer, say=(said if said is not None else []).append,
-    )  # fmt: skip
-    return forward.read(folder, signal, texts, ids, extraction, metadata)
+    source = source_of(checkpoint, renderer, extraction, rows, signal)
+    source = replace(source, trainer=trainer, say=(said if said is not None else []).append)
+    signal.build(folder, source)
+    return signal.load(folder, source)
+
+
+def source_of(
+    checkpoint: Checkpoint,
+    renderer: Renderer,
+    extraction: Extraction,
+    rows: list[Row],
+    signal: Signal,
+) -> Source:
+    examples = renderer.encode(rows)
+    tokenized = Tokenized(checkpoint, renderer, examples, audit(rows, examples, renderer), {})
+    return Source(
+        rows=rows,
+        tokenized=tokenized,
+        extraction=extraction,
+        key=signal.fingerprint(extraction),
+        targets=rows[2:],
+        tokenized_by=lambda other: tokenized,
+        trainer={},
+        say=print,
+        gradients=lambda: np.zeros((len(rows), 1)),
+    )
 
 
 def logits(checkpoint: Checkpoint, ids: list[int]) -> torch.Tensor:
@@ -129,25 +150,22 @@ def test_the_first_token_is_the_first_that_is_no_padding(padded: str) -> None:
 
 
 def test_poolings_are_told_apart_and_the_plain_mean_is_known_as_ever() -> None:
-    assert Embeddings().fingerprint() == {"signal": "embeddings"}
-    assert TargetEmbeddings().fingerprint() == {"signal": "target embeddings"}
+    assert Embeddings().fingerprint(EXTRACTION) == {"signal": "embeddings"}
+    assert TargetEmbeddings().fingerprint(EXTRACTION) == {"signal": "target embeddings"}
     for signal in (Embeddings("weighted"), TargetEmbeddings("weighted")):
-        assert signal.fingerprint()["pooling"] == "weighted"
+        assert signal.fingerprint(EXTRACTION)["pooling"] == "weighted"
 
 
 @pytest.mark.parametrize("signal", [Embeddings(), Embeddings("weighted")])
 def test_targets_are_pooled_as_the_pool_is(
     checkpoint: Checkpoint, renderer: Renderer, signal: Embeddings, tmp_path: Path
 ) -> None:
-    def read(_: Any, of: Signal, store: Path, about: Any, rows: list[Row]) -> np.ndarray:
-        return values(checkpoint, renderer, of, store, rows=rows)
-
-    reading = SimpleNamespace(checkpoint=checkpoint)
-    source: Any = SimpleNamespace(reading=reading, targets=ROWS[2:], forward=read)
     of_targets = TargetEmbeddings(signal.pooling)
+    source = source_of(checkpoint, renderer, EXTRACTION, ROWS, of_targets)
+    source = replace(source, trainer={"accelerator": "cpu", "enable_progress_bar": False})
     of_targets.build(tmp_path, source)
     whole = values(checkpoint, renderer, signal, tmp_path / "pool")
-    assert of_targets.load(tmp_path) == pytest.approx(whole[2:], abs=1e-5)
+    assert of_targets.load(tmp_path, source) == pytest.approx(whole[2:], abs=1e-5)
 
 
 def test_ratings_are_probabilities_behind_each_request(

@@ -21,7 +21,7 @@ from spice.gradients.extraction import Extraction
 from spice.models.checkpoint import Checkpoint
 from spice.models.lora import Lora
 from spice.models.loss import response_nll
-from spice.models.tokenized import Reading, read
+from spice.models.tokenized import Tokenized, tokenize
 from spice.records import Row
 from spice.signals.influence import (
     AdamState,
@@ -52,19 +52,20 @@ QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 
 
 @pytest.fixture
-def reading(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Reading:
+def reading(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Tokenized:
     checkpoint = Checkpoint(str(make_checkpoint("llama")), "float32")
     template = instantiate(composed("template=plain").template)
-    return read(checkpoint, template, Pool(ROWS), tmp_path / "memo")
+    return tokenize(checkpoint, template, Pool(ROWS), tmp_path / "memo")
 
 
-def source_of(reading: Reading, extraction: Extraction, targets: list[Row]) -> Source:
+def source_of(reading: Tokenized, extraction: Extraction, targets: list[Row]) -> Source:
     return Source(
         rows=ROWS,
-        reading=reading,
+        tokenized=reading,
         extraction=extraction,
+        key={"signal": "asked"},
         targets=targets,
-        reading_of=lambda checkpoint: reading,
+        tokenized_by=lambda checkpoint: reading,
         trainer=QUIET,
         say=lambda message: None,
         gradients=lambda: np.zeros((len(ROWS), 1)),
@@ -105,7 +106,7 @@ def test_the_moments_are_those_of_torchs_adam(seed: int) -> None:
     assert torch.allclose(ours, kept["exp_avg"] / (kept["exp_avg_sq"] + 1e-8).sqrt())
 
 
-def test_every_epoch_leaves_weights_and_moments_by_name(reading: Reading, tmp_path: Path) -> None:
+def test_every_epoch_leaves_weights_and_moments_by_name(reading: Tokenized, tmp_path: Path) -> None:
     model = LORA.attach(reading.checkpoint.load(), 0)
     ends = epoch_ends(10, RECIPE)
     assert ends == [3, 5, 8]  # steps of four rows: 2.5, 5 and 7.5 of them
@@ -176,14 +177,16 @@ def test_a_projection_with_columns_of_unit_length_would_shrink_inner_products() 
     assert (kept / lengths).numpy() == pytest.approx(np.ones(6), rel=0.15)
 
 
-def test_the_table_is_what_single_rows_and_examples_give(reading: Reading, tmp_path: Path) -> None:
+def test_the_table_is_what_single_rows_and_examples_give(
+    reading: Tokenized, tmp_path: Path
+) -> None:
     signal = Influence(0.5, LORA, RECIPE, 8192, 0)
     extraction = Extraction(LORA, "mean", None, "float32", 5, 10_000, 9_000, 4, 0)
     kept = tmp_path / "kept"
     kept.mkdir()
     source = source_of(reading, extraction, TARGETS)
     signal.build(kept, source)
-    table = signal.load(kept)
+    table = signal.load(kept, source)
     assert table.dtype.names == ("one/a", "one/b", "two")
     assert sorted(path.name for path in kept.iterdir()) == ["influence.npy", "subtasks.json"]
 
@@ -216,7 +219,7 @@ def test_the_table_is_what_single_rows_and_examples_give(reading: Reading, tmp_p
     assert table["two"] == pytest.approx(expected[:, 3], abs=1e-4)
 
 
-def test_no_example_that_fits_is_an_error(reading: Reading, tmp_path: Path) -> None:
+def test_no_example_that_fits_is_an_error(reading: Tokenized, tmp_path: Path) -> None:
     long = identify([Row("", "x" * 300, "", "y", "a")])
     signal = Influence(0.5, LORA, RECIPE, 8192, 0)
     extraction = Extraction(LORA, "mean", None, "float32", 5, 10_000, 9_000, 4, 0)

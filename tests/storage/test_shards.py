@@ -165,7 +165,7 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[2])
-from test_store import PLAN, VALUES, a_store
+from test_shards import PLAN, VALUES, a_store
 
 store = a_store(Path(sys.argv[1]))
 store.open()

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from spice.pipeline.budget import swept_budgets
 from spice.submodular.greedy import GreedyTrace
-from spice.submodular.kept_runs import Orders, load, save, swept_budgets
+from spice.submodular.kept_runs import KeptRuns, load, save
 from spice.submodular.kernel import squared_norms
 from spice.submodular.objective import Objective
 
@@ -39,7 +40,7 @@ def objective() -> Counting:
 
 
 def test_a_longer_run_serves_every_shorter_one(objective: Counting, tmp_path: Path) -> None:
-    orders = Orders(tmp_path, INPUTS)
+    orders = KeptRuns(tmp_path, INPUTS)
     for k in (20, 5, 12, 1):
         found = orders.maximise(objective, k, 0.1)
         assert found == Objective.maximise(objective, k, 0.1)
@@ -47,7 +48,7 @@ def test_a_longer_run_serves_every_shorter_one(objective: Counting, tmp_path: Pa
 
 
 def test_a_sweep_goes_through_each_penalty_once(objective: Counting, tmp_path: Path) -> None:
-    orders = Orders(tmp_path, INPUTS, longest=20)
+    orders = KeptRuns(tmp_path, INPUTS, longest=20)
     for k in (2, 5, 10, 20):
         for penalty in (0.0, 0.1, 0.2, 0.3, 0.5, 1.0):
             orders.maximise(objective, k, penalty)
@@ -68,7 +69,7 @@ def test_one_run_serves_every_stopping_rule(k: int, ratio: float, inclusive: boo
 def test_a_run_that_stopped_early_is_not_taken_for_a_whole_one(
     objective: Counting, tmp_path: Path
 ) -> None:
-    orders = Orders(tmp_path, INPUTS)
+    orders = KeptRuns(tmp_path, INPUTS)
     stopped = orders.maximise(objective, 30, 0.1, stop_ratio=0.6)
     assert 0 < len(stopped.picks) < 30
     earlier = orders.maximise(objective, 30, 0.1, stop_ratio=0.7)

@@ -22,7 +22,7 @@ from spice.submodular import blocked
 from spice.submodular.blocked import blocked_greedy
 from spice.submodular.fisher import MODES
 from spice.submodular.greedy import GreedyTrace
-from spice.submodular.kept_runs import Orders
+from spice.submodular.kept_runs import KeptRuns
 from spice.submodular.kernel import squared_norms
 from spice.submodular.objective import MAXIMIZERS, Objective
 from spice.submodular.rooms import Rooms
@@ -233,7 +233,7 @@ lengths: list[int] = []
 def test_a_kept_run_with_rooms_serves_no_other_rooms(tmp_path: Path) -> None:
     lengths.clear()
     G, of = cloud(0, 40, 6), np.arange(40) % 2
-    orders = Orders(tmp_path, {"signals": "of a test"}, longest=30)
+    orders = KeptRuns(tmp_path, {"signals": "of a test"}, longest=30)
 
     def kept(rooms: Rooms | None, k: int) -> GreedyTrace:
         made = Counting(G, squared_norms(G), 1.0, 1e-8, "exact", "dual", True, rooms)
@@ -291,7 +291,8 @@ def choose(name: str, **mix: Any) -> tuple[list[str], Selection]:
     rng = np.random.default_rng(5)
     sources = ["a", "b", "b", "a", "a"] * 6
     G = rng.normal(size=(30, 10)) * np.where(np.array(sources) == "b", 9.0, 1.0)[:, None]
-    signals = Signals([f"{i:02}" for i in range(30)], sources, np.ones(30), G, embeddings=G,
+    ids = [f"{i:02}" for i in range(30)]
+    signals = Signals(ids, sources, np.ones(30), gradients=G, embeddings=G,
                       token_information=np.square(G))  # fmt: skip
     made: dict[str, Any] = {
         "spice": lambda: Spice(

@@ -13,11 +13,11 @@ from spice.models.device import device
 from spice.pipeline.plan.probe import Memory
 
 if TYPE_CHECKING:
-    from spice.models.tokenized import Reading
+    from spice.models.tokenized import Tokenized
 
 
 def ask(
-    reading: Reading,
+    tokenized: Tokenized,
     suite: Suite,
     names: Sequence[str],
     *,
@@ -31,17 +31,17 @@ def ask(
     def evaluation(suite: Suite) -> Evaluation:
         return Evaluation(
             model,
-            reading.renderer.tokenizer,
-            reading.renderer,
+            tokenized.renderer.tokenizer,
+            tokenized.renderer,
             suite,
-            max_length=reading.checkpoint.context(),
+            max_length=tokenized.checkpoint.context(),
             seed=seed,
             on_score=lambda score, samples: None,
             cache=cache,
         )
 
     where = device(accelerator)
-    model: Any = reading.checkpoint.load()
+    model: Any = tokenized.checkpoint.load()
     model.to(where)
     seconds, memory = 0.0, Memory(where)
     for name in names:

@@ -95,10 +95,10 @@ def probe(
     from spice.models.device import device
 
     where = device(accelerator)
-    batches = [pad(work.reading.examples, rows, work.reading.pad_id)
+    batches = [pad(work.tokenized.examples, rows, work.tokenized.pad_id)
                for rows in chosen(work, extraction.budget)]  # fmt: skip
     start = time.perf_counter()
-    model: Any = work.reading.checkpoint.load()
+    model: Any = work.tokenized.checkpoint.load()
     model.to(where)
     step, size = _pass(work.kind, model, extraction, lora, precision, where)
     load = time.perf_counter() - start
@@ -135,7 +135,7 @@ def _quickest(step: Callable[[Batch], object], batch: Batch, where: str) -> floa
 
 def chosen(work: Work, budget: Budget) -> list[list[int]]:
     """The rows of the probe's batches, longest first."""
-    examples = work.reading.examples
+    examples = work.tokenized.examples
     usable = [row for row, example in enumerate(examples) if example.supervised]
     order = sorted(usable, key=lambda row: len(examples[row].ids))
     limit = min(ROWS, work.rows or budget.rows, len(order))
@@ -178,59 +178,3 @@ def _autocast(precision: str) -> torch.dtype:
     import torch
 
     return torch.float16 if precision == "16-mixed" else torch.bfloat16
-
-
-def greedy_seconds(n: int, d: int, k: int, form: str, way: str) -> float:
-    """One greedy run, scaled up from a smaller one by its count of operations.
-
-    That is 2nkd + nk² in blocks, else 2n²d + nk², and nkd for forms other than ``exact``. Gradients
-    are drawn normal, of lengths that are log-normal; real ones may take more steps, or fewer.
-    """
-    from spice.submodular.kernel import squared_norms
-    from spice.submodular.objective import Objective
-
-    def operations(n: int, d: int, k: int) -> float:
-        if form != "exact":
-            return float(n) * k * d
-        return 2.0 * n * (k if way == "blocked" else n) * d + n * k**2
-
-    rows, columns = min(n, 2000), min(d, 1024)
-    picks = max(min(k, rows), 1) if n == rows else max(round(k * rows / n), 1)
-    rng = np.random.default_rng(0)
-    G = rng.standard_normal((rows, columns), dtype=np.float32)
-    G *= np.exp(rng.standard_normal((rows, 1), dtype=np.float32) / 2)
-    squares = squared_norms(G)
-    problem = Objective(G, squares, float(1 / squares.mean()), 1e-8, form, way, certified=False)
-    start = time.perf_counter()
-    problem.maximise(picks, 0.0)
-    seconds = time.perf_counter() - start
-    return seconds * operations(n, d, k) / operations(rows, columns, picks)
-
-
-def greedy_bytes(n: int, d: int, k: int, way: str) -> int:
-    """Gradients and factor of a run in blocks in float32, or K and factor in float64."""
-    return 4 * n * (d + k) if way == "blocked" else 8 * n * (n + k) + 4 * n * d
-
-
-def weights_seconds(pairs: int, d: int) -> float:
-    """So many cosines of rows of d coordinates and their sorting, scaled up from a million."""
-    from spice.gradients.agreement import agreement, cosines
-
-    rows, columns = 1000, min(d, 2048)
-    G = np.random.default_rng(0).standard_normal((rows, columns), dtype=np.float32)
-    every, alone = np.arange(rows), np.zeros(rows, dtype=np.int64)
-    cosines(G[:10], every[:10], every[:10])  # torch's import is not timed
-    start = time.perf_counter()
-    cosines(G, every, every)
-    product = time.perf_counter() - start
-    start = time.perf_counter()
-    agreement(G, alone, share=0.1, copies=0.98, references=rows, seed=0)
-    sorting = max(time.perf_counter() - start - product, 0.0)
-    return pairs / rows**2 * (product * d / columns + sorting)
-
-
-def weights_bytes(most: int, d: int) -> int:
-    """The cosines of one source, with a block of rows and one of its judges, in float32."""
-    from spice.gradients.agreement import BLOCK, COLUMNS, SORTED
-
-    return 4 * (most + 2 * BLOCK * min(d, COLUMNS) + 6 * SORTED)

@@ -79,7 +79,7 @@ def total(found: Sequence[Line]) -> Line:
     )
 
 
-def publish(folder: Path, limits: Mapping[str, Any], cache: Path) -> None:
+def conclude(folder: Path, limits: Mapping[str, Any], cache: Path) -> None:
     """Print the plans below a folder as a table, and end with exit code 2 beyond a limit."""
     plans = [json.loads(path.read_text()) for path in sorted(folder.rglob("plan.json"))]
     found = lines(plans)

@@ -1,0 +1,53 @@
+"""The pool as each model of a run reads it, tokenised once and audited."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spice.messages import say, warn
+from spice.models.tokenized import Tokenized, tokenize
+from spice.reporting.lines import audit_line
+from spice.storage.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from spice.data.pool import Pool
+    from spice.data.rendering import Template
+    from spice.models.checkpoint import Checkpoint
+    from spice.pipeline.ledger import Ledger
+
+
+@dataclass
+class Readings:
+    """Tokenised pools by the role of their checkpoint; ``audit.json`` in ``folder`` tells of each.
+
+    ``memo`` is where digests of weights are kept. Time is charged to the pool.
+    """
+
+    pool: Pool
+    template: Template
+    folder: Path
+    memo: Path
+    ledger: Ledger
+    _read: dict[str, Tokenized] = field(default_factory=dict)
+
+    def of(self, role: str, checkpoint: Checkpoint) -> Tokenized:
+        """The pool as a checkpoint reads it; ``role`` is proxy, model or a name of its own."""
+        if role not in self._read:
+            with self.ledger.timed("pool"):
+                self._read[role] = self._tokenize(role, checkpoint)
+        return self._read[role]
+
+    def _tokenize(self, role: str, checkpoint: Checkpoint) -> Tokenized:
+        found = tokenize(checkpoint, self.template, self.pool, self.memo)
+        path = self.folder / "audit.json"
+        known = read_json(path) if path.is_file() else {"skipped": self.pool.skipped}
+        write_json(path, {**known, role: found.audit.as_dict()})
+        say("audit", audit_line(role, found.audit))
+        if found.audit.unsupervised_rows:
+            left_out = (
+                f"{found.audit.unsupervised_rows} rows leave the {role} nothing to learn from"
+            )
+            warn("audit", f"{left_out}: their prompts fill its tokens; listed in audit.json")
+        return found

@@ -1,0 +1,1 @@
+"""The steps of a run, one per file: its key, how it is built and loaded, and what it would take."""

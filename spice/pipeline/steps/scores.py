@@ -1,0 +1,108 @@
+"""What the tuned model scores on each benchmark."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from spice.messages import say
+from spice.pipeline.steps.base import Step
+from spice.records import Score
+from spice.storage.closure import code_version, library_versions
+from spice.storage.files import read_json, write_json, write_jsonl
+from spice.storage.stages import digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from spice.pipeline.plan.planned import Planned
+    from spice.pipeline.plan.planner import Planner
+    from spice.pipeline.run import Run
+
+CODE = ("spice.evaluation.evaluation", "spice.models.tokenized", "spice.models.lora")
+
+
+class Evaluate(Step):
+    """Sets ``scores``, and writes ``samples/``; each benchmark is kept for itself."""
+
+    name = "scores"
+
+    def execute(self, run: Run) -> None:
+        """Score what was not scored before."""
+        if not run.parts.suite.names:
+            return
+        with run.ledger.timed(self.name):
+            keys = self.keys(run, run.adapter.key if run.adapter else None)
+            missing = [name for name, key in keys.items() if not run.stages.has(self.name, key)]
+            if missing:
+                self._evaluate(run, missing, keys)
+            run.scores = [self._load(run, name, key) for name, key in keys.items()]
+        told = {name: digest(key) for name, key in keys.items()}
+        run.ledger.note(self.name, told, reused=not missing)
+        done = f"{len(missing)} scored" if missing else "reused"
+        say(self.name, f"key {digest(told)}, {done}")
+
+    def keys(self, run: Run, adapter: str | None) -> dict[str, dict[str, Any]]:
+        """What decides each benchmark's score, with the adapter of a key or without."""
+        shared = {
+            "adapter": adapter,
+            **run.as_model.view,
+            "seed": run.config.seed,
+            "code": code_version(*CODE),
+            "versions": library_versions(*CODE),
+        }
+        suite = run.parts.suite
+        return {name: {**shared, "benchmark": suite.fingerprint(name)} for name in suite.names}
+
+    def _load(self, run: Run, name: str, key: dict[str, Any]) -> Score:
+        found = run.stages.folder(self.name, key)
+        (run.folder / "samples").mkdir(exist_ok=True)
+        shutil.copy(found / "samples.jsonl", run.folder / "samples" / f"{name}.jsonl")
+        return Score(benchmark=name, **read_json(found / "score.json"))
+
+    def _evaluate(self, run: Run, names: list[str], keys: Mapping[str, dict[str, Any]]) -> None:
+        from spice.evaluation.evaluation import evaluate  # keeps torch out of start-up
+
+        def keep(score: Score, samples: list[dict[str, Any]]) -> None:
+            def build(folder: Path) -> None:
+                record = {k: v for k, v in dataclasses.asdict(score).items() if k != "benchmark"}
+                write_json(folder / "score.json", record)
+                write_jsonl(folder / "samples.jsonl", samples)
+
+            run.stages.run(self.name, keys[score.benchmark], build)
+
+        evaluate(
+            self._model(run),
+            run.as_model.renderer,
+            run.parts.suite,
+            names,
+            max_length=run.as_model.checkpoint.context(),
+            seed=run.config.seed,
+            on_score=keep,
+            cache=run.cache / "datasets",
+            trainer=run.parts.machine.trainer_arguments(),
+        )
+
+    def _model(self, run: Run) -> Any:
+        model: Any = run.as_model.checkpoint.load()
+        if run.adapter is None:
+            return model
+        from peft import PeftModel  # keeps torch out of start-up
+
+        model = PeftModel.from_pretrained(model, str(run.adapter.folder / "adapter"))
+        if run.as_model.checkpoint.dtype != "float32":
+            return model
+        # The same function to rounding, in two thirds of the time; half precision would lose
+        # digits of the adapter.
+        return model.merge_and_unload()
+
+    def plan(self, run: Run, planner: Planner) -> Iterator[Planned]:
+        """As the untuned model answers; a tuned one may stop sooner or later."""
+        if not run.parts.suite.names:
+            return
+        keys = self.keys(run, planner.adapter)
+        missing = [name for name, key in keys.items() if not run.stages.has(self.name, key)]
+        key = digest({name: digest(keys[name]) for name in keys})
+        yield planner.scores(key, missing)
