@@ -124,14 +124,9 @@ def reliability(
     """
     matrix = _matrix(gradients)
     names = _names(sources, len(matrix))
-    options: dict[str, Any] = {
-        "share": share,
-        "copies": copies,
-        "references": references,
-        "seed": seed,
-    }
-    Consensus(within="source", **options)  # refuses what makes no sense
-    return agreement(matrix, judging_groups(names, directions(matrix)), **options)
+    Consensus("source", share, copies, references, seed)  # refuses what makes no sense
+    groups = judging_groups(names, directions(matrix))
+    return agreement(matrix, groups, share=share, copies=copies, references=references, seed=seed)
 
 
 def _settings(options: Options) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import spice
 from spice.errors import InputError
 from spice.library import DEFAULTS, Options
-from spice.submodular import blocked, kernel, objective
+from spice.submodular import kernel, objective, state
 from spice.submodular.objective import MAXIMIZERS
 
 WORKED = [[3, 0], [2, 0], [-1, 1], [0, 1]]
@@ -154,7 +154,7 @@ def test_sixteen_bits_choose_alike_where_pools_are_large(
     kind: str, penalty: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where products are taken in float32, and sums of squares by torch."""
-    for module in (blocked, objective):
+    for module in (state, objective):
         monkeypatch.setattr(module, "FEW_ROWS", 100)
     monkeypatch.setattr(kernel, "MANY", 1000)
     rng = np.random.default_rng(0)
