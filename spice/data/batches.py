@@ -36,7 +36,7 @@ def pad(examples: Sequence[Example], rows: Sequence[int], pad_id: int) -> Batch:
 
 
 def length_order(examples: Sequence[Example], eligible: Sequence[int]) -> np.ndarray:
-    """The eligible rows, longest first: if memory runs out, it does so at once."""
+    """The ``eligible`` rows (m), longest first: if memory runs out, it does so at once."""
     rows = np.asarray(eligible)
     lengths = np.array([len(examples[row].ids) for row in rows], dtype=np.int64)
     return rows[np.argsort(-lengths, kind="stable")]

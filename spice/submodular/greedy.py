@@ -144,10 +144,10 @@ def moments(k: int) -> set[int]:
 def conflicts_of(
     along: np.ndarray, norms: np.ndarray, length2: float, weight: float, m: int, eta: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """c(x|S) of all x, and the size of the terms that cancelled in it.
+    """c(x|S) of all x, and the size of the terms that cancelled in it; n each.
 
-    ``along`` is g_x · Σ_S g, ``norms`` ‖g_x‖, ``length2`` ‖Σ_S g‖², ``weight`` Σ_S ‖g‖. The mean's
-    length drops out of a cosine, so the sum stands in its place and η is multiplied by m.
+    ``along`` (n) is g_x · Σ_S g, ``norms`` (n) ‖g_x‖, ``length2`` ‖Σ_S g‖², ``weight`` Σ_S ‖g‖. The
+    mean's length drops out of a cosine, so the sum stands in its place and η is multiplied by m.
     """
     if not m:
         return np.zeros_like(along), np.zeros_like(along)
@@ -157,7 +157,10 @@ def conflicts_of(
 
 
 def first_best(scores: np.ndarray, doubt: np.ndarray) -> int:
-    """The smallest position among the scores that cannot be told from the best one."""
+    """The smallest position among ``scores`` n that cannot be told from the best one.
+
+    ``doubt`` n is how far each may be off.
+    """
     best = int(np.argmax(scores))
     return int(np.argmax(scores + doubt >= scores[best] - doubt[best]))
 
@@ -171,7 +174,7 @@ def record(
     free: np.ndarray,
     penalty: float,
 ) -> None:
-    """Note a pick, at place ``best`` of the arrays."""
+    """Note a pick, at place ``best`` of the arrays: n numbers, or a shortlist's."""
     trace.picks.append(pick)
     trace.scores.append(float(gains[best] - penalty * conflicts[best]))
     trace.gains.append(float(gains[best]))

@@ -27,7 +27,8 @@ COLUMNS = {"float32": 16_384, "float64": 8_192}  # whose products are taken at a
 class State:
     """What is known of n candidates after m picks.
 
-    ``residual`` r is exact for candidates that ``known`` all m columns, and an upper bound else.
+    ``residual`` r (n) is exact for candidates that ``known`` (n) all m columns, and an upper bound
+    else. ``which`` stands for the positions of h candidates throughout.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class State:
         return held
 
     def rows(self, which: np.ndarray, columns: slice | None = None) -> Tensor:
-        """Gradients of some candidates, on the device; of all ``columns`` if none are named."""
+        """Gradients of ``which``, h × d on the device; of all ``columns`` if none are named."""
         import torch
 
         if self.resident is not None:
@@ -87,7 +88,7 @@ class State:
         return torch.from_numpy(self.gradients[asked]).to(self.device, self.dtype)
 
     def gram(self, which: np.ndarray) -> Tensor:
-        """K within some candidates, without a copy of their rows in another precision."""
+        """K (h × h) within ``which``, without a copy of their rows in another precision."""
         import torch
 
         d, width = self.chosen.shape[1], COLUMNS["float32" if self.single else "float64"]
@@ -108,11 +109,11 @@ class State:
             self.settled = self.m
 
     def ahead(self) -> np.ndarray:
-        """The gains, k at most, that one set can have together of all that is free, falling."""
+        """The gains that one set can have of all that is free: k numbers at most, falling."""
         return self.places.ahead(self.bounds(self.places.free))
 
     def along(self, which: np.ndarray) -> np.ndarray:
-        """g · Σ_S g of some candidates."""
+        """g · Σ_S g of ``which``, h."""
         import torch
 
         self.settle()
@@ -122,7 +123,7 @@ class State:
         return (self.rows(which).double() @ total).cpu().numpy()
 
     def index(self, which: np.ndarray) -> Tensor:
-        """Positions, on the device."""
+        """Positions (h), on the device."""
         import torch
 
         return torch.from_numpy(which).to(self.device)
@@ -151,7 +152,7 @@ class State:
         return which[self.known[which] < self.m]
 
     def catch_up(self, which: np.ndarray) -> None:
-        """Make up for the columns that candidates lack, those together that lack about as many."""
+        """Make up for what ``which`` (h) lack of the columns, those together that lack alike."""
         self.settle()
         which = which[np.argsort(self.known[which], kind="stable")]
         for i in range(0, len(which), CHUNK):

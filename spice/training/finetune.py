@@ -46,7 +46,7 @@ class FineTuning(pl.LightningModule):
         self.model.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """The micro-batch's part of its step's mean loss over supervised tokens.
+        """The micro-batch's part, a scalar, of its step's mean loss over supervised tokens.
 
         Dropout is drawn from the seed and the position in the plan, so a resumed run repeats what
         an uninterrupted one would have done.
