@@ -78,8 +78,8 @@ def collecting(
 
     δ are b × t × out, x b × t × in, and the anchor that is yielded is a scalar.
 
-    The anchor is no weight, so that no weight's own gradient is made. Nothing goes back through a factor
-    B that is zero, for Bᵀδ is.
+    The anchor is no weight, so that no weight's own gradient is made. Nothing goes back through a
+    factor B that is zero, for Bᵀδ is.
 
     Raises:
         RuntimeError: a factor was passed by: a gradient must not be zero because nobody looked.
