@@ -60,9 +60,9 @@ class Context:
 
     def generation(self, text: str, settings: Mapping[str, Any]) -> Generation:
         """What is to be written behind ``text`` under lm-eval's ``settings``, as far as it fits."""
-        settings = normalize_gen_kwargs(settings)
-        stops = tuple(s for s in handle_stop_sequences(settings.pop("until", None), None) if s)
-        asked = min(settings.pop("max_gen_toks"), self.max_new_tokens or sys.maxsize)
+        options: dict[str, Any] = normalize_gen_kwargs(settings)
+        stops = tuple(s for s in handle_stop_sequences(options.pop("until", None), None) if s)
+        asked = min(options.pop("max_gen_toks"), self.max_new_tokens or sys.maxsize)
         prompt = self.encode(text) or [self._first_id()]
         fits = len(prompt) + asked <= self.max_length
         budget = asked if fits else min(asked, max(1, self.max_length // 2))
@@ -73,7 +73,7 @@ class Context:
             cut=len(kept) < len(prompt),
             shortened=budget < asked,
             stops=stops,
-            sampling=json.dumps(settings, sort_keys=True),
+            sampling=json.dumps(options, sort_keys=True),
         )
 
     def _split(self, context: str, continuation: str) -> tuple[Tokens, Tokens]:
