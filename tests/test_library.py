@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import spice
 from spice.errors import InputError
-from spice.submodular import blocked, kernel, objective
+from spice.library import DEFAULTS, Options
+from spice.submodular import kernel, objective, state
 from spice.submodular.objective import MAXIMIZERS
 
 WORKED = [[3, 0], [2, 0], [-1, 1], [0, 1]]
@@ -153,7 +154,7 @@ def test_sixteen_bits_choose_alike_where_pools_are_large(
     kind: str, penalty: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where products are taken in float32, and sums of squares by torch."""
-    for module in (blocked, objective):
+    for module in (state, objective):
         monkeypatch.setattr(module, "FEW_ROWS", 100)
     monkeypatch.setattr(kernel, "MANY", 1000)
     rng = np.random.default_rng(0)
@@ -237,6 +238,26 @@ def test_gradients_that_are_not_n_by_d_numbers_are_an_input_error(gradients: Any
 def test_options_out_of_range_are_input_errors(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(options))):
         spice.select(WORKED, 2, **options)
+
+
+def test_an_option_that_there_is_not_is_named() -> None:
+    with pytest.raises(TypeError, match="'penality'"):
+        spice.select(WORKED, 2, penality=0.5)
+
+
+def test_each_option_has_a_default_and_what_is_no_option_has_none() -> None:
+    assert DEFAULTS.keys() == Options.__annotations__.keys()
+
+
+def test_the_package_offers_what_it_lists_and_nothing_else() -> None:
+    assert {"select", "reliability"} == set(spice.__all__) <= set(dir(spice))
+    with pytest.raises(AttributeError, match="has no attribute 'choose'"):
+        spice.choose  # noqa: B018
+
+
+def test_importing_brings_in_neither_numpy_nor_torch() -> None:
+    code = "import sys, spice\nassert not {'numpy', 'torch', 'spice.library'} & set(sys.modules)\n"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_selecting_needs_no_torch() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +11,10 @@ from torch.utils.data import Dataset, Sampler
 
 from spice.data.rendering import Example
 
-if TYPE_CHECKING:
-    pass
-
 IGNORED = -100  # the label that torch's cross entropy leaves out
 
-Batch = dict[
-    str, Any
-]  # input_ids, attention_mask, labels: b × t; rows: the b positions in the pool
+#: input_ids, attention_mask, labels: b × t; rows: the b positions in the pool
+Batch = dict[str, Any]
 
 
 def pad(examples: Sequence[Example], rows: Sequence[int], pad_id: int) -> Batch:
@@ -36,7 +32,7 @@ def pad(examples: Sequence[Example], rows: Sequence[int], pad_id: int) -> Batch:
 
 
 def length_order(examples: Sequence[Example], eligible: Sequence[int]) -> np.ndarray:
-    """The eligible rows, longest first: if memory runs out, it does so at once."""
+    """The ``eligible`` rows (m), longest first: if memory runs out, it does so at once."""
     rows = np.asarray(eligible)
     lengths = np.array([len(examples[row].ids) for row in rows], dtype=np.int64)
     return rows[np.argsort(-lengths, kind="stable")]

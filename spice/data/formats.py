@@ -37,7 +37,11 @@ class BadRowError(ValueError):
 
 
 def expand(pattern: str) -> list[Path]:
-    """The files that a path or a pattern such as ``pools/*.jsonl`` names."""
+    """The files that a path or a pattern such as ``pools/*.jsonl`` names.
+
+    Raises:
+        InputError: that is a folder, or no file at all.
+    """
     path = Path(pattern).expanduser()
     if path.is_file():
         return [path]
@@ -133,7 +137,12 @@ def _parse(text: bytes) -> Any:
 
 
 def to_row(record: Any, source: str, columns: Mapping[str, str] | None = None) -> Row:
-    """Understand one record, whichever of the known forms it has; raise :class:`BadRowError`."""
+    """Understand one record, whichever of the known forms it has.
+
+    Raises:
+        BadRowError: it has none of them, holds other things than text, or lacks an instruction or a
+            response.
+    """
     if isinstance(record, BadRowError):
         raise record
     if not isinstance(record, dict):

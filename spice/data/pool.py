@@ -62,7 +62,11 @@ class FilePool:
     source: str | None = None
 
     def load(self) -> Pool:
-        """Read all files, in the order given."""
+        """Read all files, in the order given.
+
+        Raises:
+            InputError: ``paths`` is no list of files, or what :func:`build` and the reader refuse.
+        """
         if isinstance(self.paths, str) or not self.paths:
             raise InputError("data.paths: give a list of files, as in data.paths=[a.jsonl,b.jsonl]")
         files = [file for path in self.paths for file in expand(str(path))]
@@ -167,7 +171,12 @@ def build(
     columns: Mapping[str, str],
     source: str | None,
 ) -> Pool:
-    """Turn ``(where, default source, record)`` entries into a checked pool."""
+    """Turn ``(where, default source, record)`` entries into a checked pool.
+
+    Raises:
+        InputError: there is no row at all, a bad one where ``on_bad_row`` is ``error``, or an
+            option is outside its range.
+    """
     _check(limit, on_bad_row, columns)
     rows, skipped = [], []
     for where, default_source, record in entries:

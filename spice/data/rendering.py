@@ -30,6 +30,9 @@ class Template:
     here, ``auto`` the first where there is one. Each piece but ``answer`` holds ``{content}``;
     ``answer`` opens the response. ``max_tokens`` bounds a row; a shorter context of the model
     bounds it further.
+
+    Raises:
+        InputError: an unknown mode, a piece without ``{content}``, or too few tokens for a row.
     """
 
     mode: str
@@ -86,6 +89,10 @@ class Renderer:
     """Render rows for one tokenizer.
 
     ``max_tokens`` is the smaller of the template's and the model's context, if that is given.
+
+    Raises:
+        InputError: the tokenizer has no end token, lacks the chat template that is asked for, or
+            has one that leaves answers out.
     """
 
     def __init__(

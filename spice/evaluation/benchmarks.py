@@ -62,7 +62,11 @@ class Benchmark:
         return _package(package) if package else self.folder
 
     def check(self) -> None:
-        """Refuse what cannot be scored."""
+        """Refuse what cannot be scored.
+
+        Raises:
+            InputError: an option outside its range, or a task that lm-eval does not know.
+        """
         key = f"benchmarks.tasks.{self.name}"
         if self.shots < 0:
             raise InputError(f"{key}.shots={self.shots}: must be at least 0")
@@ -109,7 +113,12 @@ class Suite:
         return None if self.mirror is None else Path(self.mirror).expanduser()
 
     def check(self) -> None:
-        """Refuse, before any model is loaded, what would fail after it was trained."""
+        """Refuse, before any model is loaded, what would fail after it was trained.
+
+        Raises:
+            InputError: an unknown name, an option outside its range, a task that cannot be scored,
+                or a mirror that lacks its data.
+        """
         for name in self.only or ():
             if name not in self.tasks:
                 hint = did_you_mean(name, self.tasks) or f" Known: {', '.join(self.tasks)}."

@@ -22,6 +22,9 @@ class BenchmarkExamples:
     They are what lm-eval shows as shots (GSM8K's and MMLU's few-shot splits, BBH's and MBPP's
     worked examples), else the validation split, else the training split; the first ones. A task
     that has none of these, or scores just that split, gives none.
+
+    Raises:
+        InputError: ``per_task`` is below 1.
     """
 
     per_task: int
@@ -31,7 +34,11 @@ class BenchmarkExamples:
             raise InputError(f"validation.per_task={self.per_task}: must be at least 1")
 
     def rows(self, suite: Suite, cache: Path) -> list[Row]:
-        """The examples; ``source`` is ``benchmark/subtask``."""
+        """The examples; ``source`` is ``benchmark/subtask``.
+
+        Raises:
+            InputError: no benchmark of the suite has development examples.
+        """
         from spice.evaluation import surroundings
 
         found: list[Row] = []

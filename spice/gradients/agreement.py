@@ -100,7 +100,7 @@ class Agreement:
 
 
 def directions(gradients: Rows) -> np.ndarray:
-    """Whether each of n rows has one: a norm that is finite and not zero."""
+    """Whether each of n × d ``gradients`` has one, n: a norm that is finite and not zero."""
     squares = squared_norms(gradients)
     return np.isfinite(squares) & (squares > 0)
 
@@ -232,7 +232,7 @@ def judging_groups(sources: Sequence[str] | None, usable: np.ndarray) -> np.ndar
 
 
 def effective_rows(weights: np.ndarray) -> float:
-    """How many equally trusted rows would inform as n rows with these weights do: (Σw²)²/Σw⁴."""
+    """How many equally trusted rows would inform as n with ``weights`` n do: (Σw²)²/Σw⁴."""
     squares = np.square(weights[np.isfinite(weights)])
     total = np.square(squares).sum()
     return float(squares.sum() ** 2 / total) if total > 0 else 0.0

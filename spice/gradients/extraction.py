@@ -32,6 +32,9 @@ class Extraction:
     tokens, padding included, but one row at least; of more than ``recompute_tokens`` the
     activations are not kept (:mod:`spice.models.recompute`). These three and ``shard_rows``
     change nothing.
+
+    Raises:
+        InputError: an option outside its range.
     """
 
     lora: Lora

@@ -59,7 +59,7 @@ class ShardWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Keep one batch; write the shard if that was its last."""
+        """Keep one batch's ``prediction``, b × d; write the shard if that was its last."""
         values = prediction.cpu().numpy()
         self.waiting.update(zip(batch["rows"], values, strict=True))
         shard = self.store.shard_of(batch["rows"][0])
@@ -69,7 +69,10 @@ class ShardWriter(BasePredictionWriter):
 
 
 def shard_plan(examples: Sequence[Example], eligible: Sequence[int], size: int) -> list[np.ndarray]:
-    """Rows of each shard: neighbours in length, the same for every batch size."""
+    """The rows of each shard, m positions each, ``size`` at most.
+
+    They are neighbours in length, the same for every batch size.
+    """
     order = length_order(examples, eligible)
     return [order[i : i + size] for i in range(0, len(order), size)]
 
@@ -131,7 +134,11 @@ def fill(
     trainer: dict[str, Any],
     say: Callable[[str], None],
 ) -> None:
-    """Read what the store lacks."""
+    """Read what the store lacks.
+
+    Raises:
+        RuntimeError: the pass came to its end, but some shards were not written.
+    """
     store.check_space()
     missing, shards = store.missing(), len(store.plan)
     rows, size = sum(len(store.plan[shard]) for shard in missing), store.bytes_of(missing)

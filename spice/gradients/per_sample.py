@@ -76,9 +76,13 @@ def collecting(
 ) -> Iterator[Tensor]:
     """Let a backward pass hand over each factor's δ and x; yields where it has to go back to.
 
-    That is no weight, so that no weight's own gradient is made. Nothing goes back through a factor
-    B that is zero, for Bᵀδ is. A factor that was passed by is an error: a gradient must not be zero
-    because nobody looked.
+    δ are b × t × out, x b × t × in, and the anchor that is yielded is a scalar.
+
+    The anchor is no weight, so that no weight's own gradient is made. Nothing goes back through a
+    factor B that is zero, for Bᵀδ is.
+
+    Raises:
+        RuntimeError: a factor was passed by: a gradient must not be zero because nobody looked.
     """
     missed = {module: name for name, module in named}
     names = set(missed.values())
@@ -139,6 +143,6 @@ def outer_products(delta: Tensor, x: Tensor) -> Tensor:
 
 
 def response_loss(model: nn.Module, batch: Batch, reduction: str) -> Tensor:
-    """The sum of the rows' losses, each a mean or a sum over the row's supervised tokens."""
+    """The sum, a scalar, of b losses, each a mean or a sum over its row's supervised tokens."""
     nll, count = response_nll(model, batch)
     return (nll / count.clamp(min=1)).sum() if reduction == "mean" else nll.sum()

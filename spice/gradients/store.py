@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 
 FEW = 2e11  # n²d up to which K is made in a few seconds
-
-
 ASKED = 16  # rows by which it is told how far inner products were moved
 
 

@@ -46,14 +46,22 @@ class Checkpoint:
         return Path(self.path).expanduser()
 
     def check(self, role: str) -> None:
-        """Refuse what cannot be loaded, before anything costly; ``role`` is model or proxy."""
+        """Refuse what cannot be loaded, before anything costly; ``role`` is model or proxy.
+
+        Raises:
+            InputError: another dtype, or a folder without the files that are needed.
+        """
         if self.dtype not in {"float32", "bfloat16", "float16"}:
             raise InputError(f"{role}.dtype={self.dtype}: must be float32, bfloat16 or float16")
         if self.is_local:
             _check_folder(self._local, role)
 
     def folder(self) -> Path:
-        """The folder with the files, downloaded from the hub if need be."""
+        """The folder with the files, downloaded from the hub if need be.
+
+        Raises:
+            InputError: the hub does not give them, or gives too few.
+        """
         if self.is_local:
             return self._local
         from huggingface_hub import snapshot_download
@@ -69,7 +77,11 @@ class Checkpoint:
         return Path(found)
 
     def config(self) -> PretrainedConfig:
-        """The model's configuration, read from its files."""
+        """The model's configuration, read from its files.
+
+        Raises:
+            InputError: transformers makes nothing of it.
+        """
         from transformers import AutoConfig
 
         folder = self.folder()
@@ -81,7 +93,11 @@ class Checkpoint:
             ) from error
 
     def context(self) -> int:
-        """The longest sequence that the model was made for, in tokens."""
+        """The longest sequence that the model was made for, in tokens.
+
+        Raises:
+            InputError: the configuration does not say.
+        """
         context = getattr(self.config(), "max_position_embeddings", None)
         if not isinstance(context, int) or context < 1:
             raise InputError(f"{self.path}: config.json has no max_position_embeddings")
@@ -93,6 +109,9 @@ class Checkpoint:
         Not through AutoTokenizer: beside a Qwen2 configuration that one rebuilds Qwen2's own
         tokenizer and ignores the files. A missing pad token is stood in for by the end token;
         nothing here tells padding by its id.
+
+        Raises:
+            InputError: the files cannot be read, or have tokens that the model has not.
         """
         from transformers import PreTrainedTokenizerFast
 
@@ -117,7 +136,9 @@ class Checkpoint:
     def load(self) -> PreTrainedModel:
         """The model in evaluation mode, on the CPU, in ``dtype``.
 
-        Weights that the files lack are an error: transformers would draw them at random.
+        Raises:
+            InputError: transformers cannot load it, or a weight has another shape or is missing: it
+                would be drawn at random.
         """
         import torch
         from transformers import AutoModelForCausalLM
@@ -161,6 +182,9 @@ class Checkpoint:
         Reading many gigabytes twice a day is dear, so the answer is kept under ``memo`` for as
         long as no file's size or time of change differs (both of its times: archives and ``cp -p``
         put the first one back).
+
+        Raises:
+            InputError: a weight is not finite, or ``memo`` cannot be written.
         """
         folder = self.folder().resolve()
         files = sorted(path for pattern in FILES for path in folder.glob(pattern))

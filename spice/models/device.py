@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 def device(accelerator: str) -> str:
     """The torch device behind Lightning's ``trainer.accelerator``."""

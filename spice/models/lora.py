@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank adapters W + (α/r)·B·A on linear layers; B starts at zero (arXiv 2106.09685)."""
+    """Low-rank adapters W + (α/r)·B·A on linear layers; B starts at zero (arXiv 2106.09685).
+
+    Raises:
+        InputError: an option outside its range.
+    """
 
     r: int
     alpha: int
@@ -29,7 +33,11 @@ class Lora:
             raise InputError(f"lora.dropout={self.dropout}: must be in [0, 1)")
 
     def attach(self, model: PreTrainedModel, seed: int) -> PeftModel:
-        """Freeze the model and add trainable adapters, A drawn from ``seed``."""
+        """Freeze the model and add trainable adapters, A drawn from ``seed``.
+
+        Raises:
+            InputError: the model has no such layers as ``targets``.
+        """
         import torch
         from peft import LoraConfig, get_peft_model
 

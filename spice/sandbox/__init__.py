@@ -9,7 +9,11 @@ BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 
 def checkpoint(name: str) -> Path:
-    """The folder of a shipped base model: ``proxy``, ``target`` or ``qwen``."""
+    """The folder of a shipped base model: ``proxy``, ``target`` or ``qwen``.
+
+    Raises:
+        ValueError: a name that is none of these.
+    """
     if name not in CHECKPOINTS:
         raise ValueError(f"no sandbox checkpoint '{name}'; there are {', '.join(CHECKPOINTS)}")
     return Path(__file__).parent / "checkpoints" / name

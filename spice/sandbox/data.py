@@ -25,7 +25,11 @@ class SandboxPool:
     copies: Mapping[str, int] | None
 
     def load(self) -> Pool:
-        """Generate the rows, and keep the truth about them aside."""
+        """Generate the rows, and keep the truth about them aside.
+
+        Raises:
+            InputError: an option outside its range, or no rows that are left.
+        """
         from spice.sandbox.pool import KINDS, generate
 
         if self.size < 1:

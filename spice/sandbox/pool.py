@@ -61,7 +61,11 @@ def truth(
 
 
 def checked(kinds: Mapping[str, float]) -> Mapping[str, float]:
-    """Shares of kinds that rows can be made of: known names, none negative, not all zero."""
+    """Shares of kinds that rows can be made of: known names, none negative, not all zero.
+
+    Raises:
+        InputError: shares of which that is not true.
+    """
     known = ", ".join(KINDS)
     if not isinstance(kinds, Mapping) or not kinds:
         raise InputError(f"data.kinds={kinds}: give shares of {known}")
@@ -79,7 +83,11 @@ def checked(kinds: Mapping[str, float]) -> Mapping[str, float]:
 def generate(
     size: int, seed: int = 0, kinds: Mapping[str, float] | None = None
 ) -> list[tuple[Row, Truth]]:
-    """Rows with the truth about them, in a random order, each one a text of its own."""
+    """Rows with the truth about them, in a random order, each one a text of its own.
+
+    Raises:
+        InputError: redundant rows without clean ones, or shares that :func:`checked` refuses.
+    """
     counts = apportion(size, KINDS if kinds is None else checked(kinds))
     if counts.get("redundant") and not counts.get("clean"):
         raise InputError("data.kinds: redundant rows paraphrase clean ones, so give these a share")

@@ -18,6 +18,9 @@ def truth_report(
     ``{"n", "k", "kind": {value: {"pool", "selection"}}, "source": …, "skill": …, "difficulty": …,
     "groups": {"pool", "selection", "duplicated"}}``: ``groups`` counts near-duplicate groups, and
     of the selected ones those from which more than one row was taken.
+
+    Raises:
+        ValueError: a selected id is not in the pool.
     """
     sources = {row.id: row.source for row in rows}
     selected = list(selected_ids)

@@ -132,7 +132,8 @@ class Influence(Signal):
         self, model: PeftModel, source: Source, rows: Sequence[int], folder: Path
     ) -> list[float]:
         """Train on a share of the rows; each epoch's mean learning rate, scaled to Σ = 1."""
-        from spice.training.finetune import EpochKeeper, finetune, learning_rates
+        from spice.training.epochs import EpochKeeper
+        from spice.training.finetune import finetune, learning_rates
 
         drawn = drawn_rows(source.ids, rows, self.share, self.seed)
         ends = epoch_ends(len(drawn), self.recipe)

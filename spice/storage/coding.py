@@ -27,7 +27,7 @@ Tensors = Mapping[str, np.ndarray]
 
 
 class Coding(Protocol):
-    """Turns float32 rows into named tensors with as many rows, and back."""
+    """Turns n × d float32 rows into named tensors of n rows, and back."""
 
     def layout(self, d: int) -> dict[str, tuple[np.dtype, int]]:
         """Each tensor's type, as numpy has it, and its numbers per row of d."""
@@ -38,12 +38,12 @@ class Coding(Protocol):
         ...
 
     def decode(self, tensors: Tensors, rows: np.ndarray, columns: slice) -> np.ndarray:
-        """Some rows and some consecutive columns of what was encoded, in float32."""
+        """``rows`` (m) and some consecutive columns of what was encoded, in float32."""
         ...
 
 
 class Float32:
-    """The numbers themselves."""
+    """The n × d numbers themselves."""
 
     def layout(self, d: int) -> dict[str, tuple[np.dtype, int]]:
         """One tensor."""
@@ -59,7 +59,10 @@ class Float32:
 
 
 class BFloat16:
-    """The upper half of each number's bits, rounded; as uint16, since numpy knows no bfloat16."""
+    """The upper half of the bits of n × d numbers, rounded.
+
+    They are kept as uint16, since numpy knows no bfloat16.
+    """
 
     def layout(self, d: int) -> dict[str, tuple[np.dtype, int]]:
         """One tensor."""
@@ -82,20 +85,20 @@ class BFloat16:
 
 
 class Blocks(ABC):
-    """Numbers of few bits, and a scale for each block of columns of a row."""
+    """Numbers of few bits, n × d, and a scale for each block of columns: n × ⌈d/:data:`BLOCK`⌉."""
 
     kind: np.dtype
 
     @abstractmethod
     def scales(self, largest: np.ndarray) -> np.ndarray:
-        """s of blocks from their max|g|."""
+        """s of m blocks from their max|g|, m."""
 
     @abstractmethod
     def rounded(self, numbers: np.ndarray) -> np.ndarray:
-        """q of g/s."""
+        """q of g/s for a row of d numbers."""
 
     def widened(self, stored: np.ndarray) -> np.ndarray:
-        """q in a type that is quick to multiply."""
+        """q, m × d or fewer columns, in a type that is quick to multiply."""
         return stored
 
     def layout(self, d: int) -> dict[str, tuple[np.dtype, int]]:
@@ -127,12 +130,12 @@ class Blocks(ABC):
 
 
 class Float16(Blocks):
-    """Eleven significant bits."""
+    """Eleven significant bits of each of n × d numbers."""
 
     kind = np.dtype(np.float16)
 
     def scales(self, largest: np.ndarray) -> np.ndarray:
-        """The power of two that brings ``largest`` into [2¹⁴, 2¹⁵)."""
+        """The powers of two, m, that bring ``largest`` m into [2¹⁴, 2¹⁵)."""
         return np.ldexp(np.float32(1), np.maximum(np.frexp(largest)[1] - 15, -126))
 
     def rounded(self, numbers: np.ndarray) -> np.ndarray:
@@ -150,12 +153,12 @@ class Float16(Blocks):
 
 
 class Int8(Blocks):
-    """Whole numbers from −127 to 127."""
+    """Whole numbers from −127 to 127, n × d."""
 
     kind = np.dtype(np.int8)
 
     def scales(self, largest: np.ndarray) -> np.ndarray:
-        """A 127th of ``largest``, unless that is too small for a full float32."""
+        """A 127th of each ``largest``, m, unless that is too small for a full float32."""
         return np.maximum(largest / np.float32(127), TINY)
 
     def rounded(self, numbers: np.ndarray) -> np.ndarray:

@@ -27,8 +27,7 @@ AT_A_TIME = 2**16  # numbers that are decoded, few enough to stay in the process
 class ShardStore:
     """n × d float32 values in ``folder``; ``plan[s]`` lists the positions of shard s's rows.
 
-    ``metadata`` says what the values are; opening a folder that was made with other metadata is an
-    :class:`InputError` naming the keys that differ. ``dtype`` is what they are stored as, one of
+    ``metadata`` says what the values are. ``dtype`` is what they are stored as, one of
     :data:`spice.storage.coding.CODINGS`.
     """
 
@@ -54,7 +53,11 @@ class ShardStore:
         self._names = [_digest([self._digest, [ids[row] for row in rows]]) for rows in plan]
 
     def open(self) -> None:
-        """Create the folder, or check that it was made for the same values."""
+        """Create the folder, or check that it was made for the same values.
+
+        Raises:
+            InputError: the folder was made with other metadata; the keys that differ are named.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob("*.partial-*"):  # of a writer that was killed
             leftover.unlink(missing_ok=True)
@@ -71,7 +74,11 @@ class ShardStore:
             )
 
     def check_space(self) -> None:
-        """Refuse to begin what the disk cannot hold."""
+        """Refuse to begin what the disk cannot hold.
+
+        Raises:
+            InputError: less is free than the missing shards take.
+        """
         needed = self.bytes_of(self.missing())
         free = shutil.disk_usage(self.folder).free
         if needed > free:
@@ -94,7 +101,11 @@ class ShardStore:
         return [s for s in range(len(self.plan)) if not self._is_whole(s)]
 
     def write(self, shard: int, values: np.ndarray) -> None:
-        """Publish one shard: ``values`` has a row for each of ``plan[shard]``."""
+        """Publish one shard: ``values`` has a row for each of ``plan[shard]``.
+
+        Raises:
+            ValueError: ``values`` are not of the shard's rows × d.
+        """
         shape = (len(self.plan[shard]), self.dimension)
         if values.shape != shape:
             raise ValueError(f"shard {shard} must have the shape {shape}, not {values.shape}")

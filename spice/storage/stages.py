@@ -54,6 +54,10 @@ class Stages:
         """Return the stage's folder, calling ``build(partial folder)`` unless it is already there.
 
         Two runs that want the same stage: one builds, the other waits.
+
+        Raises:
+            InputError: the folder cannot be written, or what is in its place was made from other
+                inputs or cannot be told.
         """
         inputs = _canonical(inputs)
         key = self.keys[stage] = digest(inputs)

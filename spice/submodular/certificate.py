@@ -40,7 +40,10 @@ SMALL = 2048  # up to so many rows or coordinates c is computed, beyond it bound
 def certificate(
     trace: GreedyTrace, gradients: Rows, squares: np.ndarray, alpha: float, penalty: float
 ) -> dict[str, Any] | None:
-    """The bounds of OPT in nats, the least of them, and F(S) over it; None if nothing is chosen."""
+    """The bounds of OPT in nats, the least of them, and F(S) over it; None if nothing is chosen.
+
+    ``gradients`` are n × d, ``squares`` (n) their ‖g‖².
+    """
     k = len(trace.picks)
     if not k:
         return None
@@ -82,7 +85,8 @@ def later_gains(trace: GreedyTrace, k: int) -> float:
 def curvature(gradients: Rows, squares: np.ndarray, alpha: float) -> float:
     """c, or above it: with M = (I + α Σ_V g gᵀ)⁻¹, 1 + r_x(V∖x) = 1/(1 − α g_xᵀ M g_x).
 
-    Where both n and d are large, r_x(V∖x) ≥ α‖g_x‖²/(1 + α Σ_V ‖g‖²) takes its place.
+    ``gradients`` are n × d, ``squares`` (n) their ‖g‖². Where both n and d are large,
+    r_x(V∖x) ≥ α‖g_x‖²/(1 + α Σ_V ‖g‖²) takes its place.
     """
     n, d = gradients.shape
     alone = np.log1p(alpha * squares)

@@ -35,7 +35,7 @@ OF_PRODUCTS = ("exact", "scalar", "norm")  # inner products are all that these d
 
 
 class Fisher(Protocol):
-    """What the greedy asks of a Fisher information; all arrays have one entry per candidate."""
+    """What the greedy asks of a Fisher information of n candidates; all arrays are n numbers."""
 
     def gains(self) -> np.ndarray:
         """Δ_x(S) in nats."""
@@ -51,7 +51,7 @@ class Fisher(Protocol):
 
 
 class ExactFisher:
-    """The log-determinant itself: what its three ways have in common.
+    """The log-determinant itself: what its three ways have in common; arrays are n numbers.
 
     r is what is left of α‖g‖² after subtractions, so rounding leaves it uncertain by about
     ``ROUNDING`` times α‖g‖², however small it has become.
@@ -117,7 +117,7 @@ class PlainFisher(ExactFisher):
         self.columns: list[np.ndarray] = []
 
     def add(self, pick: int, column: np.ndarray) -> None:
-        """Solve with one more pick."""
+        """Solve with one more pick, whose ``column`` of K is n numbers."""
         self.picks.append(pick)
         self.columns.append(column)
         rows = np.array(self.columns)
@@ -164,7 +164,7 @@ class DiagonalFisher:
 
 
 class ConstantFisher:
-    """Gains that no pick changes: a ranking by ‖g‖, whatever has been chosen."""
+    """Gains that no pick changes, n numbers: a ranking by ‖g‖, whatever has been chosen."""
 
     def __init__(self, kernel: Kernel, alpha: float, mode: str) -> None:
         shrunk = alpha / (1.0 + alpha) if mode == "scalar" else alpha

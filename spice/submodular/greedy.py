@@ -95,10 +95,9 @@ def greedy(
     on the score; that pick is kept only if ``stop_inclusive``. Where a group of ``rooms`` is full,
     what is left of it is no candidate any more.
     """
-    n = len(kernel)
     norms = np.sqrt(kernel.diagonal[kernel.alike])
-    along = np.zeros(n)  # g_x · Σ_S g
-    places, trace = Places(n, rooms, k), GreedyTrace()
+    along = np.zeros(len(kernel))  # g_x · Σ_S g
+    places, trace = Places(len(kernel), rooms, k), GreedyTrace()
     looks = moments(places.k)
     for m in range(places.k):
         gains = fisher.gains()
@@ -108,20 +107,33 @@ def greedy(
         conflicts, blur = conflicts_of(along, norms, length2, weight, m, eta)
         doubt = fisher.doubt() + ROUNDING * penalty * blur
         best = first_best(np.where(places.open, gains - penalty * conflicts, -np.inf), doubt)
-        first = trace.gains[0] if m else gains[best]
-        stops = stop_ratio is not None and gains[best] <= stop_ratio * first
-        if stops and not stop_inclusive:
-            break
-        record(trace, best, best, gains, conflicts, places.open, penalty)
+        stops = decayed(trace, gains[best], stop_ratio)
+        if not stops or stop_inclusive:
+            record(trace, best, best, gains, conflicts, places.open, penalty)
         if stops:
             break
         column = kernel.column(best)
         fisher.add(best, column)
         along += column[kernel.alike]
         places.take(best)
+    return _finished(trace, fisher, places)
+
+
+def _finished(trace: GreedyTrace, fisher: Fisher, places: Places) -> GreedyTrace:
+    """The run with what is left at its end."""
     trace.later.append((len(trace.picks), places.ahead(fisher.gains()[places.free])))
     trace.complete = not places.open.any()
     return trace
+
+
+def decayed(trace: GreedyTrace, gain: float, ratio: float | None) -> bool:
+    """Whether the next pick's gain is at most ``ratio`` times the first pick's, if that is asked.
+
+    A first pick is measured by itself.
+    """
+    if ratio is None:
+        return False
+    return bool(gain <= ratio * (trace.gains[0] if trace.gains else gain))
 
 
 def moments(k: int) -> set[int]:
@@ -132,10 +144,10 @@ def moments(k: int) -> set[int]:
 def conflicts_of(
     along: np.ndarray, norms: np.ndarray, length2: float, weight: float, m: int, eta: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """c(x|S) of all x, and the size of the terms that cancelled in it.
+    """c(x|S) of all x, and the size of the terms that cancelled in it; n each.
 
-    ``along`` is g_x · Σ_S g, ``norms`` ‖g_x‖, ``length2`` ‖Σ_S g‖², ``weight`` Σ_S ‖g‖. The mean's
-    length drops out of a cosine, so the sum stands in its place and η is multiplied by m.
+    ``along`` (n) is g_x · Σ_S g, ``norms`` (n) ‖g_x‖, ``length2`` ‖Σ_S g‖², ``weight`` Σ_S ‖g‖. The
+    mean's length drops out of a cosine, so the sum stands in its place and η is multiplied by m.
     """
     if not m:
         return np.zeros_like(along), np.zeros_like(along)
@@ -145,7 +157,10 @@ def conflicts_of(
 
 
 def first_best(scores: np.ndarray, doubt: np.ndarray) -> int:
-    """The smallest position among the scores that cannot be told from the best one."""
+    """The smallest position among ``scores`` n that cannot be told from the best one.
+
+    ``doubt`` n is how far each may be off.
+    """
     best = int(np.argmax(scores))
     return int(np.argmax(scores + doubt >= scores[best] - doubt[best]))
 
@@ -159,7 +174,7 @@ def record(
     free: np.ndarray,
     penalty: float,
 ) -> None:
-    """Note a pick, at place ``best`` of the arrays."""
+    """Note a pick, at place ``best`` of the arrays: n numbers, or a shortlist's."""
     trace.picks.append(pick)
     trace.scores.append(float(gains[best] - penalty * conflicts[best]))
     trace.gains.append(float(gains[best]))

@@ -35,7 +35,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Subset:
-    """Some rows of others, without a copy of them."""
+    """Rows ``which`` (m) of others: m × d numbers without a copy of them."""
 
     whole: Rows
     which: np.ndarray
@@ -103,9 +103,9 @@ def products(gradients: Rows, block: int = 4096) -> np.ndarray:
 
 
 def gram_kernel(gradients: Rows, block: int = 4096, squares: np.ndarray | None = None) -> Kernel:
-    """The whole of K: n² × 8 bytes.
+    """The whole of K for n × d ``gradients``: n² × 8 bytes.
 
-    ``squares`` are the rows' ‖g‖², where these are known better than by their sums.
+    ``squares`` (n) are the rows' ‖g‖², where these are known better than by their sums.
     """
     known = known_products(gradients)
     gram = products(gradients, block) if known is None else known
@@ -115,14 +115,14 @@ def gram_kernel(gradients: Rows, block: int = 4096, squares: np.ndarray | None =
 
 
 def row_blocks(gradients: Rows) -> list[slice]:
-    """All rows, cut into blocks to be read one after the other."""
+    """All rows of n × d ``gradients``, cut into blocks to be read one after the other."""
     n, d = gradients.shape
     size = max(1, HELD // max(d, 1))
     return [slice(i, i + size) for i in range(0, n, size)]
 
 
 def inner_products(gradients: Rows, these: np.ndarray, those: np.ndarray) -> np.ndarray:
-    """g_x · g_y of some rows and some others, over blocks of both.
+    """g_x · g_y of ``these`` (m) rows and ``those`` (q), m × q, over blocks of both.
 
     Float32's products are summed up in float32 over 4,096 coordinates, and then in float64.
     """
@@ -142,7 +142,10 @@ def inner_products(gradients: Rows, these: np.ndarray, those: np.ndarray) -> np.
 def streaming_kernel(
     gradients: Rows, block: int = 1024, squares: np.ndarray | None = None
 ) -> Kernel:
-    """K column by column, for pools whose K would not fit: one pass over G per pick."""
+    """K column by column, for pools whose K would not fit: one pass over G per pick.
+
+    ``gradients`` are n × d, ``squares`` (n) their ‖g‖², if known.
+    """
     n = len(gradients)
     blocks = [slice(i, i + block) for i in range(0, n, block)]
 
@@ -157,7 +160,7 @@ def streaming_kernel(
 
 
 def squared_norms(gradients: Rows) -> np.ndarray:
-    """‖g‖² of all rows, infinite where float64 does not reach that far."""
+    """‖g‖² of n × d ``gradients``, n, infinite where float64 does not reach that far."""
     if (known := getattr(gradients, "squares", None)) is not None:
         return known
     n, d = gradients.shape
@@ -185,9 +188,10 @@ def _sums_of_squares_by_torch(rows: np.ndarray) -> np.ndarray:
 
 
 def first_copies(gradients: Rows, squares: np.ndarray) -> np.ndarray:
-    """For each row the position of the first that equals it, number by number.
+    """The position of the first row that equals it, number by number, for each of n × d; n.
 
-    Copies have the same ‖g‖², so only rows that share theirs with another are compared.
+    Copies have the same ‖g‖² (``squares``, n), so only rows that share theirs with another are
+    compared.
     """
     _, kind, count = np.unique(squares, return_inverse=True, return_counts=True)
     alike = np.arange(len(squares))

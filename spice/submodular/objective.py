@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from spice.submodular.blocked import FEW_ROWS, FEWEST, PER_PICK, blocked_greedy
+from spice.submodular.blocked import FEWEST, PER_PICK, blocked_greedy
 from spice.submodular.certificate import certificate, certificate_in_rooms
 from spice.submodular.fisher import (
     ConstantFisher,
@@ -32,6 +32,7 @@ from spice.submodular.fisher import (
 from spice.submodular.greedy import GreedyTrace, greedy
 from spice.submodular.kernel import Kernel, Rows, gram_kernel, known_products, streaming_kernel
 from spice.submodular.rooms import Rooms
+from spice.submodular.state import FEW_ROWS
 
 MAXIMIZERS = ("auto", "plain", "dual", "primal", "lazy", "blocked")
 GRAM_ROWS = 12_000  # up to this many rows K is held whole: 1.15 GB in float64

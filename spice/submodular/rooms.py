@@ -84,13 +84,16 @@ def told(rooms: Rooms | None) -> list[str]:
 
 
 def largest(values: np.ndarray, k: int) -> np.ndarray:
-    """The k largest, in falling order."""
+    """The k largest of ``values`` (n), in falling order; all if there are fewer."""
     kept = values if len(values) <= k else -np.partition(-values, k)[:k]
     return -np.sort(-kept)
 
 
 def largest_places(values: np.ndarray, count: int) -> np.ndarray:
-    """Positions of the ``count`` largest, in falling order."""
+    """Positions of the ``count`` largest of ``values`` (n), the largest first.
+
+    Of fewer values all positions are given.
+    """
     if len(values) > count:
         found = np.argpartition(-values, count)[:count]
     else:

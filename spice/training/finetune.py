@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 from spice.data.batches import Batch, PaddedBatches, TrainingPlan
 from spice.data.rendering import Example
 from spice.models.loss import response_nll
-from spice.storage.files import publish
 from spice.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class FineTuning(pl.LightningModule):
         self.model.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """The micro-batch's part of its step's mean loss over supervised tokens.
+        """The micro-batch's part, a scalar, of its step's mean loss over supervised tokens.
 
         Dropout is drawn from the seed and the position in the plan, so a resumed run repeats what
         an uninterrupted one would have done.
@@ -87,35 +86,6 @@ class FineTuning(pl.LightningModule):
         self.plan.start = checkpoint["global_step"] * self.plan.accumulate
 
 
-class EpochKeeper(pl.Callback):
-    """Keeps the adapter and Adam's moments, by parameter name, after given optimizer steps."""
-
-    def __init__(self, folder: Path, ends: Sequence[int]) -> None:
-        self.folder = folder
-        self.ends = list(ends)
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
-    ) -> None:
-        """Write ``epoch-<i>.safetensors`` where step ``ends[i]`` is done."""
-        if trainer.global_step not in self.ends:
-            return
-        path = self.folder / f"epoch-{self.ends.index(trainer.global_step)}.safetensors"
-        if path.is_file():
-            return
-        from safetensors.torch import save_file
-
-        [optimizer], kept = trainer.optimizers, {}
-        model: Any = pl_module.model
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                kept[name] = parameter.detach()
-                for moment in ("exp_avg", "exp_avg_sq"):
-                    kept[f"{name}.{moment}"] = optimizer.state[parameter][moment]
-        whole = {name: value.cpu().contiguous() for name, value in kept.items()}
-        publish(path, lambda partial: save_file(whole, partial))
-
-
 def learning_rates(recipe: Recipe, total: int) -> list[float]:
     """The rate of each of ``total`` optimizer steps."""
     return [recipe.learning_rate * pace(step, total, recipe) for step in range(total)]
@@ -145,26 +115,15 @@ def finetune(
 
     ``folder/checkpoints`` is where an interrupted run left its state; it is resumed from, and
     removed at the end. ``trainer`` holds further arguments of Lightning's Trainer.
+
+    Raises:
+        KeyboardInterrupt: somebody stopped it, which Lightning by itself would keep quiet about.
     """
     plan = recipe.plan(rows, seed)
     checkpoints = folder / "checkpoints"
-    keeper = ModelCheckpoint(
-        dirpath=checkpoints,
-        filename="last",
-        every_n_train_steps=recipe.checkpoint_every,
-        enable_version_counter=False,
-    )
     module = FineTuning(model, recipe, plan, examples, seed)
+    fitting = _fitting(recipe, plan, checkpoints, trainer)
     last = checkpoints / "last.ckpt"
-    fitting = pl.Trainer(
-        **{**trainer, "callbacks": [*trainer.get("callbacks", []), keeper]},
-        max_epochs=1,
-        accumulate_grad_batches=plan.accumulate,
-        gradient_clip_val=recipe.clip,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-    )
     resumed = str(last) if last.is_file() else None
     batches = PaddedBatches(examples, plan.batches, pad_id)
     loader = DataLoader(batches, batch_size=None, sampler=plan)
@@ -174,8 +133,26 @@ def finetune(
     model.save_pretrained(str(folder / "adapter"))
     shutil.rmtree(checkpoints, ignore_errors=True)
     loss = fitting.callback_metrics.get("train/loss")
-    return {
-        "steps": len(plan.steps),
-        "rows": len(rows),
-        "final_loss": float(loss) if loss is not None else None,
-    }
+    final = float(loss) if loss is not None else None
+    return {"steps": len(plan.steps), "rows": len(rows), "final_loss": final}
+
+
+def _fitting(
+    recipe: Recipe, plan: TrainingPlan, checkpoints: Path, options: dict[str, Any]
+) -> pl.Trainer:
+    """Lightning's Trainer for one pass through the plan, with a checkpoint every few steps."""
+    keeper = ModelCheckpoint(
+        dirpath=checkpoints,
+        filename="last",
+        every_n_train_steps=recipe.checkpoint_every,
+        enable_version_counter=False,
+    )
+    return pl.Trainer(
+        **{**options, "callbacks": [*options.get("callbacks", []), keeper]},
+        max_epochs=1,
+        accumulate_grad_batches=plan.accumulate,
+        gradient_clip_val=recipe.clip,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )

@@ -22,6 +22,9 @@ class Recipe:
     once; the split changes nothing but rounding, since each step's loss is the mean over all its
     supervised tokens. ``max_steps`` cuts the run short of ``epochs``. A checkpoint to resume from
     is written every ``checkpoint_every`` steps.
+
+    Raises:
+        InputError: an option outside its range.
     """
 
     epochs: int

@@ -20,6 +20,7 @@ from spice.data.rendering import Renderer
 from spice.errors import InputError
 from spice.evaluation import live_model, surroundings
 from spice.evaluation.code_execution.pass_at_k import PassAtK
+from spice.evaluation.generation import Generation
 
 FEW_STOPS = {"until": ["\n", "zz"], "do_sample": False, "max_gen_toks": 12}
 
@@ -128,11 +129,10 @@ class TestWhatFits:
     )
     def test_prompt_and_answer_share_the_context(self, length, room, prompt_kept, budget):
         subject = live(context=64)
-        [request] = asked(["q" * (length - 1)], {"max_gen_toks": room})
-        plan = subject._plan(request)
+        plan = subject.context.generation("q" * (length - 1), {"max_gen_toks": room})
         assert (len(plan.prompt), plan.budget) == (prompt_kept, budget)
-        assert plan.prompt[0] == subject.tokenizer.bos_token_id
-        assert bool(subject.cut) == (prompt_kept < length)
+        assert plan.prompt[0] == subject.context.tokenizer.bos_token_id
+        assert plan.cut == (prompt_kept < length)
         assert plan.shortened == (budget < room)
 
     def test_documents_are_counted_once_and_only_if_something_was_lost(self):
@@ -166,12 +166,15 @@ class TestTokens:
     @pytest.mark.parametrize("writes_bos", [True, False])
     def test_exactly_one_bos(self, writes_bos):
         subject = live(letters(writes_bos=writes_bos))
-        assert subject.encode("ab")[:2] == [1, subject.tokenizer.convert_tokens_to_ids("a")]
-        assert subject.encode("<s>ab").count(1) == 1  # the benchmark's text is text
+        assert subject.context.encode("ab")[:2] == [
+            1,
+            subject.context.tokenizer.convert_tokens_to_ids("a"),
+        ]
+        assert subject.context.encode("<s>ab").count(1) == 1  # the benchmark's text is text
 
     def test_no_bos_where_the_tokenizer_has_none(self):
         subject = live(letters(bos=False))
-        assert len(subject.encode("ab")) == 2
+        assert len(subject.context.encode("ab")) == 2
 
     def test_raw_text_gets_the_tokenizers_bos_even_if_the_template_writes_its_own(self):
         tokenizer = letters(writes_bos=True)
@@ -186,26 +189,26 @@ class TestTokens:
         build = lambda chat: live_model.LiveModel(  # noqa: E731
             llama(), tokenizer, chatty, max_length=64, batch_size=1, chat=chat
         )
-        assert build(False).encode("ab").count(1) == 1
+        assert build(False).context.encode("ab").count(1) == 1
         text = build(True).apply_chat_template([{"role": "user", "content": "hi"}])
-        assert build(True).encode(text).count(1) == 1
+        assert build(True).context.encode(text).count(1) == 1
 
     def test_an_answer_keeps_its_leading_space(self):
         subject = live(word_starts())
-        space = subject.tokenizer.convert_tokens_to_ids("▁")
-        new = [space, space, *subject.tokenizer.convert_tokens_to_ids(["x", "y"])]
-        plan = live_model._Generation(subject.encode("def f():\n"), 9, False, (), "{}")
-        assert subject._finish(plan, new, stopped=True) == ("  xy", True)
-        assert subject.tokenizer.decode(new) == " xy"  # what decoding it alone would give
+        space = subject.context.tokenizer.convert_tokens_to_ids("▁")
+        new = [space, space, *subject.context.tokenizer.convert_tokens_to_ids(["x", "y"])]
+        plan = Generation(subject.context.encode("def f():\n"), 9, False, False, (), "{}")
+        assert subject.writer.finish(plan, new, stopped=True) == ("  xy", True)
+        assert subject.context.tokenizer.decode(new) == " xy"  # what decoding it alone would give
 
     def test_an_answer_ends_before_any_end_token(self):
         model = llama()
         model.generation_config.eos_token_id = [5]
         subject = live(model=model)
-        assert subject._end_ids() == [2, 5]
-        plan = live_model._Generation([1, 9], 9, False, (), "{}")
+        assert subject.writer.end_ids() == [2, 5]
+        plan = Generation([1, 9], 9, False, False, (), "{}")
         for end in (2, 5):
-            text, ended = subject._finish(plan, [10, 11, end, 12], stopped=False)
+            text, ended = subject.writer.finish(plan, [10, 11, end, 12], stopped=False)
             assert (len(text), ended) == (2, True)
 
     def test_an_answer_ends_where_the_chat_template_ends_one(self):
@@ -218,7 +221,7 @@ class TestTokens:
         plain = renderer(tokenizer).template
         chat = Renderer(tokenizer, dataclasses.replace(plain, mode="chat"), 128)
         subject = live_model.LiveModel(llama(), tokenizer, chat, max_length=128, batch_size=1)
-        assert tokenizer.convert_tokens_to_ids("<|end|>") in subject._end_ids()
+        assert tokenizer.convert_tokens_to_ids("<|end|>") in subject.writer.end_ids()
 
     def test_a_chat_prompt_is_the_renderers(self):
         subject = live(chat=True)

@@ -34,7 +34,8 @@ from spice.signals.influence import (
     sketch,
 )
 from spice.signals.source import Source
-from spice.training.finetune import EpochKeeper, finetune, learning_rates
+from spice.training.epochs import EpochKeeper
+from spice.training.finetune import finetune, learning_rates
 from spice.training.recipe import Recipe
 
 LORA = Lora(4, 8, 0.0, ("q_proj", "v_proj"))

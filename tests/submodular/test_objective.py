@@ -12,7 +12,7 @@ from clouds import pools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spice.submodular import blocked
+from spice.submodular import state
 from spice.submodular.blocked import blocked_greedy
 from spice.submodular.greedy import GreedyTrace
 from spice.submodular.kernel import Subset, squared_norms
@@ -81,7 +81,7 @@ def first_difference(one: GreedyTrace, other: GreedyTrace) -> int:
 def test_single_precision_departs_only_at_a_near_tie(
     penalty: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocked, "FEW_ROWS", 100)
+    monkeypatch.setattr(state, "FEW_ROWS", 100)
     G = heavy_tailed(900, 150)
     exact = objective(G, 0.5, "dual").maximise(400, penalty)
     found = objective(G.astype(np.float32), 0.5, "blocked").maximise(400, penalty)
@@ -97,20 +97,20 @@ def test_single_precision_departs_only_at_a_near_tie(
 def test_gradients_that_are_held_on_the_device_change_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(blocked, "FEW_ROWS", 100)
+    monkeypatch.setattr(state, "FEW_ROWS", 100)
     G = heavy_tailed(900, 150).astype(np.float32)
     read = objective(G, 0.5, "blocked").maximise(200, 0.1)
-    monkeypatch.setattr(blocked.State, "_upload", lambda _: torch.from_numpy(G))
+    monkeypatch.setattr(state.State, "_upload", lambda _: torch.from_numpy(G))
     assert objective(G, 0.5, "blocked").maximise(200, 0.1) == read
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("room", [blocked.ROOM, 0.0])
+@pytest.mark.parametrize("room", [state.ROOM, 0.0])
 def test_a_gpu_departs_from_the_cpu_only_at_a_near_tie(
     room: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocked, "FEW_ROWS", 100)
-    monkeypatch.setattr(blocked, "ROOM", room)
+    monkeypatch.setattr(state, "FEW_ROWS", 100)
+    monkeypatch.setattr(state, "ROOM", room)
     G, options = heavy_tailed(900, 150).astype(np.float32), {"alpha": 0.5, "penalty": 0.1}
     there = blocked_greedy(G, 400, device="cuda", **options)
     here = blocked_greedy(G, 400, device="cpu", **options)
@@ -121,7 +121,7 @@ def test_a_gpu_departs_from_the_cpu_only_at_a_near_tie(
 
 
 def test_the_drift_that_is_reported_is_the_drift(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocked, "FEW_ROWS", 100)
+    monkeypatch.setattr(state, "FEW_ROWS", 100)
     G = heavy_tailed(700, 100).astype(np.float32)
     trace = objective(G, 1.0, "blocked").maximise(300, 0.1)
     exact = [plain.information(G.astype(float), trace.picks[:t], 1.0) for t in range(301)]
@@ -134,7 +134,7 @@ def test_large_gradients_are_worked_on_in_double_precision(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With α‖g‖² of some thousands float32 would leave gains uncertain by a hundredth of a nat."""
-    monkeypatch.setattr(blocked, "FEW_ROWS", 100)
+    monkeypatch.setattr(state, "FEW_ROWS", 100)
     G = 50 * heavy_tailed(300, 60).astype(np.float32)
     exact = objective(G, 1.0, "dual").maximise(120, 0.1)
     found = objective(G, 1.0, "blocked").maximise(120, 0.1)

@@ -18,7 +18,7 @@ from spice.records import Selection, Signals
 from spice.selectors.dpp import Dpp, greedy_map
 from spice.selectors.fishersft import FisherSft, lazy_greedy, square
 from spice.selectors.spice import Spice
-from spice.submodular import blocked
+from spice.submodular import state
 from spice.submodular.blocked import blocked_greedy
 from spice.submodular.fisher import MODES
 from spice.submodular.greedy import GreedyTrace
@@ -112,7 +112,7 @@ def test_every_maximiser_stops_at_the_same_pick(
 def test_single_precision_departs_only_at_a_near_tie(
     penalty: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocked, "FEW_ROWS", 100)
+    monkeypatch.setattr(state, "FEW_ROWS", 100)
     rng = np.random.default_rng(0)
     G = 0.5 * rng.normal(size=(900, 48)) * np.exp(0.2 * rng.normal(size=(900, 1)))
     rooms = Rooms("abc", np.array([100, 5, 45]), rng.choice(3, 900, p=[0.2, 0.6, 0.2]))

@@ -11,7 +11,10 @@ import torch
 
 
 def orthogonalise(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """The nearest matrix with singular values near 1, by Newton-Schulz iterations."""
+    """The nearest p × q matrix with singular values near 1.
+
+    It is found by Newton-Schulz iterations.
+    """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix / (matrix.norm() + 1e-7)
     x = x.T if matrix.shape[0] > matrix.shape[1] else x

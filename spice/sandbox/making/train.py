@@ -148,7 +148,10 @@ def _pace(step: int, schedule: Schedule) -> float:
 
 
 def weighted_loss(model: PreTrainedModel, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean next-token loss under the weights; attention is causal, so padding behind is inert."""
+    """Mean next-token loss, a scalar, of ``ids`` b × t under ``weights`` b × t.
+
+    Attention is causal, so padding behind is inert.
+    """
     from torch.nn.functional import cross_entropy
 
     logits = model(input_ids=ids).logits[:, :-1]

@@ -1,0 +1,206 @@
+"""What the blocked greedy knows of its candidates: gains, the columns behind them, the picks.
+
+The columns C of Cholesky's factorisation of I + αK are kept per candidate up to the pick that it
+was last brought up to date with; see :mod:`spice.submodular.blocked` for the formulas.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spice.submodular.kernel import Rows
+from spice.submodular.rooms import Places, largest_places
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CHUNK = 512  # candidates that catch up at a time
+ROUNDINGS = 10  # units in the last place by which r may be off, relative to α‖g‖²
+TOLERANCE = 1e-4  # nats
+FEW_ROWS = 4_000  # up to so many rows all is done in float64
+ROOM = 0.5  # share of a GPU's free memory that the gradients may take
+COLUMNS = {"float32": 16_384, "float64": 8_192}  # whose products are taken at a time
+
+
+class State:
+    """What is known of n candidates after m picks.
+
+    ``residual`` r (n) is exact for candidates that ``known`` (n) all m columns, and an upper bound
+    else. ``which`` stands for the positions of h candidates throughout.
+    """
+
+    def __init__(
+        self, gradients: Rows, places: Places, alpha: float, device: str | None, squares: np.ndarray
+    ) -> None:
+        import torch
+
+        self.gradients, self.places, self.alpha = gradients, places, alpha
+        self.k = k = places.k
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        n, d = gradients.shape
+        self.squares = squares
+        coarse = ROUNDINGS * np.finfo(np.float32).eps * alpha * self.squares.max(initial=0.0)
+        self.single = gradients.dtype != np.float64 and n > FEW_ROWS and coarse <= TOLERANCE
+        self.dtype = torch.float32 if self.single else torch.float64
+        self.rounding = ROUNDINGS * torch.finfo(self.dtype).eps
+        self.norms = np.sqrt(self.squares)
+        self.residual = alpha * self.squares
+        self.doubt = self.rounding * self.residual  # at most, of a gain
+        self.known = np.zeros(n, dtype=np.int64)
+        self.m = 0
+        self.operations = 0.0  # multiplications and additions within products of matrices
+        self.picks: list[int] = []
+        kind: dict[str, Any] = {"dtype": self.dtype, "device": self.device}
+        self.columns = torch.empty((n, k), **kind)  # memory is taken where it is written to
+        self.chosen = torch.empty((k, d), **kind)  # the gradients of the picks that are settled
+        self.settled = 0
+        self.total = np.zeros(d)  # their sum
+        self.factor = torch.zeros((k, k), **kind)
+        self.resident = self._upload()
+
+    def _upload(self) -> Tensor | None:
+        """All gradients on the device, if it is a GPU with room for them: none is sent twice.
+
+        Few rows stay where they are, for a window's shortlist is all that is ever read of it.
+        """
+        import torch
+
+        n, d = self.gradients.shape
+        if torch.device(self.device).type != "cuda" or n <= FEW_ROWS:
+            return None
+        dtype = torch.from_numpy(np.empty(0, self.gradients.dtype)).dtype
+        if n * d * dtype.itemsize > ROOM * torch.cuda.mem_get_info(self.device)[0]:
+            return None
+        held = torch.empty((n, d), dtype=dtype, device=self.device)
+        for which in np.split(np.arange(n), range(CHUNK, n, CHUNK)):
+            held[which[0] : which[-1] + 1] = torch.from_numpy(self.gradients[which])
+        return held
+
+    def rows(self, which: np.ndarray, columns: slice | None = None) -> Tensor:
+        """Gradients of ``which``, h × d on the device; of all ``columns`` if none are named."""
+        import torch
+
+        if self.resident is not None:
+            return self.resident[self.index(which), columns or slice(None)].to(self.dtype)
+        asked = (which, columns) if columns else which
+        return torch.from_numpy(self.gradients[asked]).to(self.device, self.dtype)
+
+    def gram(self, which: np.ndarray) -> Tensor:
+        """K (h × h) within ``which``, without a copy of their rows in another precision."""
+        import torch
+
+        d, width = self.chosen.shape[1], COLUMNS["float32" if self.single else "float64"]
+        total = torch.zeros(len(which), len(which), dtype=self.dtype, device=self.device)
+        for start in range(0, d, width):
+            part = self.rows(which, slice(start, start + width))
+            total.addmm_(part, part.T)
+        self.operations += 2 * len(which) ** 2 * d
+        return total
+
+    def settle(self) -> None:
+        """Fetch the gradients of the picks made since the last time."""
+        new = slice(self.settled, self.m)
+        if self.settled < self.m:
+            rows = self.rows(np.array(self.picks[new]))
+            self.chosen[new] = rows
+            self.total += rows.double().sum(dim=0).cpu().numpy()
+            self.settled = self.m
+
+    def ahead(self) -> np.ndarray:
+        """The gains that one set can have of all that is free: k numbers at most, falling."""
+        return self.places.ahead(self.bounds(self.places.free))
+
+    def along(self, which: np.ndarray) -> np.ndarray:
+        """g · Σ_S g of ``which``, h."""
+        import torch
+
+        self.settle()
+        if not self.m:
+            return np.zeros(len(which))
+        total = torch.from_numpy(self.total).to(self.device)
+        return (self.rows(which).double() @ total).cpu().numpy()
+
+    def index(self, which: np.ndarray) -> Tensor:
+        """Positions (h), on the device."""
+        import torch
+
+        return torch.from_numpy(which).to(self.device)
+
+    def shortlist(self, size: int, among: np.ndarray) -> tuple[np.ndarray, float]:
+        """Of those ``among`` (n), which may gain most, all exact, and how far the others may."""
+        candidates = np.flatnonzero(among)
+        while True:
+            reach = self.bounds(among)
+            chosen, bound, next_best = candidates, -np.inf, candidates[:0]
+            if len(candidates) > size:
+                order = largest_places(reach, size + CHUNK)
+                chosen, next_best = candidates[order[:size]], candidates[order[size:]]
+                bound = float(reach[order[size]])
+            stale = self._stale(chosen)
+            if not len(stale):
+                return np.sort(chosen), bound
+            # A product of few rows costs about as much as one of many.
+            self.catch_up(np.append(stale, self._stale(next_best)[: max(CHUNK - len(stale), 0)]))
+
+    def bounds(self, among: np.ndarray) -> np.ndarray:
+        """What the gains of those ``among`` (n) can be at most, rounding included."""
+        return np.log1p(self.residual[among]) + self.doubt[among]
+
+    def _stale(self, which: np.ndarray) -> np.ndarray:
+        return which[self.known[which] < self.m]
+
+    def catch_up(self, which: np.ndarray) -> None:
+        """Make up for what ``which`` (h) lack of the columns, those together that lack alike."""
+        self.settle()
+        which = which[np.argsort(self.known[which], kind="stable")]
+        for i in range(0, len(which), CHUNK):
+            self._catch_up(which[i : i + CHUNK])
+
+    def _catch_up(self, which: np.ndarray) -> None:
+        import torch
+
+        start, m, places = int(self.known[which].min()), self.m, self.index(which)
+        columns = self.columns[places, :m]
+        right = self.alpha * (self.rows(which) @ self.chosen[start:m].T)
+        right -= columns[:, :start] @ self.factor[start:m, :start].T
+        triangle = self.factor[start:m, start:m]
+        columns[:, start:] = torch.linalg.solve_triangular(triangle, right.T, upper=False).T
+        self.columns[places, start:m] = columns[:, start:]
+        taken = columns.double().square().sum(dim=1).cpu().numpy()
+        self.residual[which] = np.maximum(self.alpha * self.squares[which] - taken, 0.0)
+        self.known[which] = m
+        new = m - start
+        self.operations += len(which) * (2 * new * (self.chosen.shape[1] + start) + new**2)
+
+    def take(self, which: np.ndarray, order: list[int], made: np.ndarray, r: np.ndarray) -> None:
+        """Add a block of picks: their places in ``which``, its new columns, and the r they leave.
+
+        On the diagonal of ``made`` (picks × h), at the picks, stand the factor's own √(1 + r_*).
+        """
+        import torch
+
+        m, picks = self.m, which[order]
+        self.m += len(order)
+        new = torch.from_numpy(made).to(self.device, self.dtype)
+        self.factor[m : self.m, :m] = self.columns[self.index(picks), :m]
+        self.factor[m : self.m, m : self.m] = new[:, order].T.tril()
+        self.columns[self.index(which), m : self.m] = new.T
+        self.residual[which], self.known[which] = r, self.m
+        self.picks += picks.tolist()
+
+    def refresh(self, gains: list[float]) -> float:
+        """Factorise I + αK_SS anew in float64; how far the largest change of a gain was."""
+        import torch
+
+        self.settle()
+        chosen = self.chosen[: self.m]
+        gram = torch.eye(self.m, dtype=torch.float64, device=self.device)
+        for part in chosen.split(4096, dim=1):
+            gram.addmm_(part.double(), part.double().T, alpha=self.alpha)
+        factor = torch.linalg.cholesky(gram)
+        self.operations += self.m**2 * (2 * chosen.shape[1] + self.m / 3)
+        self.factor[: self.m, : self.m] = factor
+        exact = 2.0 * factor.diagonal().log().cpu().numpy()
+        return float(np.abs(exact - np.array(gains)).max())
