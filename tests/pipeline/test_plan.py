@@ -20,8 +20,9 @@ from spice.data.budget import Budget
 from spice.data.rendering import Example
 from spice.gradients.work import Work, training
 from spice.pipeline.plan import report
-from spice.pipeline.plan.planner import Planned
-from spice.pipeline.plan.probe import Memory, Speed, chosen, greedy_seconds
+from spice.pipeline.plan.arithmetic import greedy_seconds
+from spice.pipeline.plan.planned import Planned
+from spice.pipeline.plan.probe import Memory, Speed, chosen
 from spice.training.recipe import Recipe
 
 Run = Callable[..., dict[str, Any]]
