@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from spice.cli import help
 from spice.cli.explain import conf_dir, explain
 from spice.errors import InputError
+from spice.pipeline.run import plan, run
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -38,8 +39,6 @@ def _run(config: DictConfig) -> float | None:
 
 
 def _job(config: DictConfig, folder: Path, sweep: str | None = None) -> float | None:
-    from spice.pipeline.run import plan, run  # not at start-up: --help needs none of it
-
     if config.plan:
         plan(config, folder, sweep)
         return None

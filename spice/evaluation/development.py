@@ -39,7 +39,7 @@ class BenchmarkExamples:
         Raises:
             InputError: no benchmark of the suite has development examples.
         """
-        from spice.evaluation import surroundings
+        from spice.evaluation import surroundings  # keeps lm-eval out of start-up
 
         found: list[Row] = []
         mirror = suite.mirror_path

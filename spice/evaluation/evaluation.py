@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from spice.errors import InputError
+from spice.evaluation import live_model, surroundings
 from spice.evaluation.benchmarks import Benchmark, Suite
 from spice.records import Score
 
@@ -103,8 +104,6 @@ class Evaluation(pl.LightningModule):
     @contextlib.contextmanager
     def _surroundings(self, benchmark: Benchmark) -> Iterator[None]:
         """Data, random numbers and libraries as a score needs them, and as before after it."""
-        from spice.evaluation import surroundings
-
         mirror = self.suite.mirror_path
         with contextlib.ExitStack() as stack:
             stack.enter_context(surroundings.quiet())
@@ -137,8 +136,6 @@ class Evaluation(pl.LightningModule):
 
     def _load(self, benchmark: Benchmark) -> dict[str, Any]:
         """The benchmark's tasks, with our shots and seed."""
-        from spice.evaluation import surroundings
-
         with contextlib.redirect_stdout(io.StringIO()):
             loaded = surroundings.task_manager(benchmark.folder).load([benchmark.task])
         for task in loaded["tasks"].values():
@@ -150,8 +147,6 @@ class Evaluation(pl.LightningModule):
         return dict(loaded)
 
     def _live_model(self, benchmark: Benchmark) -> LiveModel:
-        from spice.evaluation import live_model
-
         return live_model.LiveModel(
             self.model,
             self.tokenizer,

@@ -13,6 +13,7 @@ import torch
 from spice.data.batches import length_order, pad
 from spice.data.rendering import Example, eligible_rows
 from spice.gradients.extraction import Extraction
+from spice.gradients.passes import Pass, fill, open_store
 from spice.gradients.per_sample import dimension, per_sample_gradients
 from spice.gradients.projection import Sketch
 from spice.storage.coding import FLOAT32, round_trip
@@ -42,8 +43,6 @@ def extract(
     say: Callable[[str], None],
 ) -> None:
     """Fill the store in ``folder`` with the gradients it lacks."""
-    from spice.gradients.passes import Pass, fill, open_store
-
     model = extraction.attach(base)
     rows, size = eligible_rows(examples), extraction.shard_rows
     sketch = extraction.sketch()
@@ -152,8 +151,6 @@ def read(
     metadata: dict[str, Any],
 ) -> Rows:
     """A finished store's gradients n × d; they stay on disk."""
-    from spice.gradients.passes import open_store
-
     rows = eligible_rows(examples)
     size, dtype = extraction.shard_rows, extraction.dtype
     stored = open_store(folder, examples, rows, ids, metadata, size, dtype).rows()

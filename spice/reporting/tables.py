@@ -203,7 +203,7 @@ def show(lines: Sequence[Line], folder: Path) -> None:
     log.info("table    %s", folder / "table.md")
     scored = [line for line in lines if line.average.value is not None]
     if scored:
-        from spice.reporting.figures import comparison
+        from spice.reporting.figures import comparison  # keeps matplotlib out of start-up
 
         labels = [" ".join(v for n, v in line.label.items() if n != "k") for line in scored]
         values = [line.average.value or 0.0 for line in scored]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from spice.data.pool import Pool, identify
 from spice.errors import InputError, did_you_mean
+from spice.sandbox.pool import KINDS, generate
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,6 @@ class SandboxPool:
         Raises:
             InputError: an option outside its range, or no rows that are left.
         """
-        from spice.sandbox.pool import KINDS, generate
-
         if self.size < 1:
             raise InputError(f"data.size={self.size}: must be at least 1")
         kept = KINDS if self.only is None else self.only

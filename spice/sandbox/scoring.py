@@ -7,6 +7,8 @@ import functools
 import math
 from typing import Any
 
+from spice.evaluation.code_execution.pass_at_k import run_program
+
 Doc = dict[str, Any]
 
 
@@ -45,8 +47,6 @@ def passes(doc: Doc, results: list[str]) -> dict[str, float]:
 
 @functools.cache  # the runs of a sweep mostly write the same programs, and a process costs 30 ms
 def _passes(program: str) -> bool:
-    from spice.evaluation.code_execution.pass_at_k import run_program
-
     return run_program(program).passed
 
 

@@ -48,7 +48,8 @@ class Rounds(Schedule):
 
     def choose(self, request: Request) -> Selection:
         """Round after round, until the budget is reached."""
-        from spice.schedules.round_by_round import RoundByRound, choose  # torch: not at start-up
+        # Keeps torch out of start-up.
+        from spice.schedules.round_by_round import RoundByRound, choose
 
         selector, tokenized = request.selector, request.proxy()
         assert isinstance(selector, OnlineSelector)

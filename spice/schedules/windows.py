@@ -79,7 +79,8 @@ class Windows(Schedule):
 
     def choose(self, request: Request) -> Selection:
         """Window after window."""
-        from spice.schedules.window_by_window import WindowByWindow, choose  # torch: not at start
+        # Keeps torch out of start-up.
+        from spice.schedules.window_by_window import WindowByWindow, choose
 
         selector, tokenized, ids = request.selector, request.proxy(), request.signals.ids
         assert isinstance(selector, GradientSelector)

@@ -68,7 +68,7 @@ class Experience:
         """The proxy with the tuned adapter; what an interrupted run left is gone on from."""
         from peft import PeftModel
 
-        from spice.training.finetune import finetune
+        from spice.training.finetune import finetune  # keeps torch out of start-up
 
         model: Any = source.tokenized.checkpoint.load()
         if (folder / "adapter").is_dir():

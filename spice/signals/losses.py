@@ -48,7 +48,7 @@ class Losses(ForwardSignal):
         """Mean loss over the supervised tokens, b × 1."""
         import torch
 
-        from spice.models.loss import response_nll
+        from spice.models.loss import response_nll  # keeps torch out of start-up
 
         with torch.no_grad():
             nll, count = response_nll(model, batch)

@@ -59,7 +59,7 @@ class TokenInformation(ForwardSignal):
         """Triangles of a batch, b × h(h+1)/2."""
         import torch
 
-        from spice.data.batches import IGNORED
+        from spice.data.batches import IGNORED  # keeps torch out of start-up
 
         with torch.no_grad():
             states = model.base_model(

@@ -57,7 +57,7 @@ class Recipe:
 
     def plan(self, rows: Sequence[int], seed: int) -> TrainingPlan:
         """The order in which the rows are seen."""
-        from spice.data.batches import TrainingPlan
+        from spice.data.batches import TrainingPlan  # keeps torch out of start-up
 
         return TrainingPlan(
             rows,

@@ -23,16 +23,15 @@ from spice.models.lora import Lora
 from spice.models.loss import response_nll
 from spice.models.tokenized import Tokenized, tokenize
 from spice.records import Row
-from spice.signals.influence import (
+from spice.signals.adam_features import (
     AdamState,
     Features,
-    Influence,
     adam_direction,
     coordinates,
-    epoch_ends,
     load_state,
     sketch,
 )
+from spice.signals.influence import Influence, epoch_ends
 from spice.signals.source import Source
 from spice.training.epochs import EpochKeeper
 from spice.training.finetune import finetune, learning_rates

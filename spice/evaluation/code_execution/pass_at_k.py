@@ -42,6 +42,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from spice.evaluation.code_execution.runner import ARCHITECTURES
+
 RUNNER = Path(__file__).with_name("runner.py")
 LONGEST_REPORT = 1024  # bytes; a program that floods the report has failed
 
@@ -194,8 +196,6 @@ def sandbox_available() -> str | None:
     """None if generated code can be run safely here, else the plain reason why it cannot."""
     if sys.platform != "linux":
         return f"generated code is run only on Linux, this is {platform.system()}"
-    from spice.evaluation.code_execution.runner import ARCHITECTURES
-
     machine = platform.machine()
     if machine not in ARCHITECTURES:
         return f"no system-call filter for this architecture ({machine})"

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spice.gradients.agreement import BLOCK, COLUMNS, SORTED, agreement, cosines
+from spice.submodular.kernel import squared_norms
+from spice.submodular.objective import Objective
+
 if TYPE_CHECKING:
     pass
 
@@ -17,8 +21,6 @@ def greedy_seconds(n: int, d: int, k: int, form: str, way: str) -> float:
     That is 2nkd + nk² in blocks, else 2n²d + nk², and nkd for forms other than ``exact``. Gradients
     are drawn normal, of lengths that are log-normal; real ones may take more steps, or fewer.
     """
-    from spice.submodular.kernel import squared_norms
-    from spice.submodular.objective import Objective
 
     def operations(n: int, d: int, k: int) -> float:
         if form != "exact":
@@ -45,8 +47,6 @@ def greedy_bytes(n: int, d: int, k: int, way: str) -> int:
 
 def weights_seconds(pairs: int, d: int) -> float:
     """So many cosines of rows of d coordinates and their sorting, scaled up from a million."""
-    from spice.gradients.agreement import agreement, cosines
-
     rows, columns = 1000, min(d, 2048)
     G = np.random.default_rng(0).standard_normal((rows, columns), dtype=np.float32)
     every, alone = np.arange(rows), np.zeros(rows, dtype=np.int64)
@@ -62,6 +62,4 @@ def weights_seconds(pairs: int, d: int) -> float:
 
 def weights_bytes(most: int, d: int) -> int:
     """The cosines of one source, with a block of rows and one of its judges, in float32."""
-    from spice.gradients.agreement import BLOCK, COLUMNS, SORTED
-
     return 4 * (most + 2 * BLOCK * min(d, COLUMNS) + 6 * SORTED)

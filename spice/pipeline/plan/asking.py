@@ -26,7 +26,7 @@ def ask(
     accelerator: str,
 ) -> dict[str, Any]:
     """Seconds and memory of the named benchmarks, as the model without an adapter answers."""
-    from spice.evaluation.evaluation import Evaluation
+    from spice.evaluation.evaluation import Evaluation  # keeps torch out of start-up
 
     def evaluation(suite: Suite) -> Evaluation:
         return Evaluation(

@@ -15,6 +15,7 @@ from spice.pipeline.plan.arithmetic import (
     weights_bytes,
     weights_seconds,
 )
+from spice.pipeline.plan.asking import ask
 from spice.pipeline.plan.planned import Planned
 from spice.pipeline.plan.probe import Memory, Speed, chosen, probe
 from spice.selectors.base import GradientSelector
@@ -158,8 +159,6 @@ class Planner:
         return Planned("scores", key, False, found["seconds"], found["memory"], None)
 
     def _ask(self, names: Sequence[str]) -> dict[str, Any]:
-        from spice.pipeline.plan.asking import ask  # keeps torch out of start-up
-
         run = self.run
         return ask(
             run.as_model,

@@ -13,6 +13,7 @@ import numpy as np
 from spice.data.budget import Budget
 from spice.gradients.extraction import Extraction
 from spice.gradients.work import Work
+from spice.models.device import device
 
 if TYPE_CHECKING:
     import torch
@@ -91,8 +92,7 @@ def probe(
     """Measure :class:`Speed` with batches of the longest, of middling and of short rows."""
     import torch
 
-    from spice.data.batches import pad
-    from spice.models.device import device
+    from spice.data.batches import pad  # keeps torch out of start-up
 
     where = device(accelerator)
     batches = [pad(work.tokenized.examples, rows, work.tokenized.pad_id)

@@ -18,6 +18,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from spice.sandbox import CHECKPOINTS
+from spice.sandbox.making import tokenizer as tokenizers
 from spice.sandbox.making.corpus import RAW, documents
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def fit(model: PreTrainedModel, stream: Iterator[Any], schedule: Schedule) -> No
     """Muon for the layers' matrices, AdamW for the rest, linear warm-up and decay."""
     import torch
 
-    from spice.sandbox.making.muon import Muon
+    from spice.sandbox.making.muon import Muon  # keeps torch out of start-up
 
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
@@ -164,8 +165,6 @@ def make(name: str, folder: Path, schedule: Schedule, seed: int = 0) -> None:
     """Train one model and save it to ``folder``; another ``seed`` makes another of its kind."""
     import torch
     from transformers import GenerationConfig
-
-    from spice.sandbox.making import tokenizer as tokenizers
 
     torch.set_num_threads(1)
     weights_seed, corpus_seed, chat_seed = _seeds(name, seed)
