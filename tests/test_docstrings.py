@@ -13,8 +13,6 @@ import spice
 
 PACKAGE = Path(spice.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-# Rooms that are being rewritten; each leaves this list when it is done.
-LATER: tuple[str, ...] = ()
 
 ARRAYS = re.compile(r"\b(ndarray|Tensor|Tensors|Rows|Batch)\b")
 AXIS = "[ndkbtmhpqv]"  # the legend is in spice/records.py
@@ -111,8 +109,6 @@ def test_prose_is_no_shape(doc: str) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_arrays_have_their_shape_in_the_docstring_or_its_class(path: Path) -> None:
-    if name(path).startswith(LATER):
-        pytest.skip("a room that is being rewritten")
     for owner, function in parts(path):
         if not (public(function) and handles_arrays(function)):
             continue
@@ -122,8 +118,6 @@ def test_arrays_have_their_shape_in_the_docstring_or_its_class(path: Path) -> No
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_errors_are_named_with_their_reason(path: Path) -> None:
-    if name(path).startswith(LATER):
-        pytest.skip("a room that is being rewritten")
     for owner, function in parts(path):
         makes = function.name in {"__init__", "__post_init__"}
         if not (public(function) or makes):

@@ -80,7 +80,11 @@ class Components:
 
 
 def make(config: DictConfig, group: str) -> Any:
-    """Instantiate one group from plain arguments; the user's mistakes become his messages."""
+    """Instantiate one group from plain arguments; the user's mistakes become his messages.
+
+    Raises:
+        InputError: a mandatory key is missing, a key is unknown, or a value is refused.
+    """
     try:
         return instantiate(config[group], _convert_="all")
     except MissingMandatoryValue as error:

@@ -19,6 +19,9 @@ class Machine:
 
     ``precision`` auto is bf16-mixed where a GPU has it, else 32-true; it is fine-tuning's alone,
     gradients are always accumulated in float32. ``progress`` shows bars with rate and time left.
+
+    Raises:
+        InputError: an option outside its range.
     """
 
     accelerator: str

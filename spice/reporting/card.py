@@ -41,7 +41,11 @@ def overlap(name: str, ours: Sequence[str], theirs: Sequence[str]) -> Overlap:
 
 
 def other_selections(folders: Sequence[str]) -> dict[str, list[str]]:
-    """The ids chosen in other run folders, by the folder's name as it was given."""
+    """The ids chosen in other run folders, by the folder's name as it was given.
+
+    Raises:
+        InputError: a folder holds no selection.
+    """
     found = {}
     for folder in folders:
         path = Path(folder).expanduser() / "selection.json"
@@ -101,7 +105,10 @@ def _trust(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def picks(
     selection: Mapping[str, Any], rows: Sequence[Row], lengths: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Each pick with its row, the method's own score and, if it has one, its conflict."""
+    """Each pick with its row, the method's own score and, if it has one, its conflict.
+
+    ``lengths`` n are supervised tokens.
+    """
     k = selection["k"]
     scores = selection["scores"] or [None] * k
     conflicts = selection["conflicts"] or [None] * k
@@ -120,7 +127,7 @@ def picks(
 
 
 def quantiles(lengths: np.ndarray, indices: Sequence[int]) -> dict[str, dict[str, int]] | None:
-    """Quartiles of the responses' tokens in the pool and among the picks."""
+    """Quartiles of the responses' tokens, ``lengths`` n, in the pool and among the picks."""
     if not lengths.any() or not len(indices):
         return None
     names = {"shortest": 0.0, "quarter": 0.25, "median": 0.5, "three quarters": 0.75, "longest": 1}

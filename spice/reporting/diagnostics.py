@@ -98,7 +98,10 @@ def mix_distance(mix: Mapping[str, Mapping[str, float]]) -> float:
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Rank correlation with average ranks for ties; None where either side is constant."""
+    """Rank correlation of n numbers with n others, average ranks for ties.
+
+    None where either side is constant.
+    """
     if len(a) < 2:
         return None
     x, y = _ranks(np.asarray(a)), _ranks(np.asarray(b))

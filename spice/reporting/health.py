@@ -51,7 +51,7 @@ def examine(
 
 
 def norm_limit(norms: np.ndarray) -> float:
-    """Above which a norm is an outlier's."""
+    """The length above which a norm is an outlier's; ``norms`` n."""
     if not len(norms):
         return np.inf
     low, high = np.quantile(norms, [0.25, 0.75])

@@ -21,6 +21,9 @@ class Tracker:
     one multirun share a group, ``auto`` naming it after the multirun's folder. A key for W&B is
     read by W&B itself from its own places (the environment or its login file), never from the
     configuration.
+
+    Raises:
+        InputError: an option outside its range.
     """
 
     wandb: str

@@ -18,7 +18,9 @@ SHOWN = 20  # rows that are listed, the least trusted first
 def examine(
     table: np.ndarray, rows: Sequence[Row], eligible: Sequence[int], selection: Selection
 ) -> dict[str, Any]:
-    """What ``reliability.json`` holds, from a table of :data:`spice.signals.reliability.FIELDS`.
+    """What ``reliability.json`` holds.
+
+    ``table`` n has :data:`spice.signals.reliability.FIELDS`.
 
     ``untrustworthy`` estimates the share of such rows in the pool and in each source, None where
     weights come from validation examples, which say nothing of that; ``effective_rows`` is

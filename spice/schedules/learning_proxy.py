@@ -87,7 +87,7 @@ class LearningProxy(pl.LightningModule):
         optimizer.zero_grad()
 
     def losses(self, rows: Sequence[int]) -> np.ndarray:
-        """Each row's mean loss over its response, as the proxy is now."""
+        """The mean loss of each of b rows over its response, as the proxy is now; b numbers."""
         found = []
         with torch.no_grad():
             for batch in self._batches(rows):
@@ -126,7 +126,11 @@ class LearningProxy(pl.LightningModule):
 
 
 def go_through(module: LearningProxy, trainer: dict[str, Any]) -> None:
-    """Do what is left, under Lightning."""
+    """Do what is left, under Lightning.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it; what is done is kept.
+    """
     fitting = pl.Trainer(
         **trainer,
         max_epochs=1,

@@ -29,6 +29,9 @@ class Windows(Schedule):
     share of the budget, chosen on its own. Every ``refresh_every`` windows the proxy takes one
     step of AdamW on what they gave, at ``learning_rate`` and ``weight_decay``, unless
     ``train_proxy`` is off. What has been chosen is forgotten from one window to the next.
+
+    Raises:
+        InputError: an option outside its range.
     """
 
     pool_size: int

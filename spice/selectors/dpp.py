@@ -29,6 +29,9 @@ class Dpp(Mix, Selector):
     σ is the median distance between rows. A linear kernel has the rank of its features and can
     choose no more rows than that, which is why it is not offered. The paper that names DPP as a
     base line does not say which kernel it took.
+
+    Raises:
+        InputError: an option outside its range.
     """
 
     features: str
@@ -78,7 +81,9 @@ def _median_distance(unit: np.ndarray) -> float:
 def greedy_map(
     diagonal: np.ndarray, column: Any, k: int, rooms: Rooms | None = None
 ) -> tuple[list[int], list[float]]:
-    """Picks, and by how much each multiplied det L_S; ``column(x)`` is L_·x.
+    """Picks, and by how much each multiplied det L_S; ``column(x)`` is L_·x, n numbers.
+
+    ``diagonal`` n is that of L (n × n).
 
     d² = diag L; take argmax d² of what ``rooms`` let be picked; e = (L_·* − C C_*ᵀ)/d_*;
     C ← [C e]; d² ← d² − e².

@@ -67,6 +67,8 @@ def lazy_greedy(
 ) -> tuple[list[int], list[float]]:
     """Picks and their gains Δ = log det(V + A) − log det V, with V ← V + A, V = I at first.
 
+    ``triangles`` n × h(h+1)/2 are the upper triangles of the A.
+
     Gains only shrink, so a candidate is looked at again only while what it once brought is more
     than what the best one brings now, and never again once its group of ``rooms`` is full. Ties go
     to the smaller position.

@@ -29,6 +29,9 @@ class Ifd(Mix, Selector):
     authors' first code), ``perplexity`` scores exp(L_cond − L_dir) and keeps scores < 1 (their
     second). Both keep the same rows but for ties at 1, and rank them differently. The losses are
     the proxy's as it is, or after an ``experience`` of some rows.
+
+    Raises:
+        InputError: an option outside its range.
     """
 
     ratio: str

@@ -35,6 +35,9 @@ class Lead(OnlineSelector):
     row is used ``uses`` times at most. ``exploration`` is the bandit's γ, ``smoothing`` b the
     weight of a utility's past. The proxy's adapter trains at ``learning_rate`` in steps of
     ``batch_size`` rows. ``seed`` starts k-means.
+
+    Raises:
+        InputError: an option outside its range.
     """
 
     warmup: Experience
@@ -203,7 +206,7 @@ def difficulty(losses: np.ndarray) -> np.ndarray:
 
 
 def exp3_probabilities(weights: np.ndarray, exploration: float) -> np.ndarray:
-    """(1 − γ) w/Σw + γ/K."""
+    """(1 − γ) w/Σw + γ/m for m clusters; m numbers."""
     return (1 - exploration) * weights / weights.sum() + exploration / len(weights)
 
 

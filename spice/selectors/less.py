@@ -58,7 +58,10 @@ class Less(Mix, Selector):
 
 
 def best_of_benchmarks(influence: np.ndarray) -> np.ndarray:
-    """Scores of n rows from a structured array with a column ``benchmark/subtask`` for each."""
+    """Scores of the rows, n.
+
+    ``influence`` n is structured, with a column ``benchmark/subtask`` each.
+    """
     columns: dict[str, list[np.ndarray]] = {}
     for name in influence.dtype.names or ():
         columns.setdefault(name.split("/")[0], []).append(influence[name])

@@ -27,6 +27,9 @@ class Mix:
     their eligible rows. Without either, scores alone decide. A source with too few rows that can
     be picked passes the rest of its share on, in proportion to the others' shares; once none of
     these has rows left, to all in proportion to theirs: a budget is always filled.
+
+    Raises:
+        InputError: no such way to stratify, both ways at once, or shares that are none.
     """
 
     stratify: str | None = None
@@ -55,7 +58,11 @@ class Mix:
         return bool(self.stratify or self.quotas)
 
     def check_sources(self, sources: Iterable[str]) -> None:
-        """Refuse quotas of sources that the pool does not have, and quotas of 0 for all it has."""
+        """Refuse quotas of sources that the pool does not have, and quotas of 0 for all it has.
+
+        Raises:
+            InputError: so it is.
+        """
         known = sorted(set(sources))
         named = self._named()
         for name in named:
@@ -85,7 +92,7 @@ class Mix:
         """How many of k picks each source may have; None if scores alone decide.
 
         ``sources`` are those of all n rows of the pool. Shares are of the ``eligible`` rows; only
-        ``usable`` ones, which are the candidates in their order, can fill them.
+        ``usable`` m ones, which are the candidates in their order, can fill them.
         """
         if not self.mixed:
             return None

@@ -28,6 +28,9 @@ class RandomMatched(Selector):
 
     A stratum is a source and one of ``bins`` equal parts of that source's rows, ranked by the
     supervised tokens of their responses.
+
+    Raises:
+        InputError: ``like`` holds no selection, or ``bins`` is below 1.
     """
 
     like: str
@@ -45,7 +48,11 @@ class RandomMatched(Selector):
 
     @cached_property
     def given(self) -> list[str]:
-        """The ids of the selection that is copied."""
+        """The ids of the selection that is copied.
+
+        Raises:
+            InputError: ``like`` holds no selection.
+        """
         path = Path(self.like).expanduser() / "selection.json"
         try:
             return list(json.loads(path.read_text())["ids"])
@@ -61,7 +68,11 @@ class RandomMatched(Selector):
     def select(
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
     ) -> Selection:
-        """k rows, or as many as the given selection has."""
+        """k rows, or as many as the given selection has.
+
+        Raises:
+            InputError: the budget asks for more rows than the given selection has.
+        """
         if k > len(self.given):
             raise InputError(
                 f"selector.like={self.like}: that selection has {len(self.given)} rows, "

@@ -14,7 +14,8 @@ def top(
 ) -> list[int]:
     """The k rows with the highest scores, best first; ties go to the smaller id.
 
-    ``rooms`` are for the places of ``rows``: each group gives its best, up to its room.
+    ``scores`` n are the pool's, ``rows`` m those that may be picked. ``rooms`` are for the places
+    of ``rows``: each group gives its best, up to its room.
     """
     places = Places(len(rows), rooms, k)
     picks: list[int] = []

@@ -41,7 +41,11 @@ class Rds(Selector):
     def select(
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
     ) -> Selection:
-        """k rows, each with the cosine by which it was taken; ties go to the smaller id."""
+        """k rows, each with the cosine by which it was taken; ties go to the smaller id.
+
+        Raises:
+            InputError: none of the examples fits the proxy's context.
+        """
         pool, targets, sources = (signals[name] for name in self.needs)
         in_order = np.array(sorted(eligible, key=lambda row: signals.ids[row]), dtype=np.int64)
         known = np.isfinite(pool[in_order]).all(axis=1)

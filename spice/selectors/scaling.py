@@ -45,7 +45,7 @@ class Scaled:
 
     @property
     def products(self) -> np.ndarray | None:
-        """Their K, if that of the others is known."""
+        """Their K, n × n, if that of the others is known."""
         known = known_products(self.whole)
         if known is None:
             return None

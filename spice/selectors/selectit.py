@@ -30,6 +30,9 @@ class SelectIt(Mix, Selector):
     the requests, std that of the population. Model level: the mean of the sentence scores of the
     proxy and of the checkpoints in ``more_proxies`` (folders, or names on the hub), weighted by
     their numbers of parameters; without any it is the sentence's.
+
+    Raises:
+        InputError: an option outside its range.
     """
 
     requests: Sequence[str]
@@ -83,7 +86,7 @@ class SelectIt(Mix, Selector):
 
 
 def token_score(p: np.ndarray, normalisation: str) -> np.ndarray:
-    """b · mean distance to the likeliest grade b (the lower of two), over the last axis of K."""
+    """b · mean distance to the likeliest grade b (the lower of two), n × q of n × q × K."""
     levels = np.arange(1, p.shape[-1] + 1)
     shares = p.astype(np.float64) / p.sum(axis=-1, keepdims=True, dtype=np.float64)
     if normalisation == "softmax":
@@ -95,10 +98,15 @@ def token_score(p: np.ndarray, normalisation: str) -> np.ndarray:
 
 
 def sentence_score(s: np.ndarray, penalty: float) -> np.ndarray:
-    """mean / (1 + penalty · std) over the requests, the last axis."""
+    """mean / (1 + penalty · std) over the requests, the last axis: n of n × q.
+
+    Of several models n × models of n × models × q.
+    """
     return s.mean(axis=-1) / (1 + penalty * s.std(axis=-1))
 
 
 def model_score(s: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Σ_i θ_i s_i / Σ_i θ_i over the models, the last axis, with θ_i their parameters."""
+    """Σ_i θ_i s_i / Σ_i θ_i over the models, the last axis, with θ_i their parameters.
+
+    n of ``s`` n × models."""
     return s @ (sizes / sizes.sum())

@@ -56,6 +56,9 @@ class Spice(Mix, GradientSelector):
     score beats a conflicting row's negative one. ``maximizer`` is one of
     :data:`spice.submodular.objective.MAXIMIZERS`; it decides time and memory, not the picks.
     ``reliability`` weighs rows: w_x ĝ_x is what is chosen from (:mod:`spice.gradients.agreement`).
+
+    Raises:
+        InputError: an option outside its range.
     """
 
     penalty: float
@@ -77,28 +80,7 @@ class Spice(Mix, GradientSelector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, known in (("scale", SCALES), ("fisher", MODES), ("maximizer", MAXIMIZERS)):
-            given = getattr(self, name)
-            if given not in known:
-                hint = did_you_mean(str(given), known)
-                raise InputError(f"selector.{name}={given}: one of {', '.join(known)}.{hint}")
-        if self.fisher != "exact" and self.maximizer != "auto":
-            several = "only fisher=exact has several ways; set it to auto"
-            raise InputError(f"selector.maximizer={self.maximizer}: {several}")
-        if not (_is_number(self.penalty) and self.penalty >= 0):
-            raise InputError(f"selector.penalty={self.penalty}: must be a number of at least 0")
-        if self.alpha != "relative" and not (_is_number(self.alpha) and self.alpha > 0):
-            raise InputError(f"selector.alpha={self.alpha}: must be above 0, or 'relative'")
-        if not (_is_number(self.clip_quantile) and 0 < self.clip_quantile <= 1):
-            raise InputError(f"selector.clip_quantile={self.clip_quantile}: must be in (0, 1]")
-        if self.stop_ratio is not None and not (
-            _is_number(self.stop_ratio) and 0 <= self.stop_ratio <= 1
-        ):
-            raise InputError(f"selector.stop_ratio={self.stop_ratio}: must be in [0, 1]")
-        if self.reliability and self.scale != "unit":
-            raise InputError(
-                f"selector.scale={self.scale}: reliability weighs directions; set it to unit"
-            )
+        _check(self)
 
     def select(
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
@@ -126,9 +108,7 @@ class Spice(Mix, GradientSelector):
     ) -> Selection:
         """The same from gradients n × d alone; ``kept`` has runs for other budgets and ω.
 
-        ``weights`` n, if any, say how far each row is to be trusted; ``sources`` n are asked for
-        where the mix is kept or set.
-
+        ``weights`` n say how far each row is to be trusted; ``sources`` n are for the mix.
         Rows are worked on in the order of their ids, so ties go to the smaller id and the order
         of the input changes nothing, to the bit.
         """
@@ -136,32 +116,25 @@ class Spice(Mix, GradientSelector):
         seen = self.seen(gradients, eligible, weights)
         rooms_of = partial(self.rooms, sources, eligible, k=k)
         objective, rows, excluded = self._problem(seen, ids, trusted, certified, rooms_of)
+        excluded["not trusted"] = distrusted
         maximise = partial(kept.maximise, objective) if kept else objective.maximise
         trace = maximise(k, float(self.penalty), **self._stopping)
         # How many picks λ changed: the same count of picks, chosen again with λ = 0.
         plain = maximise(len(trace.picks), 0.0) if self.penalty else trace
-        selection = _selection(trace, objective, rows, len(gradients))
-        if self.fisher != "exact":
-            selection = replace(selection, information=objective.information(trace.picks))
-        excluded["not trusted"] = distrusted
-        if weights is not None:
-            apart = kept.apart(weights="none") if kept else None
-            alike = self.select_alike(gradients, ids, selection.k, eligible, apart, sources)
-            chosen = [float(weights[row]) for row in selection.indices]
-            selection = replace(selection, weights=chosen, without_weights=alike)
-        return replace(
-            selection,
+        found = replace(
+            _selection(trace, plain, objective, rows, len(gradients)),
             certificate=objective.certificate(trace, self.penalty),
             without_penalty=[int(rows[i]) for i in plain.picks] if self.penalty else None,
             excluded={why: sorted(which) for why, which in excluded.items() if which},
             penalty=float(self.penalty),
             notes=told(objective.rooms),
-            trace={
-                **selection.trace,
-                "pool_conflict": _share_against_mean(objective.gradients),
-                "changed_by_penalty": len(set(trace.picks) - set(plain.picks)),
-            },
         )
+        if weights is None:
+            return found
+        apart = kept.apart(weights="none") if kept else None
+        alike = self.select_alike(gradients, ids, found.k, eligible, apart, sources)
+        chosen = [float(weights[row]) for row in found.indices]
+        return replace(found, weights=chosen, without_weights=alike)
 
     def select_alike(
         self,
@@ -172,7 +145,7 @@ class Spice(Mix, GradientSelector):
         kept: KeptRuns | None = None,
         sources: Sequence[str] = (),
     ) -> list[int]:
-        """The k picks with all rows trusted alike, w ≡ 1."""
+        """The k picks from gradients n × d, all rows trusted alike: w ≡ 1."""
         seen = rescale(gradients, "unit", self.clip_quantile, eligible)
         rooms_of = partial(self.rooms, sources, eligible, k=k)
         objective, rows, _ = self._problem(seen, ids, eligible, False, rooms_of)
@@ -195,7 +168,7 @@ class Spice(Mix, GradientSelector):
         eligible: Sequence[int],
         sources: Sequence[str] = (),
     ) -> list[int]:
-        """The choice alone, from gradients at the selector's scale, with nothing to say about it.
+        """The choice alone, from gradients n × d at the selector's scale; nothing is said of it.
 
         What is left out of ``eligible`` since they were :meth:`seen` does not move their scale.
         """
@@ -255,18 +228,45 @@ class Spice(Mix, GradientSelector):
         excluded = {"not finite": in_order[~finite].tolist()}
         excluded["zero gradient"] = [] if self.keep_zero else in_order[zero].tolist()
         rows, squares = in_order[usable], squares[usable]
-        objective = self._objective(Subset(seen, rows), squares, certified)
+        objective = _objective(self, Subset(seen, rows), squares, certified)
         return replace(objective, rooms=rooms_of(rows)), rows, excluded
 
-    def _objective(self, gradients: Rows, squares: np.ndarray, certified: bool) -> Objective:
-        """With α and η, which follow the gradients' scale if α is relative."""
-        mean = float(squares.mean()) if len(squares) else 0.0
-        relative = self.alpha == "relative"
-        alpha = (1.0 / mean if mean > 0 else 1.0) if relative else float(self.alpha)
-        if not math.isfinite(alpha * float(squares.max(initial=0.0))):
-            raise InputError(f"selector.alpha={self.alpha}: α‖g‖² is too large for a float")
-        eta = ETA / alpha if relative else ETA
-        return Objective(gradients, squares, alpha, eta, self.fisher, self.maximizer, certified)
+
+def _objective(options: Spice, gradients: Rows, squares: np.ndarray, certified: bool) -> Objective:
+    """With α and η, which follow the gradients' scale if α is relative."""
+    mean = float(squares.mean()) if len(squares) else 0.0
+    relative = options.alpha == "relative"
+    alpha = (1.0 / mean if mean > 0 else 1.0) if relative else float(options.alpha)
+    if not math.isfinite(alpha * float(squares.max(initial=0.0))):
+        raise InputError(f"selector.alpha={options.alpha}: α‖g‖² is too large for a float")
+    eta = ETA / alpha if relative else ETA
+    return Objective(gradients, squares, alpha, eta, options.fisher, options.maximizer, certified)
+
+
+def _check(options: Spice) -> None:
+    """Refuse options outside their ranges."""
+    for name, known in (("scale", SCALES), ("fisher", MODES), ("maximizer", MAXIMIZERS)):
+        given = getattr(options, name)
+        if given not in known:
+            hint = did_you_mean(str(given), known)
+            raise InputError(f"selector.{name}={given}: one of {', '.join(known)}.{hint}")
+    if options.fisher != "exact" and options.maximizer != "auto":
+        several = "only fisher=exact has several ways; set it to auto"
+        raise InputError(f"selector.maximizer={options.maximizer}: {several}")
+    if not (_is_number(options.penalty) and options.penalty >= 0):
+        raise InputError(f"selector.penalty={options.penalty}: must be a number of at least 0")
+    if options.alpha != "relative" and not (_is_number(options.alpha) and options.alpha > 0):
+        raise InputError(f"selector.alpha={options.alpha}: must be above 0, or 'relative'")
+    if not (_is_number(options.clip_quantile) and 0 < options.clip_quantile <= 1):
+        raise InputError(f"selector.clip_quantile={options.clip_quantile}: must be in (0, 1]")
+    if options.stop_ratio is not None and not (
+        _is_number(options.stop_ratio) and 0 <= options.stop_ratio <= 1
+    ):
+        raise InputError(f"selector.stop_ratio={options.stop_ratio}: must be in [0, 1]")
+    if options.reliability and options.scale != "unit":
+        raise InputError(
+            f"selector.scale={options.scale}: reliability weighs directions; set it to unit"
+        )
 
 
 def _by_trust(
@@ -297,7 +297,10 @@ def _share_against_mean(gradients: Rows) -> float:
 
 
 def conflicting_shares(gradients: Rows, picks: Sequence[int]) -> list[float]:
-    """The share of candidates with c > 0 at each pick but the first, told by some of them."""
+    """The share of candidates with c > 0 at each pick but the first, told by some of them.
+
+    k − 1 numbers, from gradients n × d.
+    """
     n, m = len(gradients), len(picks)
     asked = np.unique(np.linspace(0, n - 1, min(n, WITNESSES)).astype(np.int64))
     along = np.cumsum(inner_products(gradients, asked, np.array(picks, dtype=np.int64)), axis=1)
@@ -308,7 +311,10 @@ def conflicting_shares(gradients: Rows, picks: Sequence[int]) -> list[float]:
     return (((along < 0) & free).sum(axis=0) / candidates)[:-1].tolist()
 
 
-def _selection(trace: GreedyTrace, objective: Objective, rows: np.ndarray, n: int) -> Selection:
+def _selection(
+    trace: GreedyTrace, plain: GreedyTrace, objective: Objective, rows: np.ndarray, n: int
+) -> Selection:
+    """What a run found; ``plain`` is the same count of picks with λ = 0."""
     bases = objective.bases()[trace.picks] if trace.picks else np.empty(0)
     gains = np.array(trace.gains)
     return Selection(
@@ -319,12 +325,16 @@ def _selection(trace: GreedyTrace, objective: Objective, rows: np.ndarray, n: in
         conflicts=trace.conflicts,
         bases=bases.tolist(),
         epsilons=np.minimum(gains - bases, 0.0).tolist(),
-        information=float(gains.sum()),
+        information=objective.information(trace.picks)
+        if objective.form != "exact"
+        else float(gains.sum()),
         alpha=objective.alpha,
         trace={
             "conflicting": conflicting_shares(objective.gradients, trace.picks),
             "leverage": trace.leverage,
             "rows": rows,
             "squared_norms": objective.squares,
+            "pool_conflict": _share_against_mean(objective.gradients),
+            "changed_by_penalty": len(set(trace.picks) - set(plain.picks)),
         },
     )

@@ -24,6 +24,9 @@ class Tsds(Selector):
     counts those near row i, itself included, and σ is ``bandwidth`` (0: no density, ρ = 1).
     ``alpha`` α weighs closeness against diversity, ``scale`` is C. A set is wanted, so k rows are
     drawn without replacement.
+
+    Raises:
+        InputError: an option outside its range.
     """
 
     neighbours: int | None
@@ -85,7 +88,10 @@ class Tsds(Selector):
 
 
 def kernel_density(points: np.ndarray, bandwidth: float, near: int) -> np.ndarray:
-    """ρ_i = Σ max(0, 1 − D²/σ²) over the ``near`` nearest points, i itself among them; m."""
+    """ρ_i = Σ max(0, 1 − D²/σ²) over the ``near`` nearest points, i itself among them.
+
+    m numbers of ``points`` m × h.
+    """
     if bandwidth == 0:
         return np.ones(len(points))
     squares = np.maximum(_squared_distances(points, points), 0)

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from spice.data.budget import Budget
     from spice.data.rendering import Example
 
-
-def cosines(model: Any, batch: Any, features: Features, aimed: Tensor) -> Tensor:
-    return features.adam(batch) @ aimed.T
-
-
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
@@ -133,3 +128,8 @@ class Features:
     def _unit(self, vectors: Tensor) -> Tensor:
         small = sketch(vectors, self.size, self.seed)
         return small / small.norm(dim=1, keepdim=True).clamp(min=1e-12)
+
+
+def cosines(model: Any, batch: Any, features: Features, aimed: Tensor) -> Tensor:
+    """Of b rows' features with those of m examples, b × m."""
+    return features.adam(batch) @ aimed.T

@@ -110,7 +110,7 @@ class TargetSources(Signal):
         np.save(folder / "sources.npy", np.array([row.source for row in source.targets]))
 
     def load(self, folder: Path, source: Source) -> np.ndarray:
-        """m names."""
+        """The names of the examples' sources, m."""
         return np.load(folder / "sources.npy", allow_pickle=False)
 
     def work(self, source: Source) -> list[Work]:

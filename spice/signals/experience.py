@@ -42,6 +42,9 @@ class Experience:
     each of ``clusters`` k-means clusters of the prompts' mean hidden states, evenly spaced in the
     middle half of the cluster's prompt losses (arXiv 2308.12032, section 2.1). ``seed`` draws the
     rows and the adapter, and starts k-means.
+
+    Raises:
+        InputError: an option outside its range.
     """
 
     choose: str
@@ -135,7 +138,10 @@ def k_means(values: np.ndarray, clusters: int, seed: int) -> np.ndarray:
 
 
 def middle(places: np.ndarray, losses: np.ndarray, count: int) -> list[int]:
-    """``count`` of the places, evenly spaced by rank between the quartiles of their losses."""
+    """``count`` of the places, evenly spaced by rank between the quartiles of their losses.
+
+    ``places`` m are some of the n rows that ``losses`` n are of.
+    """
     in_order = places[np.argsort(losses[places], kind="stable")]
     between = in_order[len(in_order) // 4 : len(in_order) - len(in_order) // 4]
     chosen = np.unique(np.linspace(0, len(between) - 1, min(count, len(between))).round())

@@ -58,7 +58,7 @@ class ForwardSignal(Signal):
         _extract(model, self, texts, source.ids, source, source.tokenized, folder, source.key)
 
     def load(self, folder: Path, source: Source) -> np.ndarray:
-        """The values as selectors see them: :meth:`collect` has their shape."""
+        """The values as selectors see them: :meth:`collect` makes them of n × texts × width."""
         return _load(self, self._texts(source), source.ids, source, folder, source.key)
 
     def work(self, source: Source) -> list[Work]:
@@ -86,7 +86,7 @@ def read_off(
 ) -> np.ndarray:
     """A forward signal of the pool, or of other ``rows``, off a ``model``; kept in ``folder``.
 
-    Its shape is what :meth:`ForwardSignal.collect` gives, with a row for each of the rows.
+    It is what :meth:`ForwardSignal.collect` makes of n × texts × width, n being the rows.
     """
     tokenized = tokenized or source.tokenized
     examples = tokenized.examples if rows is None else tokenized.renderer.encode(rows)

@@ -8,7 +8,6 @@ plain gradients of the examples there. Both sides go through one random projecti
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -27,13 +26,17 @@ from spice.models.recompute import recompute_long_batches
 from spice.signals.base import Signal
 from spice.signals.experience import drawn_rows
 from spice.storage.coding import FLOAT32
+from spice.storage.files import read_json, write_json
 from spice.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch import Tensor
 
+    from spice.data.rendering import Example
     from spice.gradients.extraction import Extraction
     from spice.gradients.work import Work
+    from spice.signals.adam_features import Features
     from spice.signals.source import Source
 
 
@@ -44,6 +47,9 @@ class Influence(Signal):
     i runs over the warm-up's epochs, η̄_i is the mean learning rate of epoch i, scaled to Σ = 1.
     ``share`` of the rows is warmed up on with ``lora`` and ``recipe``; features are projected to
     ``projection`` coordinates. ``seed`` draws the rows, the adapter and the projection.
+
+    Raises:
+        InputError: an option outside its range.
     """
 
     share: float
@@ -65,17 +71,16 @@ class Influence(Signal):
         return {"signal": "influence", "reduction": extraction.reduction, **options}
 
     def build(self, folder: Path, source: Source) -> None:
-        """Warm up, read both sides at every checkpoint, and write the table."""
-        from spice.gradients.passes import Pass, fill, open_store  # keeps torch out of start-up
-        from spice.signals.adam_features import Features, cosines, load_state
+        """Warm up, read both sides at every checkpoint, and write the table.
+
+        Raises:
+            InputError: none of the validation examples fits the proxy's context.
+        """
+        from spice.signals.adam_features import Features, load_state  # keeps torch out of start-up
 
         tokenized, extraction = source.tokenized, source.extraction
         rows = eligible_rows(tokenized.examples)
-        encoded = zip(source.targets, tokenized.renderer.encode(source.targets), strict=True)
-        pairs = [(target.source, example) for target, example in encoded if example.supervised]
-        subtasks, aims = [name for name, _ in pairs], [example for _, example in pairs]
-        if not aims:
-            raise InputError("none of the validation examples fits the proxy's context")
+        subtasks, aims = _aims(source)
         model = self.lora.attach(tokenized.checkpoint.load(), self.seed)
         recompute_long_batches(model, extraction.recompute_tokens)
         rates = self._warm_up(model, source, rows, folder)
@@ -84,26 +89,14 @@ class Influence(Signal):
         membership /= membership.sum(axis=0)
         total = np.zeros((len(tokenized.examples), len(names)))
         for epoch, rate in enumerate(rates):
+            source.say(f"checkpoint {epoch + 1} of {len(rates)}")
             state = load_state(folder / f"epoch-{epoch}.safetensors", model)
             read = Features(model, state, self.projection, self.seed, extraction.reduction)
             aimed = read.plain(aims, extraction.budget, tokenized.pad_id, source.trainer)
-            store = open_store(
-                folder / f"cosines-{epoch}", tokenized.examples, rows, source.ids,
-                source.key, extraction.shard_rows, FLOAT32, len(aims),
-            )  # fmt: skip
-            source.say(f"checkpoint {epoch + 1} of {len(rates)}")
-            fill(
-                store,
-                Pass(model, partial(cosines, features=read, aimed=aimed)),
-                tokenized.examples,
-                budget=extraction.budget,
-                pad_id=tokenized.pad_id,
-                trainer=source.trainer,
-                say=source.say,
-            )
-            total += rate * store.read().astype(np.float64) @ membership
+            found = _cosines(read, aimed, source, rows, folder / f"cosines-{epoch}")
+            total += rate * found.astype(np.float64) @ membership
         np.save(folder / "influence.npy", total)
-        (folder / "subtasks.json").write_text(json.dumps(names))
+        write_json(folder / "subtasks.json", names)
         for path in (*folder.glob("epoch-*"), *folder.glob("cosines-*"), folder / "adapter"):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -120,7 +113,7 @@ class Influence(Signal):
     def load(self, folder: Path, source: Source) -> np.ndarray:
         """The table as a structured array: one named column per subtask."""
         values = np.load(folder / "influence.npy", allow_pickle=False)
-        names = json.loads((folder / "subtasks.json").read_text())
+        names = read_json(folder / "subtasks.json")
         return np.rec.fromarrays(values.T, names=names) if len(names) else values
 
     def _warm_up(
@@ -152,6 +145,39 @@ class Influence(Signal):
         rates = learning_rates(self.recipe, ends[-1])
         means = [float(np.mean(rates[a:b])) for a, b in zip([0, *ends], ends, strict=False)]
         return [mean / sum(means) for mean in means]
+
+
+def _aims(source: Source) -> tuple[list[str], list[Example]]:
+    """The validation examples that fit, and the subtask of each."""
+    encoded = zip(source.targets, source.tokenized.renderer.encode(source.targets), strict=True)
+    pairs = [(target.source, example) for target, example in encoded if example.supervised]
+    if not pairs:
+        raise InputError("none of the validation examples fits the proxy's context")
+    return [subtask for subtask, _ in pairs], [example for _, example in pairs]
+
+
+def _cosines(
+    read: Features, aimed: Tensor, source: Source, rows: Sequence[int], folder: Path
+) -> np.ndarray:
+    """cos(Γ(z), ∇ℓ(v)) of the pool's rows with m examples at one checkpoint, n × m."""
+    from spice.gradients.passes import Pass, fill, open_store
+    from spice.signals.adam_features import cosines
+
+    tokenized, extraction = source.tokenized, source.extraction
+    store = open_store(
+        folder, tokenized.examples, rows, source.ids, source.key, extraction.shard_rows, FLOAT32,
+        len(aimed),
+    )  # fmt: skip
+    fill(
+        store,
+        Pass(read.model, partial(cosines, features=read, aimed=aimed)),
+        tokenized.examples,
+        budget=extraction.budget,
+        pad_id=tokenized.pad_id,
+        trainer=source.trainer,
+        say=source.say,
+    )
+    return store.read()
 
 
 def epoch_ends(rows: int, recipe: Recipe) -> list[int]:

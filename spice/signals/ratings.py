@@ -151,7 +151,7 @@ class RaterSizes(Signal):
         return []
 
     def load(self, folder: Path, source: Source) -> np.ndarray:
-        """One number per model."""
+        """m numbers, one of each model."""
         return np.load(folder / "sizes.npy", allow_pickle=False)
 
 
@@ -161,7 +161,11 @@ def _all(source: Source, checkpoints: Sequence[Checkpoint]) -> list[Tokenized]:
 
 
 def digit_ids(renderer: Renderer) -> list[int]:
-    """The token of each level, looked up: every tokenizer has them elsewhere."""
+    """The token of each level, looked up: every tokenizer has them elsewhere.
+
+    Raises:
+        InputError: the tokenizer writes a level in several tokens.
+    """
     ids = []
     for level in LEVELS:
         found = renderer.continuation(level)

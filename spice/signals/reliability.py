@@ -37,6 +37,9 @@ class Consensus(Signal):
     ``within`` is ``source``, or null where all rows judge each other. ``share`` of the votes is
     averaged; rows whose cosine is above ``copies`` are near copies. A source of more than
     ``references`` rows has so many voters, drawn from ``seed``.
+
+    Raises:
+        InputError: an option outside its range.
     """
 
     within: str | None
@@ -141,5 +144,5 @@ def read(folder: Path) -> np.ndarray:
 
 
 def judged(table: np.ndarray) -> Agreement:
-    """What spoke for and against each row, from a table of :data:`FIELDS`."""
+    """What spoke for and against each row; ``table`` n has :data:`FIELDS`."""
     return Agreement(table["support"], table["opposition"], table["group"], table["votes"])

@@ -28,6 +28,9 @@ class TokenInformation(ForwardSignal):
     x_ij is what the output layer is given; the upper triangle is kept, row by row. With
     ``dimension`` p < h the states go through a seeded ±1/√p projection first, which keeps inner
     products on average, and h above is p.
+
+    Raises:
+        InputError: an option outside its range.
     """
 
     dimension: int | None
