@@ -37,13 +37,14 @@ def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().out.split()) > 10
 
 
-def test_every_file_of_the_tree_exists_and_every_module_is_in_it() -> None:
-    tree = README.split("## The house")[1].split("```")[1]
-    named = set(re.findall(r"\b[a-z_]+\.py\b", tree))
+def test_every_room_of_the_tree_exists_and_every_room_is_in_it() -> None:
+    tree = README.split("## The house")[1].split("```")[1].split("spice/ ")[1]
+    tree = tree.split("experiments/")[0]
+    named = set(re.findall(r"(?m)^  ([a-z_]+/)", tree)) | set(re.findall(r"\b\w+\.py\b", tree))
     package = Path(__file__).parent.parent / "spice"
-    shown = [p for p in package.rglob("*.py") if "sandbox" not in p.parts]
-    there = {path.name for path in shown if not path.name.startswith("_")} | {"__main__.py"}
-    assert named == there
+    rooms = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    floor = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    assert named == rooms | floor
 
 
 def test_every_make_target_is_explained() -> None:

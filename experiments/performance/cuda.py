@@ -30,8 +30,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from experiments.performance import greedy, pools
 from experiments.performance.gradient_ways import hooks, loop, step
 from experiments.performance.timing import medians
+from spice.data.batch_limit import BatchLimit
 from spice.data.batches import IGNORED, length_order, pad
-from spice.data.budget import Budget
 from spice.data.rendering import Example
 from spice.gradients.per_sample import dimension, per_sample_gradients
 from spice.gradients.projection import Sketch
@@ -49,7 +49,7 @@ PEAKS = {  # dense FLOP per second, as the maker states them; float32 without TF
     "H200": {"bfloat16": 989e12, "float32": 67e12},
     "A100": {"bfloat16": 312e12, "float32": 19.5e12},
 }
-BUDGET, PROJECTION = Budget(rows=32, tokens=8_192), 8_192
+BUDGET, PROJECTION = BatchLimit(rows=32, tokens=8_192), 8_192
 LONGEST = 512
 WHOLE, CHECKED = (97_500, 8_192, 9_750), (20_000, 2_048, 2_000)
 QUICK_WHOLE, QUICK_CHECKED = (4_500, 64, 40), (4_200, 32, 20)

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from spice.data.budget import Budget
+from spice.data.batch_limit import BatchLimit
 from spice.errors import InputError, did_you_mean
 from spice.gradients.projection import Sketch
 from spice.models.lora import Lora
@@ -68,9 +68,9 @@ class Extraction:
         return {**made, **projection, **stored_as(self.dtype)}
 
     @property
-    def budget(self) -> Budget:
+    def batch_limit(self) -> BatchLimit:
         """What one batch may hold."""
-        return Budget(self.batch_size, self.batch_tokens)
+        return BatchLimit(self.batch_size, self.batch_tokens)
 
     def attach(self, base: PreTrainedModel) -> PeftModel:
         """The model with the adapter that gradients are read at."""

@@ -12,8 +12,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader
 
+from spice.data.batch_limit import BatchLimit
 from spice.data.batches import Batch, PaddedBatches, length_order
-from spice.data.budget import Budget
 from spice.data.rendering import Example
 from spice.models.attention import widen_narrow_heads
 from spice.storage.shards import ShardStore
@@ -85,12 +85,12 @@ class Missing(pl.LightningDataModule):
     """
 
     def __init__(
-        self, store: ShardStore, examples: Sequence[Example], budget: Budget, pad_id: int
+        self, store: ShardStore, examples: Sequence[Example], limit: BatchLimit, pad_id: int
     ) -> None:
         super().__init__()
         self.shards = [store.plan[shard].tolist() for shard in store.missing()]
         self.examples = examples
-        self.budget = budget
+        self.limit = limit
         self.pad_id = pad_id
 
     def predict_dataloader(self) -> DataLoader:
@@ -99,7 +99,7 @@ class Missing(pl.LightningDataModule):
         batches = []
         for rows in self.shards[self.trainer.global_rank :: self.trainer.world_size]:
             lengths = [len(self.examples[row].ids) for row in rows]
-            batches += [rows[part] for part in self.budget.cut(lengths)]
+            batches += [rows[part] for part in self.limit.cut(lengths)]
         return DataLoader(PaddedBatches(self.examples, batches, self.pad_id), batch_size=None)
 
 
@@ -129,7 +129,7 @@ def fill(
     module: Pass,
     examples: Sequence[Example],
     *,
-    budget: Budget,
+    limit: BatchLimit,
     pad_id: int,
     trainer: dict[str, Any],
     say: Callable[[str], None],
@@ -157,7 +157,7 @@ def fill(
         enable_model_summary=False,
         enable_checkpointing=False,
     )
-    data = Missing(store, examples, budget, pad_id)
+    data = Missing(store, examples, limit, pad_id)
     predicting.predict(module, datamodule=data, return_predictions=False)
     if lost := store.missing():
         raise RuntimeError(f"{store.folder}: {len(lost)} shards were not written")

@@ -53,7 +53,7 @@ def extract(
         store,
         Pass(model, read),
         examples,
-        budget=extraction.budget,
+        limit=extraction.batch_limit,
         pad_id=pad_id,
         trainer=trainer,
         say=say,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spice.data.budget import Budget
+from spice.data.batch_limit import BatchLimit
 
 if TYPE_CHECKING:
     from spice.data.rendering import Example
@@ -32,20 +32,20 @@ class Work:
     times: float = 1.0
     rows: int | None = None
 
-    def batches(self, budget: Budget) -> np.ndarray:
+    def batches(self, limit: BatchLimit) -> np.ndarray:
         """Rows and padded width of each batch, m × 2; training's order is drawn at random."""
         lengths = np.array([length for length in self.lengths if length], dtype=np.int64)
         if self.rows is None:
             lengths = -np.sort(-lengths)
         else:
-            lengths, budget = np.random.default_rng(0).permutation(lengths), self.once_over
-        parts = [lengths[part] for part in budget.cut(lengths.tolist())]
+            lengths, limit = np.random.default_rng(0).permutation(lengths), self.once_over
+        parts = [lengths[part] for part in limit.cut(lengths.tolist())]
         return np.array([[len(part), part.max()] for part in parts]).reshape(-1, 2)
 
     @property
-    def once_over(self) -> Budget:
+    def once_over(self) -> BatchLimit:
         """Training's batches: so many rows, however long."""
-        return Budget(self.rows or 1, 2**62)
+        return BatchLimit(self.rows or 1, 2**62)
 
 
 def forward(tokenized: Tokenized, texts: Sequence[Sequence[Example]]) -> Work:

@@ -7,11 +7,12 @@ import io
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spice.errors import InputError
 from spice.messages import say
 
 log = logging.getLogger("spice")
@@ -42,9 +43,25 @@ class Line:
 
 
 def collect(folder: Path) -> list[dict[str, Any]]:
-    """All ``results.json`` below a folder, in the order of their paths."""
-    paths = sorted(folder.rglob("results.json"), key=_natural)
-    return [json.loads(path.read_text()) for path in paths]
+    """All ``results.json`` below a folder, in the order of their paths.
+
+    Raises:
+        InputError: one of them is of another version, or no results at all.
+    """
+    return [_read(path) for path in sorted(folder.rglob("results.json"), key=_natural)]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        missing = sorted({"selector", "budget", "seed", "k", "scores", "average"} - set(found))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: no results of a run ({error}); delete it") from error
+    if missing:
+        raise InputError(
+            f"{path}: has no {', '.join(missing)}; another version of spice wrote it, or none"
+        )
+    return found
 
 
 def compare(results: Sequence[Mapping[str, Any]]) -> list[Line]:
@@ -106,16 +123,23 @@ def _average(result: Mapping[str, Any]) -> dict[str, Any]:
     return {"value": result["average"], "stderr": error}
 
 
+#: the columns between a setting's options and its benchmarks: a new one is an entry here
+COLUMNS: dict[str, Callable[[Line], str]] = {
+    "seeds": lambda line: str(len(line.seeds)),
+    "average": lambda line: str(line.average),
+}
+
+
 def header(lines: Sequence[Line]) -> list[str]:
     """The columns: what varies, the seeds' count, the average, the benchmarks."""
     options = dict.fromkeys(name for line in lines for name in line.label)
     benchmarks = dict.fromkeys(name for line in lines for name in line.scores)
-    return [*options, "seeds", "average", *benchmarks]
+    return [*options, *COLUMNS, *benchmarks]
 
 
 def cells(line: Line, columns: Sequence[str]) -> list[str]:
     """One line's entries for the given columns."""
-    known = {**line.label, "seeds": str(len(line.seeds)), "average": str(line.average)}
+    known = {**line.label, **{name: told(line) for name, told in COLUMNS.items()}}
     known |= {name: str(cell) for name, cell in line.scores.items()}
     return [known.get(name, "") for name in columns]
 

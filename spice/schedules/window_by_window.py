@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from spice.data.batch_limit import BatchLimit
 from spice.data.batches import length_order, pad
-from spice.data.budget import Budget
 from spice.data.rendering import Example
 from spice.gradients.extraction import Extraction
 from spice.gradients.gram import gram, in_their_span
@@ -38,13 +38,13 @@ class PaddedWindows(IterableDataset):
         self,
         windows: Sequence[Sequence[int]],
         examples: Sequence[Example],
-        budget: Budget,
+        limit: BatchLimit,
         pad_id: int,
         start: int,
     ) -> None:
         self.windows = windows
         self.examples = examples
-        self.budget = budget
+        self.limit = limit
         self.pad_id = pad_id
         self.start = start
 
@@ -54,7 +54,7 @@ class PaddedWindows(IterableDataset):
     def __iter__(self) -> Iterator[Window]:
         for number in range(self.start, len(self.windows)):
             rows = length_order(self.examples, self.windows[number]).tolist()
-            parts = self.budget.cut([len(self.examples[row].ids) for row in rows])
+            parts = self.limit.cut([len(self.examples[row].ids) for row in rows])
             batches = [pad(self.examples, rows[part], self.pad_id) for part in parts]
             yield {"number": number, "batches": batches}
 
@@ -105,8 +105,8 @@ class WindowByWindow(LearningProxy):
 
     def train_dataloader(self) -> DataLoader:
         """What is left to be chosen from."""
-        budget = self.extraction.budget
-        left = PaddedWindows(self.windows, self.examples, budget, self.pad_id, self.start)
+        limit = self.extraction.batch_limit
+        left = PaddedWindows(self.windows, self.examples, limit, self.pad_id, self.start)
         return DataLoader(left, batch_size=None)
 
     def training_step(self, window: Window, batch_idx: int) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor
 
-    from spice.data.budget import Budget
+    from spice.data.batch_limit import BatchLimit
     from spice.data.rendering import Example
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -109,14 +109,14 @@ class Features:
         return self._unit(moved)
 
     def plain(
-        self, examples: Sequence[Example], budget: Budget, pad_id: int, trainer: dict[str, Any]
+        self, examples: Sequence[Example], limit: BatchLimit, pad_id: int, trainer: dict[str, Any]
     ) -> Tensor:
         """Of examples to aim at: the gradient as it is, m × size."""
         where = device(trainer.get("accelerator", "cpu"))
         self.model.to(where).eval()
         order = length_order(examples, range(len(examples)))
         found = []
-        for part in budget.cut([len(examples[row].ids) for row in order]):
+        for part in limit.cut([len(examples[row].ids) for row in order]):
             batch = pad(examples, [int(row) for row in order[part]], pad_id)
             moved = {k: v.to(where) if torch.is_tensor(v) else v for k, v in batch.items()}
             found.append(self._unit(self._gradients(moved)))

@@ -116,7 +116,7 @@ def _extract(
         store,
         Pass(model, signal.read),
         flat,
-        budget=source.extraction.budget,
+        limit=source.extraction.batch_limit,
         pad_id=tokenized.pad_id,
         trainer=source.trainer,
         say=source.say,

@@ -92,7 +92,7 @@ class Influence(Signal):
             source.say(f"checkpoint {epoch + 1} of {len(rates)}")
             state = load_state(folder / f"epoch-{epoch}.safetensors", model)
             read = Features(model, state, self.projection, self.seed, extraction.reduction)
-            aimed = read.plain(aims, extraction.budget, tokenized.pad_id, source.trainer)
+            aimed = read.plain(aims, extraction.batch_limit, tokenized.pad_id, source.trainer)
             found = _cosines(read, aimed, source, rows, folder / f"cosines-{epoch}")
             total += rate * found.astype(np.float64) @ membership
         np.save(folder / "influence.npy", total)
@@ -172,7 +172,7 @@ def _cosines(
         store,
         Pass(read.model, partial(cosines, features=read, aimed=aimed)),
         tokenized.examples,
-        budget=extraction.budget,
+        limit=extraction.batch_limit,
         pad_id=tokenized.pad_id,
         trainer=source.trainer,
         say=source.say,

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spice.data.batch_limit import BatchLimit
 from spice.data.batches import pad
-from spice.data.budget import Budget
 from spice.data.rendering import Example
 from spice.gradients.per_sample import dimension, factors, per_sample_gradients
 from spice.gradients.projection import Sketch
@@ -78,7 +78,7 @@ def test_gradients_are_projected_as_they_are_made(make_checkpoint: Callable[...,
 @given(st.lists(st.integers(1, 60), max_size=30), st.integers(1, 8), st.integers(1, 200))
 def test_batches_keep_to_their_budget(lengths: list[int], rows: int, tokens: int) -> None:
     lengths.sort(reverse=True)
-    batches = [lengths[part] for part in Budget(rows, tokens).cut(lengths)]
+    batches = [lengths[part] for part in BatchLimit(rows, tokens).cut(lengths)]
     assert [length for batch in batches for length in batch] == lengths
     for batch in batches:
         assert 1 <= len(batch) <= rows

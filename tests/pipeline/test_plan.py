@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spice.cli.explain import conf_dir
-from spice.data.budget import Budget
+from spice.data.batch_limit import BatchLimit
 from spice.data.rendering import Example
 from spice.gradients.work import Work, training
 from spice.pipeline.plan import report
@@ -143,14 +143,16 @@ def test_time_is_that_of_the_padded_tokens(lengths: list[int], rows: int) -> Non
     found = Work("gradients", reading([]), lengths, times=0.5)
     ordered = sorted(lengths, reverse=True)
     padded = [len(ordered[i : i + rows]) * ordered[i] for i in range(0, len(ordered), rows)]
-    budget = Budget(rows, 10**6)
-    assert speed.time(found, budget) == pytest.approx(5.0 + 0.5 * 2.0 * sum(padded))
-    assert speed.memory(found, budget) == 100 + 3 * max(padded)
+    limit = BatchLimit(rows, 10**6)
+    assert speed.time(found, limit) == pytest.approx(5.0 + 0.5 * 2.0 * sum(padded))
+    assert speed.memory(found, limit) == 100 + 3 * max(padded)
 
 
 def test_longer_rows_may_cost_more_per_token() -> None:
     speed = Speed([10, 30], [1.0, 3.0], load=0.0, base=0, bytes=0.0, size=1)
-    costs = [speed.time(Work("forward", reading([]), [n]), Budget(1, 99)) for n in (5, 10, 20, 40)]
+    costs = [
+        speed.time(Work("forward", reading([]), [n]), BatchLimit(1, 99)) for n in (5, 10, 20, 40)
+    ]
     assert costs == pytest.approx([5, 10, 20 * 2, 40 * 3])
 
 
@@ -159,19 +161,19 @@ def test_training_goes_over_its_rows_as_often_as_its_recipe_says() -> None:
     count = sum(example.supervised > 0 for example in pool.examples)
     work = training(pool, RECIPE, 5)
     assert work.times == pytest.approx(3 * 5 / count)
-    assert work.batches(Budget(99, 9))[:, 0].max() == 4
+    assert work.batches(BatchLimit(99, 9))[:, 0].max() == 4
     short = training(pool, dataclasses.replace(RECIPE, max_steps=1), 5)
     assert short.times == pytest.approx(8 / count)
 
 
 def test_a_probe_reads_some_twenty_rows_long_middling_and_short() -> None:
     work = Work("gradients", reading(list(range(2, 202))), range(2, 202))
-    batches = chosen(work, Budget(16, 10**6))
+    batches = chosen(work, BatchLimit(16, 10**6))
     assert [len(batch) for batch in batches] == [7, 7, 7]
     longest = [max(len(work.tokenized.examples[row].ids) for row in batch) for batch in batches]
     assert longest == pytest.approx([201, 101, 21], abs=2)
     few = Work("gradients", reading([4, 6]), [4, 6])
-    assert chosen(few, Budget(16, 10**6)) == [[0, 1]]
+    assert chosen(few, BatchLimit(16, 10**6)) == [[0, 1]]
 
 
 def test_memory_sees_what_was_held_for_a_moment() -> None:

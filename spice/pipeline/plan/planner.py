@@ -65,7 +65,7 @@ class Planner:
 
     def of(self, stage: str, key: str, works: Sequence[Work], disk: int) -> Planned:
         """A stage that makes models go over texts."""
-        limit = self.run.parts.extraction.budget
+        limit = self.run.parts.extraction.batch_limit
         priced = [(self._speed(work), work) for work in works]
         seconds = sum(speed.time(work, limit) for speed, work in priced)
         memory = max((speed.memory(work, limit) for speed, work in priced), default=0)
@@ -173,7 +173,7 @@ class Planner:
 
     def _speed(self, work: Work) -> Speed:
         parts = self.run.parts
-        batches = chosen(work, parts.extraction.budget)
+        batches = chosen(work, parts.extraction.batch_limit)
         asked = {
             "kind": work.kind,
             **work.tokenized.view,

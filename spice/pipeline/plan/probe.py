@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spice.data.budget import Budget
+from spice.data.batch_limit import BatchLimit
 from spice.gradients.extraction import Extraction
 from spice.gradients.work import Work
 from spice.models.device import device
@@ -42,15 +42,15 @@ class Speed:
     bytes: float
     size: int
 
-    def time(self, work: Work, budget: Budget) -> float:
+    def time(self, work: Work, limit: BatchLimit) -> float:
         """Seconds of all batches, the model's loading included."""
-        rows, width = work.batches(budget).T
+        rows, width = work.batches(limit).T
         per_token = np.interp(width, self.widths, self.seconds)
         return self.load + work.times * float((rows * width * per_token).sum())
 
-    def memory(self, work: Work, budget: Budget) -> int:
+    def memory(self, work: Work, limit: BatchLimit) -> int:
         """The most bytes in use."""
-        tokens = int(work.batches(budget).prod(axis=1).max(initial=0))
+        tokens = int(work.batches(limit).prod(axis=1).max(initial=0))
         return round(self.base + self.bytes * tokens)
 
 
@@ -96,7 +96,7 @@ def probe(
 
     where = device(accelerator)
     batches = [pad(work.tokenized.examples, rows, work.tokenized.pad_id)
-               for rows in chosen(work, extraction.budget)]  # fmt: skip
+               for rows in chosen(work, extraction.batch_limit)]  # fmt: skip
     start = time.perf_counter()
     model: Any = work.tokenized.checkpoint.load()
     model.to(where)
@@ -133,14 +133,14 @@ def _quickest(step: Callable[[Batch], object], batch: Batch, where: str) -> floa
     return min(seconds)
 
 
-def chosen(work: Work, budget: Budget) -> list[list[int]]:
+def chosen(work: Work, limit: BatchLimit) -> list[list[int]]:
     """The rows of the probe's batches, longest first."""
     examples = work.tokenized.examples
     usable = [row for row, example in enumerate(examples) if example.supervised]
     order = sorted(usable, key=lambda row: len(examples[row].ids))
-    limit = min(ROWS, work.rows or budget.rows, len(order))
-    ends = [max(round(at * len(order)), limit) for at in AT]
-    return [order[end - limit : end] for end in dict.fromkeys(ends)]
+    count = min(ROWS, work.rows or limit.rows, len(order))
+    ends = [max(round(at * len(order)), count) for at in AT]
+    return [order[end - count : end] for end in dict.fromkeys(ends)]
 
 
 def _pass(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Budget:
+class BatchLimit:
     """The most rows and the most tokens, padding included, of a batch."""
 
     rows: int
