@@ -1,7 +1,8 @@
 """What one stage hands to the next.
 
 Axes, throughout the project: ``n`` rows of the pool, ``d`` gradient coordinates, ``k`` picks,
-``b`` rows of a batch, ``t`` tokens of a row.
+``b`` rows of a batch, ``t`` tokens of a row, ``m`` validation examples or others beside the pool,
+``h`` hidden size, ``p`` projected coordinates, ``q`` requests, ``v`` voters.
 """
 
 from __future__ import annotations

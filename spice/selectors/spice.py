@@ -7,28 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spice.errors import InputError, did_you_mean
 from spice.records import Selection, Signals
+from spice.selectors.account import account
 from spice.selectors.base import GradientSelector
 from spice.selectors.mix import Mix
+from spice.selectors.problem import Alpha, alpha_and_eta, candidates
 from spice.selectors.scaling import SCALES, rescale, weighted
 from spice.signals.gradients import Gradients
 from spice.submodular.fisher import MODES, OF_PRODUCTS
-from spice.submodular.greedy import ETA, GreedyTrace
-from spice.submodular.kernel import (
-    Rows,
-    Subset,
-    inner_products,
-    known_products,
-    row_blocks,
-    squared_norms,
-)
+from spice.submodular.kernel import Rows, Subset
 from spice.submodular.objective import MAXIMIZERS, Objective, way
-from spice.submodular.rooms import Rooms, told
+from spice.submodular.rooms import Rooms
 
 if TYPE_CHECKING:
     from spice.signals.base import Signal
@@ -37,9 +31,13 @@ if TYPE_CHECKING:
 
 #: options that greedy runs over one objective do not differ by
 CUTS = ("penalty", "stop_ratio", "stop_inclusive", "maximizer", "stratify", "quotas")
-WITNESSES = 1000  # candidates that stand for all where the share of conflicting ones is told
-
-Alpha = float | Literal["relative"]
+#: options that are numbers: what else each may be, its range, and how that is told
+NUMBERS: dict[str, tuple[tuple[Any, ...], Callable[[float], bool], str]] = {
+    "penalty": ((), lambda value: value >= 0, "must be a number of at least 0"),
+    "alpha": (("relative",), lambda value: value > 0, "must be above 0, or 'relative'"),
+    "clip_quantile": ((), lambda value: 0 < value <= 1, "must be in (0, 1]"),
+    "stop_ratio": ((None,), lambda value: 0 <= value <= 1, "must be in [0, 1]"),
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,8 @@ class Spice(Mix, GradientSelector):
     ``reliability`` weighs rows: w_x ĝ_x is what is chosen from (:mod:`spice.gradients.agreement`).
 
     Raises:
-        InputError: an option outside its range.
+        InputError: an option outside its range, a ``maximizer`` for a form of the information that
+            has one way only, or ``reliability`` at another scale than ``unit``.
     """
 
     penalty: float
@@ -80,7 +79,22 @@ class Spice(Mix, GradientSelector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(self)
+        for name, known in (("scale", SCALES), ("fisher", MODES), ("maximizer", MAXIMIZERS)):
+            given = getattr(self, name)
+            if given not in known:
+                hint = did_you_mean(str(given), known)
+                raise InputError(f"selector.{name}={given}: one of {', '.join(known)}.{hint}")
+        if self.fisher != "exact" and self.maximizer != "auto":
+            several = "only fisher=exact has several ways; set it to auto"
+            raise InputError(f"selector.maximizer={self.maximizer}: {several}")
+        for name, (others, within, range_told) in NUMBERS.items():
+            given = getattr(self, name)
+            if given not in others and not (_is_number(given) and within(given)):
+                raise InputError(f"selector.{name}={given}: {range_told}")
+        if self.reliability and self.scale != "unit":
+            raise InputError(
+                f"selector.scale={self.scale}: reliability weighs directions; set it to unit"
+            )
 
     def select(
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
@@ -108,7 +122,9 @@ class Spice(Mix, GradientSelector):
     ) -> Selection:
         """The same from gradients n × d alone; ``kept`` has runs for other budgets and ω.
 
-        ``weights`` n say how far each row is to be trusted; ``sources`` n are for the mix.
+        ``weights`` n, if any, say how far each row is to be trusted; ``sources`` n are asked for
+        where the mix is kept or set.
+
         Rows are worked on in the order of their ids, so ties go to the smaller id and the order
         of the input changes nothing, to the bit.
         """
@@ -116,25 +132,21 @@ class Spice(Mix, GradientSelector):
         seen = self.seen(gradients, eligible, weights)
         rooms_of = partial(self.rooms, sources, eligible, k=k)
         objective, rows, excluded = self._problem(seen, ids, trusted, certified, rooms_of)
-        excluded["not trusted"] = distrusted
         maximise = partial(kept.maximise, objective) if kept else objective.maximise
         trace = maximise(k, float(self.penalty), **self._stopping)
         # How many picks λ changed: the same count of picks, chosen again with λ = 0.
         plain = maximise(len(trace.picks), 0.0) if self.penalty else trace
-        found = replace(
-            _selection(trace, plain, objective, rows, len(gradients)),
-            certificate=objective.certificate(trace, self.penalty),
-            without_penalty=[int(rows[i]) for i in plain.picks] if self.penalty else None,
-            excluded={why: sorted(which) for why, which in excluded.items() if which},
-            penalty=float(self.penalty),
-            notes=told(objective.rooms),
+        selection = account(trace, plain, objective, rows, len(gradients), self.penalty)
+        excluded["not trusted"] = distrusted
+        selection = replace(
+            selection, excluded={why: sorted(which) for why, which in excluded.items() if which}
         )
         if weights is None:
-            return found
+            return selection
         apart = kept.apart(weights="none") if kept else None
-        alike = self.select_alike(gradients, ids, found.k, eligible, apart, sources)
-        chosen = [float(weights[row]) for row in found.indices]
-        return replace(found, weights=chosen, without_weights=alike)
+        alike = self.select_alike(gradients, ids, selection.k, eligible, apart, sources)
+        chosen = [float(weights[row]) for row in selection.indices]
+        return replace(selection, weights=chosen, without_weights=alike)
 
     def select_alike(
         self,
@@ -145,7 +157,7 @@ class Spice(Mix, GradientSelector):
         kept: KeptRuns | None = None,
         sources: Sequence[str] = (),
     ) -> list[int]:
-        """The k picks from gradients n × d, all rows trusted alike: w ≡ 1."""
+        """The k picks from gradients n × d with all rows trusted alike, w ≡ 1."""
         seen = rescale(gradients, "unit", self.clip_quantile, eligible)
         rooms_of = partial(self.rooms, sources, eligible, k=k)
         objective, rows, _ = self._problem(seen, ids, eligible, False, rooms_of)
@@ -168,7 +180,7 @@ class Spice(Mix, GradientSelector):
         eligible: Sequence[int],
         sources: Sequence[str] = (),
     ) -> list[int]:
-        """The choice alone, from gradients n × d at the selector's scale; nothing is said of it.
+        """The choice alone, from gradients n × d at the selector's scale; nothing is said about it.
 
         What is left out of ``eligible`` since they were :meth:`seen` does not move their scale.
         """
@@ -221,52 +233,11 @@ class Spice(Mix, GradientSelector):
         rooms_of: Callable[[np.ndarray], Rooms | None],
     ) -> tuple[Objective, np.ndarray, dict[str, list[int]]]:
         """The objective over the rows that can be used, those rows, and why others cannot."""
-        in_order = np.array(sorted(eligible, key=lambda row: ids[row]), dtype=np.int64)
-        squares = squared_norms(Subset(seen, in_order))
-        finite, zero = np.isfinite(squares), squares == 0
-        usable = finite if self.keep_zero else finite & ~zero
-        excluded = {"not finite": in_order[~finite].tolist()}
-        excluded["zero gradient"] = [] if self.keep_zero else in_order[zero].tolist()
-        rows, squares = in_order[usable], squares[usable]
-        objective = _objective(self, Subset(seen, rows), squares, certified)
-        return replace(objective, rooms=rooms_of(rows)), rows, excluded
-
-
-def _objective(options: Spice, gradients: Rows, squares: np.ndarray, certified: bool) -> Objective:
-    """With α and η, which follow the gradients' scale if α is relative."""
-    mean = float(squares.mean()) if len(squares) else 0.0
-    relative = options.alpha == "relative"
-    alpha = (1.0 / mean if mean > 0 else 1.0) if relative else float(options.alpha)
-    if not math.isfinite(alpha * float(squares.max(initial=0.0))):
-        raise InputError(f"selector.alpha={options.alpha}: α‖g‖² is too large for a float")
-    eta = ETA / alpha if relative else ETA
-    return Objective(gradients, squares, alpha, eta, options.fisher, options.maximizer, certified)
-
-
-def _check(options: Spice) -> None:
-    """Refuse options outside their ranges."""
-    for name, known in (("scale", SCALES), ("fisher", MODES), ("maximizer", MAXIMIZERS)):
-        given = getattr(options, name)
-        if given not in known:
-            hint = did_you_mean(str(given), known)
-            raise InputError(f"selector.{name}={given}: one of {', '.join(known)}.{hint}")
-    if options.fisher != "exact" and options.maximizer != "auto":
-        several = "only fisher=exact has several ways; set it to auto"
-        raise InputError(f"selector.maximizer={options.maximizer}: {several}")
-    if not (_is_number(options.penalty) and options.penalty >= 0):
-        raise InputError(f"selector.penalty={options.penalty}: must be a number of at least 0")
-    if options.alpha != "relative" and not (_is_number(options.alpha) and options.alpha > 0):
-        raise InputError(f"selector.alpha={options.alpha}: must be above 0, or 'relative'")
-    if not (_is_number(options.clip_quantile) and 0 < options.clip_quantile <= 1):
-        raise InputError(f"selector.clip_quantile={options.clip_quantile}: must be in (0, 1]")
-    if options.stop_ratio is not None and not (
-        _is_number(options.stop_ratio) and 0 <= options.stop_ratio <= 1
-    ):
-        raise InputError(f"selector.stop_ratio={options.stop_ratio}: must be in [0, 1]")
-    if options.reliability and options.scale != "unit":
-        raise InputError(
-            f"selector.scale={options.scale}: reliability weighs directions; set it to unit"
-        )
+        rows, squares, excluded = candidates(seen, ids, eligible, self.keep_zero)
+        alpha, eta = alpha_and_eta(self.alpha, squares)
+        form = self.fisher, self.maximizer, certified
+        objective = Objective(Subset(seen, rows), squares, alpha, eta, *form, rooms_of(rows))
+        return objective, rows, excluded
 
 
 def _by_trust(
@@ -281,60 +252,3 @@ def _by_trust(
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _share_against_mean(gradients: Rows) -> float:
-    """The share of rows with g · ḡ < 0."""
-    if (known := known_products(gradients)) is not None:
-        return float(np.sum(known.sum(axis=1) < 0) / max(len(known), 1))
-    blocks, total = row_blocks(gradients), np.zeros(gradients.shape[1])
-    for rows in blocks:
-        part = gradients[rows]
-        total += np.ones(len(part), part.dtype) @ part
-    mean = (total / max(len(gradients), 1)).astype(gradients.dtype)
-    against = sum(int(np.sum(gradients[rows] @ mean < 0)) for rows in blocks)
-    return against / max(len(gradients), 1)
-
-
-def conflicting_shares(gradients: Rows, picks: Sequence[int]) -> list[float]:
-    """The share of candidates with c > 0 at each pick but the first, told by some of them.
-
-    k − 1 numbers, from gradients n × d.
-    """
-    n, m = len(gradients), len(picks)
-    asked = np.unique(np.linspace(0, n - 1, min(n, WITNESSES)).astype(np.int64))
-    along = np.cumsum(inner_products(gradients, asked, np.array(picks, dtype=np.int64)), axis=1)
-    place = {pick: t for t, pick in enumerate(picks)}
-    picked_at = np.array([place.get(int(x), m) for x in asked])
-    free = picked_at[:, None] > np.arange(m)[None]  # still a candidate after t + 1 picks
-    candidates = np.maximum(free.sum(axis=0), 1)
-    return (((along < 0) & free).sum(axis=0) / candidates)[:-1].tolist()
-
-
-def _selection(
-    trace: GreedyTrace, plain: GreedyTrace, objective: Objective, rows: np.ndarray, n: int
-) -> Selection:
-    """What a run found; ``plain`` is the same count of picks with λ = 0."""
-    bases = objective.bases()[trace.picks] if trace.picks else np.empty(0)
-    gains = np.array(trace.gains)
-    return Selection(
-        n=n,
-        indices=[int(rows[pick]) for pick in trace.picks],
-        scores=trace.scores,
-        gains=trace.gains,
-        conflicts=trace.conflicts,
-        bases=bases.tolist(),
-        epsilons=np.minimum(gains - bases, 0.0).tolist(),
-        information=objective.information(trace.picks)
-        if objective.form != "exact"
-        else float(gains.sum()),
-        alpha=objective.alpha,
-        trace={
-            "conflicting": conflicting_shares(objective.gradients, trace.picks),
-            "leverage": trace.leverage,
-            "rows": rows,
-            "squared_norms": objective.squares,
-            "pool_conflict": _share_against_mean(objective.gradients),
-            "changed_by_penalty": len(set(trace.picks) - set(plain.picks)),
-        },
-    )

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from spice.selectors.spice import conflicting_shares
+from spice.selectors.account import conflicting_shares
 from spice.submodular.fisher import DualFisher
 from spice.submodular.greedy import GreedyTrace, greedy
 from spice.submodular.kernel import Kernel, gram_kernel, streaming_kernel
