@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from compose import composed
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from spice.cli.explain import choices, conf_dir
+from spice.errors import InputError
 from spice.library import DEFAULTS
+from spice.pipeline.components import Components
 
 GROUPS = sorted(
     path.name for path in conf_dir().iterdir() if path.is_dir() and path.name != "hydra"
@@ -96,3 +99,15 @@ def test_the_paper_s_mix_sums_to_its_97500_rows() -> None:
 def test_every_yaml_says_what_it_is_on_its_first_line() -> None:
     for path in Path(conf_dir()).rglob("*.yaml"):
         assert path.read_text().startswith("# "), path
+
+
+@pytest.mark.parametrize("key", ["selector._target_", "lora._target_", "data._target_"])
+def test_a_configuration_of_another_version_meets_one_clear_line(key: str) -> None:
+    config = composed()
+    OmegaConf.update(config, key, "spice.models.Lora")  # where it was before the rooms
+    with pytest.raises(InputError) as refused:
+        Components.of(config)
+    group = key.split(".")[0]
+    assert f"{group}._target_=spice.models.Lora: no such class" in str(refused.value)
+    assert "another version of spice" in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from spice.errors import InputError
 from spice.pipeline.callback import MultirunTable
 from spice.reporting.tables import as_csv, collect, compare, header, markdown, text_table, verdict
 
@@ -215,3 +216,10 @@ def test_without_a_uniform_draw_there_is_no_verdict() -> None:
     assert verdict(compare([result("spice"), result("fisher")])) is None
     assert verdict(compare([result("random")])) is None
     assert verdict(compare([result("random", budget=0.1), result("spice", budget=0.2)])) is None
+
+
+@pytest.mark.parametrize("text", ['{"selector": "spice", "scores": {}}', "{", "[]"])
+def test_results_of_another_version_meet_one_clear_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(InputError, match=r"results\.json: (has no average, budget|no results)"):
+        collect(tmp_path)
