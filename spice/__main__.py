@@ -19,7 +19,6 @@ from omegaconf.errors import OmegaConfBaseException
 from spice.cli import help
 from spice.cli.explain import conf_dir, explain
 from spice.errors import InputError
-from spice.pipeline.run import plan, run
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -39,6 +38,8 @@ def _run(config: DictConfig) -> float | None:
 
 
 def _job(config: DictConfig, folder: Path, sweep: str | None = None) -> float | None:
+    from spice.pipeline.run import plan, run  # keeps all of it out of start-up: --help needs none
+
     if config.plan:
         plan(config, folder, sweep)
         return None

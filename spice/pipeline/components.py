@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,8 +91,8 @@ def make(config: DictConfig, group: str) -> Any:
     except MissingMandatoryValue as error:
         raise InputError(f"{error.full_key} is missing; give {error.full_key}=…") from None
     except InstantiationException as error:
-        if "Error locating target" in str(error):
-            raise InputError(_unknown_target(config, group)) from None
+        if unknown := re.search(r"Error locating target '([^']+)'", str(error)):
+            raise InputError(f"{group}: {_unknown(unknown[1])}") from None
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
         if isinstance(error.__cause__, TypeError):  # a key that the component does not take
@@ -99,10 +100,10 @@ def make(config: DictConfig, group: str) -> Any:
         raise
 
 
-def _unknown_target(config: DictConfig, group: str) -> str:
-    """For selectors of the user's own, and for run folders of another version."""
+def _unknown(target: str) -> str:
+    """For classes of the user's own, and for run folders of another version."""
     return (
-        f"{group}._target_={config[group]._target_}: no such class, or something in {group} names "
-        "none. Is it on PYTHONPATH? A config.yaml that another version of spice wrote is not "
-        "understood: give its overrides (names.overrides in it) to this version instead"
+        f"no such class: {target}. Is it on PYTHONPATH? A config.yaml that another version of "
+        "spice wrote is not understood: give its overrides (names.overrides in it) to this "
+        "version instead"
     )

@@ -107,7 +107,6 @@ def test_a_configuration_of_another_version_meets_one_clear_line(key: str) -> No
     OmegaConf.update(config, key, "spice.models.Lora")  # where it was before the rooms
     with pytest.raises(InputError) as refused:
         Components.of(config)
-    group = key.split(".")[0]
-    assert f"{group}._target_=spice.models.Lora: no such class" in str(refused.value)
+    assert "no such class: spice.models.Lora" in str(refused.value)
     assert "another version of spice" in str(refused.value)
     assert "\n" not in str(refused.value)
