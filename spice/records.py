@@ -12,7 +12,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
+
+from spice.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -195,6 +198,19 @@ class SelectionRecord(TypedDict):
     excluded: dict[str, list[str]]  # ids that could not be picked, by reason
     selector: str  # the option of that name
     config: dict[str, Any]  # the run's whole configuration
+
+
+def chosen_ids(folder: str, key: str) -> list[str]:
+    """The ids that a run folder's selection holds; ``key`` is what names the folder.
+
+    Raises:
+        InputError: it holds none.
+    """
+    path = Path(folder).expanduser() / "selection.json"
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["ids"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{key}: {path} is no selection ({error})") from None
 
 
 class ResultsRecord(TypedDict):

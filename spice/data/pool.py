@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 from spice.data.formats import BadRowError, expand, read_file, to_row
 from spice.errors import InputError, did_you_mean
 from spice.records import Row, row_id
+from spice.storage.files import short_hash
 
 FIELDS = ("instruction", "input", "response", "source", "history", "system", "messages")
 
@@ -35,7 +35,7 @@ class Pool:
     def digest(self) -> str:
         """A hash of the rows in their order: ids and sources decide all that follows."""
         joined = "\n".join(f"{row.id}\t{row.source}" for row in self.rows)
-        return hashlib.sha256(joined.encode()).hexdigest()[:16]
+        return short_hash(joined.encode())
 
 
 class Data(Protocol):

@@ -16,6 +16,7 @@ from spice.gradients.extraction import Extraction
 from spice.gradients.passes import Pass, fill, open_store
 from spice.gradients.per_sample import dimension, per_sample_gradients
 from spice.gradients.projection import Sketch
+from spice.models.device import moved
 from spice.storage.coding import FLOAT32, round_trip
 from spice.storage.files import publish, write_json
 from spice.submodular.kernel import Rows, products, squared_norms
@@ -121,8 +122,7 @@ def _one_by_one(
     found = []
     for row in range(len(examples)):
         batch = pad(examples, [row], pad_id)
-        moved = {k: v.to(where) if torch.is_tensor(v) else v for k, v in batch.items()}
-        found.append(per_sample_gradients(model, moved, reduction, sketch).cpu())
+        found.append(per_sample_gradients(model, moved(batch, where), reduction, sketch).cpu())
     return torch.cat(found) if found else torch.zeros(0, dimension(model, sketch))
 
 

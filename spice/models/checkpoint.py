@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from spice.errors import InputError
 from spice.models.attention import widen_narrow_heads
+from spice.storage.files import short_hash, write_json
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -189,7 +189,7 @@ class Checkpoint:
         folder = self.folder().resolve()
         files = sorted(path for pattern in FILES for path in folder.glob(pattern))
         stats = [(str(path), *_identity(path)) for path in files]
-        record = memo / f"{hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]}.json"
+        record = memo / f"{short_hash(json.dumps(stats).encode())}.json"
         if record.is_file():
             return json.loads(record.read_text())["digest"]
         _check_finite(folder)
@@ -198,7 +198,7 @@ class Checkpoint:
             with path.open("rb") as file:
                 total.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
         digest = total.hexdigest()[:16]
-        _write_whole(record, json.dumps({"digest": digest, "folder": str(folder)}))
+        _remember(record, digest, folder)
         return digest
 
 
@@ -246,15 +246,12 @@ def _read_json(path: Path, role: str) -> dict[str, Any]:
     return content
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write beside the path, then rename: another run reads all of it or nothing."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
+def _remember(record: Path, digest: str, folder: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text)
-        partial.replace(path)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_json(record, {"digest": digest, "folder": str(folder)})
     except OSError as error:
-        raise InputError(f"cache_dir: {path.parent} cannot be written: {error}") from error
+        raise InputError(f"cache_dir: {record.parent} cannot be written: {error}") from error
 
 
 def _identity(path: Path) -> tuple[int, int, int]:

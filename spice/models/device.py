@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from spice.data.batches import Batch
+
 
 def device(accelerator: str) -> str:
     """The torch device behind Lightning's ``trainer.accelerator``."""
@@ -10,3 +17,10 @@ def device(accelerator: str) -> str:
     if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
         return "cuda"
     return "cpu"
+
+
+def moved(batch: Batch, where: str | torch.device) -> Batch:
+    """A batch whose tensors, b × t each, are on a device."""
+    import torch
+
+    return {k: v.to(where) if torch.is_tensor(v) else v for k, v in batch.items()}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from spice.data.rendering import Example, MaskAudit, Renderer, Template, audit
 from spice.models.checkpoint import Checkpoint
 
@@ -23,6 +25,11 @@ class Tokenized:
     audit: MaskAudit
     #: what decides the model's view of any text: its weights, dtype and renderer
     view: dict[str, Any]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Supervised tokens of each row, n."""
+        return np.array([example.supervised for example in self.examples])
 
     @property
     def pad_id(self) -> int:

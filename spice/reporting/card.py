@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from spice.errors import InputError
-from spice.records import Row
+from spice.records import Row, chosen_ids
 from spice.reporting.trust import trust_line
 from spice.selectors.random_subset import RandomSubset
 
@@ -46,14 +44,7 @@ def other_selections(folders: Sequence[str]) -> dict[str, list[str]]:
     Raises:
         InputError: a folder holds no selection.
     """
-    found = {}
-    for folder in folders:
-        path = Path(folder).expanduser() / "selection.json"
-        try:
-            found[str(folder)] = list(json.loads(path.read_text())["ids"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"card.compare: {path} is no selection ({error})") from None
-    return found
+    return {str(folder): chosen_ids(str(folder), "card.compare") for folder in folders}
 
 
 def write_card(

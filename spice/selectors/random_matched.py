@@ -6,18 +6,16 @@ from, and in how long its answers are. A draw that copies both shows what they a
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spice.errors import InputError
-from spice.records import Selection, Signals
+from spice.records import Selection, Signals, chosen_ids
 from spice.selectors.base import Selector
 from spice.selectors.mix import largest_remainders
 
@@ -53,13 +51,7 @@ class RandomMatched(Selector):
         Raises:
             InputError: ``like`` holds no selection.
         """
-        path = Path(self.like).expanduser() / "selection.json"
-        try:
-            return list(json.loads(path.read_text())["ids"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"selector.like={self.like}: {path} is no selection ({error})"
-            ) from None
+        return chosen_ids(self.like, f"selector.like={self.like}")
 
     def fingerprint(self) -> dict[str, Any]:
         """What is copied, not where it lies."""

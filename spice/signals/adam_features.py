@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from spice.data.batches import length_order, pad
 from spice.errors import InputError
 from spice.gradients.per_sample import factors, per_sample_gradients
-from spice.models.device import device
+from spice.models.device import device, moved
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -118,8 +118,7 @@ class Features:
         found = []
         for part in limit.cut([len(examples[row].ids) for row in order]):
             batch = pad(examples, [int(row) for row in order[part]], pad_id)
-            moved = {k: v.to(where) if torch.is_tensor(v) else v for k, v in batch.items()}
-            found.append(self._unit(self._gradients(moved)))
+            found.append(self._unit(self._gradients(moved(batch, where))))
         return torch.cat(found)[torch.from_numpy(order.argsort())]
 
     def _gradients(self, batch: Any) -> Tensor:

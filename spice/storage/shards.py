@@ -7,7 +7,6 @@ unfinished is simply not there, and what belongs to another run is never read.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ import numpy as np
 
 from spice.errors import InputError
 from spice.storage.coding import CODINGS, Coding, Tensors, row_bytes, stored_as
-from spice.storage.files import publish
+from spice.storage.files import publish, short_hash
 
 NAMES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I8": np.int8}
 AT_A_TIME = 2**16  # numbers that are decoded, few enough to stay in the processor's cache
@@ -228,4 +227,4 @@ def _mapped(path: Path) -> dict[str, np.ndarray]:
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+    return short_hash(json.dumps(value, sort_keys=True).encode())

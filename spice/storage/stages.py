@@ -7,7 +7,6 @@ next run, which goes on from there.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from spice.errors import InputError
+from spice.storage.files import short_hash
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Stages:
 def digest(value: Any) -> str:
     """16 hexadecimal digits of SHA-256 over a value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return short_hash(text.encode())
 
 
 def _canonical(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from spice.data.batch_limit import BatchLimit
 from spice.gradients.extraction import Extraction
 from spice.gradients.work import Work
-from spice.models.device import device
+from spice.models.device import device, moved
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +90,6 @@ def probe(
     work: Work, extraction: Extraction, lora: Lora, precision: str, accelerator: str
 ) -> dict[str, Any]:
     """Measure :class:`Speed` with batches of the longest, of middling and of short rows."""
-    import torch
 
     from spice.data.batches import pad  # keeps torch out of start-up
 
@@ -102,17 +101,17 @@ def probe(
     model.to(where)
     step, size = _pass(work.kind, model, extraction, lora, precision, where)
     load = time.perf_counter() - start
-    moved = [{k: v.to(where) if torch.is_tensor(v) else v for k, v in b.items()} for b in batches]
-    step(moved[-1])  # the first pass is always slower
+    there = [moved(batch, where) for batch in batches]
+    step(there[-1])  # the first pass is always slower
     memory = Memory(where)
     base, found = memory.now(), []
-    for batch in moved:
+    for batch in there:
         with memory:
             found.append(_quickest(step, batch, where))
-    tokens = [batch["input_ids"].numel() for batch in moved]
+    tokens = [batch["input_ids"].numel() for batch in there]
     per_token = {
         batch["input_ids"].shape[1]: seconds / count
-        for batch, seconds, count in zip(moved, found, tokens, strict=True)
+        for batch, seconds, count in zip(there, found, tokens, strict=True)
     }
     widths = sorted(per_token)
     rise = max(memory.peak - base, 0) / max(tokens)

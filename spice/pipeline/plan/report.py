@@ -21,7 +21,7 @@ LAST = ("greedy", "selection", "finetune", "scores")
 
 
 @dataclass(frozen=True)
-class Line:
+class Entry:
     """All stages of one name: how many are to come and are there, and what those to come take.
 
     ``untold`` of them take what cannot be told beforehand. ``memory`` is the most of any, ``kept``
@@ -38,7 +38,7 @@ class Line:
     untold: int
 
 
-def lines(plans: Sequence[Sequence[Mapping[str, Any]]]) -> list[Line]:
+def lines(plans: Sequence[Sequence[Mapping[str, Any]]]) -> list[Entry]:
     """One line per name of a stage; what several jobs share counts once."""
     stages = {(s["stage"], s["key"]): s for plan in reversed(plans) for s in plan}
     names = sorted({stage["stage"]: None for plan in plans for stage in plan}, key=_place)
@@ -50,10 +50,10 @@ def _place(name: str) -> int:
     return LAST.index(name) + 1 if name in LAST else 0
 
 
-def _line(name: str, stages: Sequence[Mapping[str, Any]]) -> Line:
+def _line(name: str, stages: Sequence[Mapping[str, Any]]) -> Entry:
     there = [stage for stage in stages if stage["there"]]
     to_come = [stage for stage in stages if not stage["there"]]
-    return Line(
+    return Entry(
         name,
         len(to_come),
         len(there),
@@ -65,9 +65,9 @@ def _line(name: str, stages: Sequence[Mapping[str, Any]]) -> Line:
     )
 
 
-def total(found: Sequence[Line]) -> Line:
+def total(found: Sequence[Entry]) -> Entry:
     """Time and disk add up, memory does not: one stage runs after the other."""
-    return Line(
+    return Entry(
         "total",
         to_come=sum(line.to_come for line in found),
         there=sum(line.there for line in found),
@@ -95,7 +95,7 @@ def conclude(folder: Path, limits: Mapping[str, Any], cache: Path) -> None:
         sys.exit(2)
 
 
-def beyond(whole: Line, limits: Mapping[str, Any]) -> str | None:
+def beyond(whole: Entry, limits: Mapping[str, Any]) -> str | None:
     """The first limit that a plan goes beyond, as a message."""
     hours, memory, disk = whole.seconds / 3600, whole.memory / GB, whole.disk / GB
     for name, value in {"hours": hours, "memory_gb": memory, "disk_gb": disk}.items():
@@ -104,7 +104,7 @@ def beyond(whole: Line, limits: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _beyond_machine(whole: Line, cache: Path) -> str | None:
+def _beyond_machine(whole: Entry, cache: Path) -> str | None:
     here = next(path for path in (cache.absolute(), *cache.absolute().parents) if path.exists())
     free = shutil.disk_usage(here).free
     if whole.disk > free:
@@ -112,7 +112,7 @@ def _beyond_machine(whole: Line, cache: Path) -> str | None:
     return None
 
 
-def table(found: Sequence[Line], jobs: int) -> str:
+def table(found: Sequence[Entry], jobs: int) -> str:
     """For a terminal."""
     from rich.console import Console
     from rich.table import Table
@@ -130,7 +130,7 @@ def table(found: Sequence[Line], jobs: int) -> str:
     return out.getvalue()
 
 
-def _cells(line: Line) -> list[str]:
+def _cells(line: Entry) -> list[str]:
     dash = "–"
     told = line.to_come > line.untold
     return [

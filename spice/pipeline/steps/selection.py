@@ -77,12 +77,11 @@ class Select(KeyedStep):
 
     def request(self, run: Run, folder: Path) -> Request:
         """What the schedule is asked."""
-        examples = run.as_proxy.examples if run.as_proxy else []
         rows = run.pool.rows
         signals = Signals(
             [row.id for row in rows],
             [row.source for row in rows],
-            np.array([e.supervised for e in examples] or [0] * len(rows)),
+            _lengths(run),
             **run.signals,
         )
         return Request(
@@ -163,6 +162,11 @@ def kept_runs(run: Run) -> KeptRuns | None:
     return KeptRuns(run.cache / "orders", inputs, longest)
 
 
+def _lengths(run: Run) -> np.ndarray:
+    """Supervised tokens of each row, n; zeros where no model reads the pool."""
+    return run.as_proxy.lengths if run.as_proxy else np.zeros(len(run.pool.rows), dtype=np.int64)
+
+
 def _record(run: Run, selection: Selection) -> dict[str, Any]:
     def ids(rows: Sequence[int]) -> list[str]:
         return [run.pool.rows[row].id for row in rows]
@@ -230,9 +234,7 @@ def _tell(run: Run) -> None:
 
 
 def _write_card(run: Run, trusted: Mapping[str, Any] | None) -> None:
-    examples = run.as_proxy.examples if run.as_proxy else []
-    lengths = np.array([e.supervised for e in examples] or [0] * len(run.pool.rows))
     write_card(
-        run.folder, run.pool.rows, lengths, run.selection, run.diagnostics, run.others,
+        run.folder, run.pool.rows, _lengths(run), run.selection, run.diagnostics, run.others,
         run.config.seed, trusted,
     )  # fmt: skip
