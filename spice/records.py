@@ -177,6 +177,28 @@ class Score:
         return {k: v for k, v in record.items() if v or k not in optional}
 
 
+class Diagnostics(TypedDict, total=False):
+    """What ``selection_report.json`` holds; what a method does not have is absent or None."""
+
+    information: float | None  # F(S) in nats
+    alpha: float  # α, as a number even where it was relative
+    alpha_median_norm: float  # α·median ‖g‖², below which Δ ranks by norm, not by novelty
+    pool_conflict: float  # share of rows whose gradient is against the mean over the pool
+    conflicting_share: float  # share of candidates with c > 0, mean over the picks but the first
+    changed_by_penalty: int  # picks that λ = 0 would not have made
+    penalty_leverage: float  # median of λ × the ten best's conflict spread, over their gain gap
+    large_norm_share: float  # share of the picks among the pool's 5 % largest norms
+    large_norm_picks: int  # as many
+    norm_length_correlation: float | None  # Spearman, of ‖g‖ and the response's tokens
+    picked_length_correlation: float | None  # Spearman, of being picked and the response's tokens
+    median_length: dict[str, float]  # of the pool and of the picks, in tokens
+    sources: dict[str, dict[str, float]]  # each one's share of the pool and of the picks
+    mix_distance: float | None  # total variation between these shares
+    excluded: dict[str, int]  # rows that could not be picked, by reason
+    reliability: dict[str, Any]  # how far rows were trusted, without the rows themselves
+    warnings: list[str]  # what its owner should know before drawing conclusions
+
+
 class SelectionRecord(TypedDict):
     """What ``selection.json`` holds; lists of k are in the order of picking."""
 
@@ -226,7 +248,7 @@ class ResultsRecord(TypedDict):
     scores: dict[str, dict[str, Any]]  # by benchmark, as :meth:`Score.as_dict` has them
     average: float | None  # over the benchmarks that were scored
     averaged_over: int
-    selection: dict[str, Any]  # the diagnostics, as ``selection_report.json`` has them
+    selection: Diagnostics
     seconds: dict[str, float]  # by step, what was done within another counted once
     reused: list[str]  # steps and signals that were there already
     keys: dict[str, Any]  # of every step, signal and benchmark: what tells this run from others

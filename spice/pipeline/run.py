@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from spice.data.pool import Pool
     from spice.models.tokenized import Tokenized
     from spice.pipeline.steps.base import Step
-    from spice.records import ResultsRecord, Row, Score, SelectionRecord
+    from spice.records import Diagnostics, ResultsRecord, Row, Score, SelectionRecord
     from spice.reporting.tracking import TrackedRun
 
 STEPS: tuple[Step, ...] = (
@@ -67,7 +67,7 @@ class Run:
     signals: dict[str, Any] = field(default_factory=dict)
     # by the selection
     selection: SelectionRecord = field(init=False)
-    diagnostics: dict[str, Any] = field(default_factory=dict)
+    diagnostics: Diagnostics = field(init=False)
     # by the fine-tuning and the scores
     adapter: Done | None = None
     scores: list[Score] = field(default_factory=list)

@@ -8,33 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from spice.records import Selection, Signals
+from spice.records import Diagnostics, Selection, Signals
 
 LARGE = 0.05  # "large" norms are the pool's 5 % largest
 SHORTNESS = -0.5  # a strong rank correlation of ‖g‖ with the response's tokens
 RULING = 0.25  # a quarter of the picks among them is five times what a random choice would give
 
 
-def report(selection: Selection, signals: Signals) -> dict[str, Any]:
-    """Describe a selection; quantities that its selector does not have are None.
-
-    ``pool_conflict``: rows whose gradient has a negative cosine with the mean over the pool.
-    ``conflicting_share``: candidates with c > 0, averaged over the picks after the first.
-    ``changed_by_penalty``: picks that λ = 0 would not have made. ``penalty_leverage``: median over
-    the picks of λ × the conflict spread of the ten best, over their gain gap. ``large_norm_share``
-    and ``large_norm_picks``: picks among the pool's 5 % largest norms. ``alpha_median_norm``:
-    α·median ‖g‖², below which Δ ranks by norm rather than by novelty. ``norm_length_correlation``
-    and ``picked_length_correlation``: Spearman, of ‖g‖ and of being picked with the response's
-    tokens. ``mix_distance``: total variation between the picks' and the pool's shares of sources,
-    the part of the picks that would have to come from other sources to keep the pool's mix.
-    """
+def report(selection: Selection, signals: Signals) -> Diagnostics:
+    """Describe a selection; :class:`Diagnostics` says what each quantity is."""
     picked = np.zeros(len(signals), dtype=bool)
     picked[selection.indices] = True
-    gradient_part = _gradient_report(selection, signals) if selection.gains is not None else {}
     mix = shares(signals.sources, selection.indices)
-    facts: dict[str, Any] = {
+    facts: Diagnostics = {
         "information": selection.information,
-        **gradient_part,
         "picked_length_correlation": spearman(picked.astype(float), signals.lengths),
         "median_length": {
             "pool": _median(signals.lengths),
@@ -44,11 +31,13 @@ def report(selection: Selection, signals: Signals) -> dict[str, Any]:
         "mix_distance": mix_distance(mix) if selection.k else None,
         "excluded": {why: len(rows) for why, rows in selection.excluded.items()},
     }
+    if selection.gains is not None:
+        facts |= _gradient_report(selection, signals)
     facts["warnings"] = [*selection.notes, *warnings_of(facts, selection.penalty)]
     return facts
 
 
-def warnings_of(facts: dict[str, Any], penalty: float | None) -> list[str]:
+def warnings_of(facts: Diagnostics, penalty: float | None) -> list[str]:
     """What its owner should know before he draws conclusions from a selection."""
     found = []
     if penalty and facts.get("changed_by_penalty") == 0:
@@ -75,7 +64,7 @@ def warnings_of(facts: dict[str, Any], penalty: float | None) -> list[str]:
     return found
 
 
-def _short_answers_rule(facts: dict[str, Any]) -> bool:
+def _short_answers_rule(facts: Diagnostics) -> bool:
     """Whether norms follow shortness, and the picks follow the norms."""
     correlation, lengths = facts.get("norm_length_correlation"), facts["median_length"]
     follows = correlation is not None and correlation <= SHORTNESS
@@ -110,7 +99,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def _gradient_report(selection: Selection, signals: Signals) -> dict[str, Any]:
+def _gradient_report(selection: Selection, signals: Signals) -> Diagnostics:
     rows = selection.trace["rows"]
     squared = selection.trace["squared_norms"]
     large = set(rows[np.argsort(-squared, kind="stable")[: max(1, round(LARGE * len(rows)))]])

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from spice.storage.rows import KnownRows
 from spice.submodular.kernel import Rows, known_products, squared_norms
 
 SCALES = ("raw", "unit", "clip")
 
 
 @dataclass(frozen=True)
-class Scaled:
+class Scaled(KnownRows):
     """Rows of others, each multiplied by its factor as it is read.
 
     ``squares`` are the ‖g‖² that are meant: scaled rows meet them up to rounding, and rows that are
@@ -43,8 +44,11 @@ class Scaled:
         with np.errstate(invalid="ignore"):
             return self.whole[which] * self.factors[rows, None].astype(self.dtype)
 
-    @property
-    def products(self) -> np.ndarray | None:
+    def known_squares(self) -> np.ndarray | None:
+        """Those that are meant, n."""
+        return self.squares
+
+    def known_products(self) -> np.ndarray | None:
         """Their K, n × n, if that of the others is known."""
         known = known_products(self.whole)
         if known is None:

@@ -18,6 +18,7 @@ import numpy as np
 from spice.errors import InputError
 from spice.storage.coding import CODINGS, Coding, Tensors, row_bytes, stored_as
 from spice.storage.files import publish, short_hash
+from spice.storage.rows import KnownRows
 
 NAMES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I8": np.int8}
 AT_A_TIME = 2**16  # numbers that are decoded, few enough to stay in the processor's cache
@@ -151,7 +152,7 @@ class ShardStore:
         return marked == self._digest and found == expected
 
 
-class StoredRows:
+class StoredRows(KnownRows):
     """n × d float32 values on disk; rows of no shard are NaN, lest anybody take them for zero.
 
     ``shards`` are mapped into memory; rows are decoded as they are asked for. ``squares`` are their
@@ -177,6 +178,14 @@ class StoredRows:
         self._place = np.zeros(n, dtype=np.int64)
         for s, rows in enumerate(plan):
             self._shard[rows], self._place[rows] = s, np.arange(len(rows))
+
+    def known_squares(self) -> np.ndarray | None:
+        """‖g‖², n, once they are set."""
+        return self.squares
+
+    def known_products(self) -> np.ndarray | None:
+        """K, n × n, once it is set."""
+        return self.products
 
     def __len__(self) -> int:
         return self.shape[0]

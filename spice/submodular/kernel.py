@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from spice.storage.rows import KnownRows
+
 HELD = 2**22  # numbers in hand at a time: of 16 MB the allocator keeps the pages
 MANY = 2**26  # numbers from which on torch is faster, its import included
 
@@ -34,7 +36,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Subset:
+class Subset(KnownRows):
     """Rows ``which`` (m) of others: m × d numbers without a copy of them."""
 
     whole: Rows
@@ -58,15 +60,13 @@ class Subset:
             return self.whole[self.which[which[0]], which[1]]
         return self.whole[self.which[which]]
 
-    @property
-    def squares(self) -> np.ndarray | None:
-        """Their ‖g‖², if known."""
-        known = getattr(self.whole, "squares", None)
+    def known_squares(self) -> np.ndarray | None:
+        """Their ‖g‖², m, if known."""
+        known = self.whole.known_squares() if isinstance(self.whole, KnownRows) else None
         return None if known is None else known[self.which]
 
-    @property
-    def products(self) -> np.ndarray | None:
-        """Their K, if known."""
+    def known_products(self) -> np.ndarray | None:
+        """Their K, m × m, if known."""
         known = known_products(self.whole)
         return None if known is None else known[np.ix_(self.which, self.which)]
 
@@ -88,7 +88,7 @@ class Kernel:
 
 def known_products(gradients: Rows) -> np.ndarray | None:
     """K (n × n), where rows come with it: it does not depend on α, λ or ω."""
-    return getattr(gradients, "products", None)
+    return gradients.known_products() if isinstance(gradients, KnownRows) else None
 
 
 def products(gradients: Rows, block: int = 4096) -> np.ndarray:
@@ -161,7 +161,8 @@ def streaming_kernel(
 
 def squared_norms(gradients: Rows) -> np.ndarray:
     """‖g‖² of n × d ``gradients``, n, infinite where float64 does not reach that far."""
-    if (known := getattr(gradients, "squares", None)) is not None:
+    known = gradients.known_squares() if isinstance(gradients, KnownRows) else None
+    if known is not None:
         return known
     n, d = gradients.shape
     squares = np.zeros(n)
