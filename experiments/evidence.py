@@ -41,7 +41,7 @@ class Run:
     @property
     def selection(self) -> dict[str, Any]:
         """What ``selection.json`` holds."""
-        return json.loads((self.folder / "selection.json").read_text())
+        return json.loads((self.folder / "selection.json").read_text(encoding="utf-8"))
 
     def share(self, aspect: str, value: str) -> float:
         """Percent of the selection."""
@@ -52,11 +52,11 @@ def collect(folder: Path, setting: Callable[[Mapping[str, Any]], Any]) -> list[R
     """All scored runs below a folder; ``setting`` tells one from a configuration."""
     runs = []
     for path in sorted(folder.rglob("results.json")):
-        results = json.loads(path.read_text())
+        results = json.loads(path.read_text(encoding="utf-8"))
         if not results["scores"]:
             continue
-        config = yaml.safe_load((path.parent / "config.yaml").read_text())
-        truth = json.loads((path.parent / "truth.json").read_text())
+        config = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
+        truth = json.loads((path.parent / "truth.json").read_text(encoding="utf-8"))
         found = config["data"]["seed"], results["seed"], setting(config), results, truth
         runs.append(Run(*found, path.parent))
     return runs

@@ -37,7 +37,7 @@ def run(program: Sequence[str], folder: Path) -> None:
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".log").open("w") as log:
+    with folder.with_suffix(".log").open("w", encoding="utf-8") as log:
         # One thread each: models of under a million parameters gain nothing from more.
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run(program, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)

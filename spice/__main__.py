@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -48,6 +49,9 @@ def _job(config: DictConfig, folder: Path, sweep: str | None = None) -> float | 
 
 def main() -> None:
     """Entry point: a mistake of the user's is one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a sign still gets the rest
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand exceptions over instead of printing them
     # libgomp's threads wait for each other by spinning, which makes a run 20 times slower as soon
     # as anything else uses the cores; a short spin costs nothing on an idle machine.

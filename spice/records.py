@@ -180,6 +180,7 @@ class Score:
 class Diagnostics(TypedDict, total=False):
     """What ``selection_report.json`` holds; what a method does not have is absent or None."""
 
+    rows: int  # of the pool
     information: float | None  # F(S) in nats
     alpha: float  # α, as a number even where it was relative
     alpha_median_norm: float  # α·median ‖g‖², below which Δ ranks by norm, not by novelty

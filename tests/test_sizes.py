@@ -37,7 +37,7 @@ def nodes(path: Path) -> Iterator[ast.AST]:
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_a_file_and_what_is_in_it_are_of_a_size_that_can_be_read(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= FILE
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= FILE
     for node in nodes(path):
         if isinstance(node, Function):
             assert lines(node) <= FUNCTION, f"{path}:{node.lineno} {node.name}"

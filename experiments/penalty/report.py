@@ -38,7 +38,9 @@ def setting(config: Mapping[str, Any]) -> Setting:
     """What a run is called."""
     selector, only = config["selector"], config["data"]["only"]
     if "like" in selector:
-        copied = yaml.safe_load((Path(selector["like"]) / "config.yaml").read_text())
+        copied = yaml.safe_load(
+            (Path(selector["like"]) / "config.yaml").read_text(encoding="utf-8")
+        )
         return Setting(f"matched to {copied['selector']['scale']}")
     if "penalty" in selector:
         schedule = "pools" if "pool_size" in config["schedule"] else "global"
@@ -71,7 +73,9 @@ def write(runs_folder: Path, folder: Path) -> None:
         "The same pools, their malformed rows left out before anything is read.\n",
         _well_formed(runs),
     ]
-    (folder / "RESULTS.md").write_text("\n".join(part.rstrip("\n") + "\n" for part in parts))
+    (folder / "RESULTS.md").write_text(
+        "\n".join(part.rstrip("\n") + "\n" for part in parts), encoding="utf-8"
+    )
     draw_scores(runs, folder / "scores.png")
     draw_kinds(runs, folder / "kinds.png")
 
@@ -106,7 +110,7 @@ def gaps(runs: Runs, of: Setting, to: Setting) -> list[float]:
 
 
 def _csv(runs: Runs, path: Path) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         names = list(next(iter(runs.values()))[0].scores)
         writer.writerow(["pool", "seed", "setting", "scale", "lambda", "k", *names, *KINDS])

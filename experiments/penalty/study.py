@@ -57,7 +57,11 @@ def matched(folder: Path) -> list[str]:
         return config["seed"] == 0 and config["selector"]["penalty"] == MATCHED
 
     runs = sorted((folder / "global").glob("*/selection.json"))
-    return [str(run.parent) for run in runs if copied(json.loads(run.read_text())["config"])]
+    return [
+        str(run.parent)
+        for run in runs
+        if copied(json.loads(run.read_text(encoding="utf-8"))["config"])
+    ]
 
 
 def main() -> None:

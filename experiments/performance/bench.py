@@ -96,7 +96,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     path = HERE / "results.json"
-    found = json.loads(path.read_text()) if path.is_file() and arguments.only else {}
+    found = (
+        json.loads(path.read_text(encoding="utf-8")) if path.is_file() and arguments.only else {}
+    )
     for name in [arguments.only] if arguments.only else PARTS:
         start = time.perf_counter()
         found[name] = PARTS[name](arguments.quick)
@@ -105,8 +107,8 @@ def main() -> None:
     if arguments.quick:
         print(table(found))
         return
-    path.write_text(json.dumps(found, indent=2) + "\n")
-    (HERE / "RESULTS.md").write_text(table(found))
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    (HERE / "RESULTS.md").write_text(table(found), encoding="utf-8")
     if "growth" in found:
         growth_figure.draw(found["growth"], HERE / "growth.png")
 

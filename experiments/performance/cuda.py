@@ -114,7 +114,9 @@ def extraction(device: str, precision: str, quick: bool) -> dict[str, Any]:
 
 def proxy(device: str, precision: str, quick: bool) -> torch.nn.Module:
     """Qwen2-0.5B's shape with random weights, and fresh adapters."""
-    shape = yaml.safe_load(PROXY.read_text())["architecture"] | (SMALLER if quick else {})
+    shape = yaml.safe_load(PROXY.read_text(encoding="utf-8"))["architecture"] | (
+        SMALLER if quick else {}
+    )
     torch.manual_seed(0)
     with torch.device(device):
         config = AutoConfig.for_model(**shape)
@@ -325,14 +327,16 @@ def main() -> None:
     if device == "cpu" and not arguments.quick:
         parser.error("there is no CUDA device; --quick runs without")
     path = arguments.to / "cuda.json"
-    found = json.loads(path.read_text()) if path.is_file() and arguments.only else {}
+    found = (
+        json.loads(path.read_text(encoding="utf-8")) if path.is_file() and arguments.only else {}
+    )
     found["device"] = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     found["machine"] = {**provenance.describe(), "versions": dict(provenance.versions())}
     for name in [arguments.only] if arguments.only else PARTS:
         found[name] = PARTS[name](device, arguments.quick)
         if not arguments.quick:  # part by part: what a limit of time cuts off is the rest alone
-            path.write_text(json.dumps(found, indent=2) + "\n")
-            (arguments.to / "cuda.md").write_text(table(found))
+            path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            (arguments.to / "cuda.md").write_text(table(found), encoding="utf-8")
     print(table(found))
 
 

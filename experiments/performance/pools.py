@@ -40,7 +40,7 @@ def pool(n: int, d: int, seed: int = 0, file: Path | None = None) -> np.ndarray:
 
     Beyond the profile's last rank the spectrum goes on falling as it did over its last half.
     """
-    known = json.loads(PROFILE.read_text())
+    known = json.loads(PROFILE.read_text(encoding="utf-8"))
     ranks, values = np.log(known["ranks"]), np.log(known["eigenvalues"])
     at = np.log(np.arange(1, d + 1))
     half = len(ranks) // 2
@@ -75,4 +75,4 @@ def read_store(folder: Path) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    PROFILE.write_text(json.dumps(profile(read_store(Path(sys.argv[1])))) + "\n")
+    PROFILE.write_text(json.dumps(profile(read_store(Path(sys.argv[1])))) + "\n", encoding="utf-8")

@@ -55,4 +55,4 @@ def run(folder: Path, data: list[str], penalty: float) -> dict[str, Any]:
     done = subprocess.run([*program, f"selector.penalty={penalty}"], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
-    return json.loads((to / "results.json").read_text())
+    return json.loads((to / "results.json").read_text(encoding="utf-8"))

@@ -42,7 +42,7 @@ def peak_memory() -> int:
     """
     status = Path("/proc/self/status")
     if status.is_file():
-        [kilobytes] = re.findall(r"VmHWM:\s+(\d+)", status.read_text())
+        [kilobytes] = re.findall(r"VmHWM:\s+(\d+)", status.read_text(encoding="utf-8"))
         return 1024 * int(kilobytes)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
         1 if sys.platform == "darwin" else 1024
@@ -52,5 +52,5 @@ def peak_memory() -> int:
 def forget_peak() -> int:
     """Bytes held now, from which a new peak is taken where Linux lets it; else the peak so far."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     return peak_memory()

@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.evidence import interval, table
-from experiments.real import choices, tuning
+from experiments.real import choices, scoring, tuning
 from experiments.real.choices import CLEAN, Choice
 from experiments.real.pool import BROKEN, FILES, POOL, WAYS
+from experiments.real.scoring import Scored
 from experiments.real.tuning import Loss
 
 CONTROL = "uniform within sources"
@@ -24,6 +25,7 @@ def write(folder: Path) -> None:
     """``RESULTS.md`` and ``planted.png``."""
     chosen = choices.load(folder / "choices.csv")
     losses = tuning.load(folder / "losses.csv")
+    scores = scoring.load(folder / "scores.csv")
     share = 100 * BROKEN / POOL
     parts = [
         "# What came out\n",
@@ -39,6 +41,10 @@ def write(folder: Path) -> None:
         f"the sources; the difference to {CONTROL} with its 95 % interval by a paired bootstrap "
         "over the rows, drawn within sources, each row the mean of its seeds.\n",
         _losses(losses) if losses else "Not measured yet.\n",
+        "## Benchmarks\n",
+        "Per cent, the mean of the seeds that were scored, of the first items of each (sub)task, "
+        "without examples, asked by the chat template.\n",
+        _scores(scores) if scores else "Not measured yet.\n",
     ]
     text = "\n".join(part.rstrip("\n") + "\n" for part in parts)
     (folder / "RESULTS.md").write_text(text, encoding="utf-8")
@@ -136,3 +142,16 @@ def draw(shares: dict[str, list[float]], pool: float, path: Path) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     figure.savefig(path, dpi=150)
+
+
+def _scores(scores: Sequence[Scored]) -> str:
+    names = sorted({row.benchmark for row in scores})
+    items = {row.benchmark: row.n for row in scores}
+    head = ["method", "seeds", *(f"{name} (n = {items[name]})" for name in names)]
+    lines = []
+    for method in sorted({row.method for row in scores}):
+        own = [row for row in scores if row.method == method]
+        cells = [[row.value for row in own if row.benchmark == name] for name in names]
+        told = [f"{100 * fmean(values):.1f}" if values else "" for values in cells]
+        lines.append([method, str(len({row.seed for row in own})), *told])
+    return table(head, lines)

@@ -4,8 +4,9 @@
     SPICE_REAL_DATA=FOLDER python -m experiments.real.study
 
 SmolLM2-135M-Instruct is proxy and target. What each method chooses is kept in ``choices.csv``, the
-losses on rows held out in ``losses.csv``: what is on record is not done again, so the study can be
-finished in several sittings. ``report.py`` writes what came out.
+losses on rows held out in ``losses.csv``, benchmarks' scores in ``scores.csv``: what is on record
+is not done again, so the study can be finished in several sittings. ``report.py`` writes what came
+out.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from experiments.real import choices, report, tuning
+from experiments.real import choices, report, scoring, tuning
 from experiments.real.choices import CLEAN, DRAWN, METHODS, planted
 from experiments.real.pool import PLANTINGS
 from experiments.real.reading import Real, real
@@ -59,6 +60,22 @@ def tune(study: Real, folder: Path, methods: list[str]) -> None:
             print(f"{method}, seed {seed}: tuned", flush=True)
 
 
+def score(study: Real, folder: Path, methods: list[str]) -> None:
+    """The scores that are missing, of the tuned models whose adapters are there."""
+    path = folder / "scores.csv"
+    for seed in SEEDS:
+        for method in methods:
+            known = scoring.load(path)
+            done = {row.benchmark for row in known if row[:2] == (method, seed)}
+            missing = [name for name in scoring.LIMITS if name not in done]
+            untuned = method == "none" and seed == 0
+            there = untuned or tuning.adapter(study, method, seed).is_dir()
+            for name in missing if there else ():
+                found = scoring.score(study, method, seed, [name])
+                scoring.save([*scoring.load(path), *found], path)
+                print(f"{method}, seed {seed}: {name} scored", flush=True)
+
+
 def main() -> None:
     """Do what is missing and write the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -71,6 +88,7 @@ def main() -> None:
         study = real(arguments.to.resolve())
         choose(study, arguments.report / "choices.csv", arguments.methods)
         tune(study, arguments.report, arguments.methods)
+        score(study, arguments.report, arguments.methods)
     report.write(arguments.report)
 
 

@@ -51,13 +51,15 @@ def write(runs_folder: Path, folder: Path) -> None:
         "## Do models rank gains alike?\n",
         _ranks(runs_folder),
     ]
-    (folder / "RESULTS.md").write_text("\n".join(part.rstrip("\n") + "\n" for part in parts))
+    (folder / "RESULTS.md").write_text(
+        "\n".join(part.rstrip("\n") + "\n" for part in parts), encoding="utf-8"
+    )
     draw_scores(settings, folder / "scores.png")
     draw_kinds(settings, folder / "kinds.png")
 
 
 def _csv(runs: Sequence[Run], path: Path) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         names = list(runs[0].scores)
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["pool", "seed", "setting", "k", *names, *KINDS, "seconds"])
@@ -137,7 +139,7 @@ def _ranks(folder: Path) -> str:
     for sweep in sorted(folder.glob("*/gains")):
         read = {}
         for path in sorted(sweep.glob("*/selection.json")):
-            chosen = json.loads(path.read_text())
+            chosen = json.loads(path.read_text(encoding="utf-8"))
             ranked = sorted(zip(chosen["ids"], chosen["bases"], range(chosen["k"]), strict=True))
             proxy = chosen["config"]["proxy"]
             read[Path(proxy.get("path") or proxy["name"]).name] = ranked

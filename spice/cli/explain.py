@@ -50,7 +50,7 @@ def _unknown_key(key: str) -> str:
     files += sorted((conf_dir() / top).glob("*.yaml")) if inner else []
     known: set[str] = set()
     for path in files:
-        found = yaml.safe_load(path.read_text()) or {}
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         known |= set(found) - {"defaults", "_target_"}
     if not inner:
         known |= {path.name for path in conf_dir().iterdir() if path.is_dir()}

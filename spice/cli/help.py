@@ -39,7 +39,7 @@ def text(conf: Path) -> str:
     """The whole help for the configuration in ``conf``."""
     import yaml
 
-    entries = yaml.safe_load((conf / "config.yaml").read_text())["defaults"]
+    entries = yaml.safe_load((conf / "config.yaml").read_text(encoding="utf-8"))["defaults"]
     defaults = {group: option for entry in entries if isinstance(entry, dict)
                 for group, option in entry.items()}  # fmt: skip
     groups = [path for path in sorted(conf.iterdir()) if path.is_dir() and path.name != "hydra"]
@@ -61,5 +61,7 @@ def _group(folder: Path, default: str | None) -> list[str]:
 
 def _first_comment(path: Path) -> str:
     """The sentence that says what an option is, without Hydra's package line."""
-    comments = (line for line in path.read_text().splitlines() if line.startswith("# "))
+    comments = (
+        line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")
+    )
     return next((line[2:] for line in comments if not line.startswith("# @package")), "")

@@ -115,7 +115,7 @@ def open_store(
 ) -> ShardStore:
     """The store in ``folder``; one that was begun keeps its shards' size and its dimension."""
     record = folder / "metadata.json"
-    begun = json.loads(record.read_text()) if record.is_file() else {}
+    begun = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     size = begun.get("shard_rows", shard_rows)
     width = begun["dimension"] if dimension is None else dimension
     plan = shard_plan(examples, eligible, size)

@@ -191,7 +191,7 @@ class Checkpoint:
         stats = [(str(path), *_identity(path)) for path in files]
         record = memo / f"{short_hash(json.dumps(stats).encode())}.json"
         if record.is_file():
-            return json.loads(record.read_text())["digest"]
+            return json.loads(record.read_text(encoding="utf-8"))["digest"]
         _check_finite(folder)
         total = hashlib.sha256()
         for path in files:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from spice.data.batches import IGNORED, Batch
+from spice.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,3 +36,33 @@ def response_nll(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         logits.flatten(0, 1).float(), target.flatten(), reduction="none", ignore_index=IGNORED
     ).view_as(target)
     return token_nll.sum(dim=1), (target != IGNORED).sum(dim=1)
+
+
+class NonFiniteLossError(InputError):
+    """A training must stop; ``rows`` are the positions in the pool whose loss it was."""
+
+    def __init__(self, step: int, rows: list[int]) -> None:
+        self.step = step
+        self.rows = rows
+        super().__init__(self.told([str(row) for row in rows]))
+
+    def told(self, names: list[str]) -> str:
+        """The message, with names for the rows."""
+        few = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+        return (
+            f"the loss of step {self.step} is not finite (rows {few}); nothing of this training "
+            "is kept. A lower learning rate, or float32 in place of half precision, is the usual "
+            "way out; else look at these rows"
+        )
+
+
+def check_finite(nll: Tensor, batch: Batch, step: int) -> None:
+    """Look at the losses of b rows before a step is taken on them; ``nll`` b.
+
+    Raises:
+        NonFiniteLossError: one of them is NaN or infinite.
+    """
+    finite = torch.isfinite(nll.detach())
+    if not finite.all():
+        bad = [row for row, good in zip(batch["rows"], finite.tolist(), strict=True) if not good]
+        raise NonFiniteLossError(step, bad)

@@ -47,7 +47,9 @@ def claimed(folder: Path, config: dict[str, Any]) -> Iterator[None]:
     try:
         check(folder)  # again: the other may have finished meanwhile
         _check_same(folder, config)
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
+        (folder / "config.yaml").write_text(
+            OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8"
+        )
         yield
     finally:
         lock.release()

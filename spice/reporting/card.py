@@ -83,7 +83,9 @@ def write_card(
     environment.filters["cut"] = _cut
     environment.filters["fence"] = _fence
     for name in ("card.md", "card.html"):
-        (folder / name).write_text(environment.get_template(f"{name}.j2").render(content))
+        (folder / name).write_text(
+            environment.get_template(f"{name}.j2").render(content), encoding="utf-8"
+        )
 
 
 def _trust(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:

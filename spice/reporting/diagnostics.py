@@ -12,6 +12,9 @@ from spice.records import Diagnostics, Selection, Signals
 
 LARGE = 0.05  # "large" norms are the pool's 5 % largest
 SHORTNESS = -0.5  # a strong rank correlation of ‖g‖ with the response's tokens
+#: reasons that are a method's own verdict on a row, told elsewhere
+JUDGED = ("not trusted", "instruction does not help")
+MISSED = 0.1  # a tenth of the pool that could not be picked is more than an accident
 RULING = 0.25  # a quarter of the picks among them is five times what a random choice would give
 
 
@@ -21,6 +24,7 @@ def report(selection: Selection, signals: Signals) -> Diagnostics:
     picked[selection.indices] = True
     mix = shares(signals.sources, selection.indices)
     facts: Diagnostics = {
+        "rows": selection.n,
         "information": selection.information,
         "picked_length_correlation": spearman(picked.astype(float), signals.lengths),
         "median_length": {
@@ -40,6 +44,10 @@ def report(selection: Selection, signals: Signals) -> Diagnostics:
 def warnings_of(facts: Diagnostics, penalty: float | None) -> list[str]:
     """What its owner should know before he draws conclusions from a selection."""
     found = []
+    excluded = {why: count for why, count in facts["excluded"].items() if why not in JUDGED}
+    if sum(excluded.values()) > MISSED * facts["rows"]:
+        told = ", ".join(f"{count:,} {why}" for why, count in excluded.items())
+        found.append(f"{told}: of {facts['rows']:,} rows these could not be picked")
     if penalty and facts.get("changed_by_penalty") == 0:
         found.append(
             f"the penalty is inert: λ={penalty:g} changed no pick against λ=0 "

@@ -217,8 +217,8 @@ def _beside(line: Line) -> dict[str, str]:
 
 def show(lines: Sequence[Line], folder: Path) -> None:
     """Print a comparison and write it beside its runs."""
-    (folder / "table.md").write_text(markdown(lines))
-    (folder / "table.csv").write_text(as_csv(lines))
+    (folder / "table.md").write_text(markdown(lines), encoding="utf-8")
+    (folder / "table.csv").write_text(as_csv(lines), encoding="utf-8")
     several = any(len(line.seeds) > 1 for line in lines)
     error = "over seeds" if several else "over benchmark items, one seed"
     log.info("\n%s", text_table(lines, f"Scores in %, ± one standard error ({error})"))

@@ -12,7 +12,7 @@ import torch
 
 from spice.data.batches import Batch, pad
 from spice.data.rendering import Example
-from spice.models.loss import response_nll
+from spice.models.loss import check_finite, response_nll
 from spice.storage.files import publish
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class LearningProxy(pl.LightningModule):
         self.model.train()
         for batch in self._batches(rows):
             nll, _ = response_nll(self.model, batch)
+            check_finite(nll, batch, number)
             self.manual_backward(nll.sum() / tokens)
         self.model.eval()
         optimizer: Any = self.optimizers()

@@ -161,12 +161,14 @@ class WindowByWindow(LearningProxy):
         record = dataclasses.asdict(part)
         arrays = ("rows", "squared_norms")
         record["trace"] |= {name: part.trace[name].tolist() for name in arrays}
-        publish(self._path(number), lambda path: path.write_text(json.dumps(record)))
+        publish(
+            self._path(number), lambda path: path.write_text(json.dumps(record), encoding="utf-8")
+        )
 
     def _read(self, number: int) -> Selection | None:
         if not self._path(number).is_file():
             return None
-        record = json.loads(self._path(number).read_text())
+        record = json.loads(self._path(number).read_text(encoding="utf-8"))
         for name in ("rows", "squared_norms"):
             record["trace"][name] = np.array(record["trace"][name])
         return Selection(**record)

@@ -49,12 +49,19 @@ class Less(Mix, Selector):
         """The k highest; ties go to the smaller id."""
         rows = np.array(eligible, dtype=np.int64)
         scores = np.full(len(signals), np.nan)
-        scores[rows] = best_of_benchmarks(signals["influence"][rows])
-        known = rows[np.isfinite(scores[rows])]
+        table = signals["influence"]
+        read = np.all([np.isfinite(table[name][rows]) for name in table.dtype.names], axis=0)
+        known, unread = rows[read], rows[~read]
+        scores[known] = best_of_benchmarks(table[known])
         rooms = self.rooms(signals.sources, eligible, known, k)
         picks = top(scores, signals.ids, known, k, rooms)
-        found = scores[picks].tolist()
-        return Selection(n=len(signals), indices=picks, scores=found, notes=told(rooms))
+        return Selection(
+            n=len(signals),
+            indices=picks,
+            scores=scores[picks].tolist(),
+            excluded={"no finite influence": unread.tolist()} if len(unread) else {},
+            notes=told(rooms),
+        )
 
 
 def best_of_benchmarks(influence: np.ndarray) -> np.ndarray:

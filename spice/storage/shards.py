@@ -63,9 +63,14 @@ class ShardStore:
             leftover.unlink(missing_ok=True)
         record = self.folder / "metadata.json"
         if not record.is_file():
-            publish(record, lambda path: path.write_text(json.dumps(self._metadata, indent=2)))
+            publish(
+                record,
+                lambda path: path.write_text(
+                    json.dumps(self._metadata, indent=2), encoding="utf-8"
+                ),
+            )
             return
-        found = json.loads(record.read_text())
+        found = json.loads(record.read_text(encoding="utf-8"))
         if found != self._metadata:
             keys = {k for k in {*found, *self._metadata} if found.get(k) != self._metadata.get(k)}
             raise InputError(

@@ -83,7 +83,9 @@ class Stages:
             self.say(stage, f"going on from what an interrupted run left in {partial}")
         partial.mkdir(exist_ok=True)
         build(partial)
-        (partial / "inputs.json").write_text(json.dumps(inputs, indent=2, ensure_ascii=False))
+        (partial / "inputs.json").write_text(
+            json.dumps(inputs, indent=2, ensure_ascii=False), encoding="utf-8"
+        )
         partial.rename(folder)
 
     @staticmethod
@@ -91,7 +93,7 @@ class Stages:
         if not folder.is_dir():
             return False
         try:
-            found = json.loads((folder / "inputs.json").read_text())
+            found = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{folder}: no readable inputs.json in it; delete it") from error
         if digest(found) != digest(inputs):

@@ -289,3 +289,22 @@ def test_a_multirun_ends_with_its_table(
         ["| spice", "0.1"],
         ["| spice", "0.2"],
     ]
+
+
+def test_a_locale_without_unicode_loses_nothing(
+    write_jsonl: Callable[..., Path], records: list[Any], tmp_path: Path
+) -> None:
+    told = [{**row, "response": f"{row['response']} – Grüße, 你好"} for row in records]
+    pool = tmp_path / "pool.jsonl"
+    lines = [json.dumps(row, ensure_ascii=False) for row in told]
+    pool.write_text("\n".join(lines), encoding="utf-8")
+    arguments = ["data=jsonl", f"data.paths=[{pool}]", "selector=random", "finetune=none",
+                 "benchmarks=none", "logger=csv", "hydra.run.dir=run"]  # fmt: skip
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "spice", *arguments], cwd=tmp_path, capture_output=True,
+        env={**os.environ, **plain, "SPICE_CACHE": str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    chosen = (tmp_path / "run/selected.jsonl").read_text(encoding="utf-8")
+    assert chosen.count("Grüße, 你好") == 4

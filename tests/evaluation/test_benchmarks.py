@@ -183,7 +183,7 @@ class TestFingerprint:
 def test_punkt_is_looked_for_where_nltk_looks():
     import nltk
 
-    source = Path(benchmarks.__file__).read_text()
+    source = Path(benchmarks.__file__).read_text(encoding="utf-8")
     assert "nltk_data" in source
     assert bool(_nltk_finds(nltk)) == benchmarks._find_punkt(None)
 

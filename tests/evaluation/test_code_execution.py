@@ -331,7 +331,7 @@ def test_results_do_not_depend_on_the_number_of_workers():
 @pytest.mark.skipif("SPICE_REAL_DATA" not in os.environ, reason="SPICE_REAL_DATA is not set")
 def test_the_sandbox_fails_no_correct_program_of_humaneval():
     file = Path(os.environ["SPICE_REAL_DATA"], "benchmarks/openai/openai_humaneval/test.jsonl")
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     scores, _ = PassAtK().compute(
         references=[f"{row['test']}\ncheck({row['entry_point']})" for row in rows],
         predictions=[[row["prompt"] + row["canonical_solution"]] for row in rows],

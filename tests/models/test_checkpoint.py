@@ -36,7 +36,9 @@ def folder(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> Path:
 
 
 def edit_json(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8"
+    )
 
 
 def edit_weight(folder: Path, name: str, value: float) -> None:

@@ -187,3 +187,29 @@ def test_an_unfinished_run_is_taken_up_by_its_own_configuration_alone(
     with pytest.raises(InputError, match=r"unfinished run with other seed.*hydra\.run\.dir"):
         start("seed=1", folder=folder)
     assert start("trainer.progress=true", folder=folder)["reused"] == ["gradients", "selection"]
+
+
+# -- numbers that are none -------------------------------------------------------------------
+
+
+def test_a_tuning_whose_loss_is_not_finite_stops_and_publishes_nothing(
+    start: Run, tmp_path: Path
+) -> None:
+    rate = "finetune.learning_rate=1e30"
+    with pytest.raises(InputError, match=r"the loss of step \d+ is not finite \(rows \w+"):
+        start(rate)
+    chosen = json.loads((tmp_path / "run0/selection.json").read_text())["ids"]
+    with pytest.raises(InputError) as again:  # what was left behind is no way around it
+        start(rate)
+    assert any(row_id in str(again.value) for row_id in chosen)
+    assert not (tmp_path / "run0/adapter").exists()
+    assert not (tmp_path / "run0/results.json").exists()
+    finished = (tmp_path / "cache/finetune").glob("*/inputs.json")
+    assert not list(finished)
+
+
+@pytest.mark.parametrize("selector", ["spice", "ifd", "dpp", "random", "full"])
+def test_a_pool_without_a_usable_row_is_an_error(start: Run, selector: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"selector={selector}: not one of 40 rows can be picked"):
+        start(f"selector={selector}", "template.max_tokens=8", "gradients.batch_size=4")
+    assert not (tmp_path / "run0/selection.json").exists()

@@ -241,3 +241,15 @@ def test_picks_that_short_answers_rule_are_a_warning_with_its_remedy() -> None:
     assert f"{facts['norm_length_correlation']:+.2f}" in warning
     longer = described(G[::-1], 6, lengths=lengths.tolist())
     assert not any(w.startswith("short answers") for w in longer["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("count", "why", "told"),
+    [(5, "not finite", True), (4, "not finite", False), (9, "not trusted", False)],
+)
+def test_a_large_share_that_could_not_be_picked_is_warned_of(
+    count: int, why: str, told: bool
+) -> None:
+    signals = Signals([f"{i:02}" for i in range(40)], ["x"] * 40, np.ones(40))
+    facts = report(Selection(n=40, indices=[39], excluded={why: list(range(count))}), signals)
+    assert (f"{count} {why}: of 40 rows" in " ".join(facts["warnings"])) == told

@@ -47,3 +47,15 @@ def test_rows_that_could_not_be_read_are_not_chosen_and_ties_go_to_the_smaller_i
 def test_impossible_settings_are_refused(share: float, projection: int) -> None:
     with pytest.raises(InputError, match=r"selector\.(warmup_share|projection)"):
         Less(share, LORA, RECIPE, projection, 0)
+
+
+def test_a_row_that_was_not_read_spoils_no_other() -> None:
+    columns = [np.array([0.1, np.nan, 0.3, 0.2]), np.array([0.0, 0.5, np.inf, 0.4])]
+    influence = np.rec.fromarrays(columns, names=["one", "two"])
+    signals = Signals(list("abcd"), ["x"] * 4, np.ones(4), influence=influence)
+    chosen = Less(0.05, LORA, RECIPE, 8192, 0).select(
+        signals, 4, np.random.default_rng(0), range(4)
+    )
+    assert chosen.indices == [3, 0]
+    assert np.isfinite(chosen.scores or []).all()
+    assert chosen.excluded == {"no finite influence": [1, 2]}

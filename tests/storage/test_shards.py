@@ -148,7 +148,7 @@ class CrashError(Exception):
 
 def test_a_crash_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
     def crash(path: Path) -> None:
-        path.write_text("half")
+        path.write_text("half", encoding="utf-8")
         raise CrashError
 
     for known in (None, "whole"):

@@ -81,7 +81,9 @@ def total(found: Sequence[Entry]) -> Entry:
 
 def conclude(folder: Path, limits: Mapping[str, Any], cache: Path) -> None:
     """Print the plans below a folder as a table, and end with exit code 2 beyond a limit."""
-    plans = [json.loads(path.read_text()) for path in sorted(folder.rglob("plan.json"))]
+    plans = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("plan.json"))
+    ]
     found = lines(plans)
     whole = total(found)
     log.info("\n%s", table([*found, whole], len(plans)))

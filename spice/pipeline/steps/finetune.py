@@ -55,13 +55,22 @@ class FineTune(KeyedStep):
         """Tune.
 
         Raises:
-            InputError: no chosen row fits the model's context.
+            InputError: no chosen row fits the model's context, or a loss is not finite.
         """
+        from spice.models.loss import NonFiniteLossError
+
+        try:
+            facts = self._tuned(run, folder)
+        except NonFiniteLossError as error:
+            raise InputError(error.told([run.pool.rows[row].id for row in error.rows])) from None
+        write_json(folder / "facts.json", facts)
+
+    def _tuned(self, run: Run, folder: Path) -> dict[str, Any]:
         from spice.training.finetune import finetune  # keeps torch out of start-up
 
         assert run.parts.recipe is not None
         machine, seed = run.parts.machine, run.config.seed
-        facts = finetune(
+        return finetune(
             run.parts.lora.attach(run.as_model.checkpoint.load(), seed),
             run.parts.recipe,
             run.as_model.examples,
@@ -75,7 +84,6 @@ class FineTune(KeyedStep):
                 "logger": run.tracked.lightning_loggers(),
             },
         )
-        write_json(folder / "facts.json", facts)
 
     def _rows(self, run: Run) -> list[int]:
         """The chosen rows that teach the target something, in the order of their ids."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from spice.errors import InputError
 from spice.messages import say, warn
 from spice.pipeline.budget import resolve_budget, swept_budgets
 from spice.pipeline.plan.planned import Planned
@@ -20,6 +21,7 @@ from spice.reporting.card import write_card
 from spice.sandbox.report import truth_report
 from spice.schedules.base import Request
 from spice.selectors.base import GradientSelector
+from spice.selectors.nothing import Nothing
 from spice.storage.closure import code_version, library_versions
 from spice.storage.files import read_json, write_json, write_jsonl
 from spice.storage.stages import digest
@@ -62,9 +64,14 @@ class Select(KeyedStep):
         return *(type(part).__module__ for part in chosen_by), *REPORTS
 
     def build(self, run: Run, folder: Path) -> None:
-        """Choose, and examine the choice."""
+        """Choose, and examine the choice.
+
+        Raises:
+            InputError: not one row can be picked.
+        """
         request = self.request(run, folder / "learning")
         selection = run.parts.schedule.choose(request)
+        _check_picked(run, selection)
         facts = diagnostics.report(selection, request.signals)
         write_json(folder / "selection.json", _record(run, selection))
         if trusted := _trust(run, request, selection):
@@ -182,6 +189,18 @@ def _record(run: Run, selection: Selection) -> dict[str, Any]:
         "excluded": {why: ids(rows) for why, rows in selection.excluded.items()},
         "selector": run.config.names.selector,
     }
+
+
+def _check_picked(run: Run, selection: Selection) -> None:
+    if selection.k or isinstance(run.parts.selector, Nothing):
+        return
+    why = {why: len(rows) for why, rows in selection.excluded.items() if rows}
+    told = ", ".join(f"{count:,} {reason}" for reason, count in why.items())
+    raise InputError(
+        f"selector={run.config.names.selector}: not one of {selection.n:,} rows can be picked "
+        f"({told or 'none has anything to learn from'}); audit.json tells of the rows. Half "
+        "precision overflows easily: try proxy.dtype=float32"
+    )
 
 
 def _trust(run: Run, request: Request, selection: Selection) -> dict[str, Any] | None:
