@@ -119,6 +119,7 @@ def finetune(
 
     Raises:
         KeyboardInterrupt: somebody stopped it, which Lightning by itself would keep quiet about.
+        NonFiniteLossError: a loss, or what the last step left, is NaN or infinite.
     """
     plan = recipe.plan(rows, seed)
     checkpoints = folder / "checkpoints"
