@@ -39,10 +39,10 @@ def response_nll(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 class NonFiniteLossError(InputError):
-    """A training must stop; ``rows`` are the positions in the pool whose loss it was."""
+    """A training must stop: ``where`` it was, and the positions in the pool of its ``rows``."""
 
-    def __init__(self, step: int, rows: list[int]) -> None:
-        self.step = step
+    def __init__(self, where: str, rows: list[int]) -> None:
+        self.where = where
         self.rows = rows
         super().__init__(self.told([str(row) for row in rows]))
 
@@ -50,14 +50,14 @@ class NonFiniteLossError(InputError):
         """The message, with names for the rows."""
         few = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
         return (
-            f"the loss of step {self.step} is not finite (rows {few}); nothing of this training "
+            f"the loss of {self.where} is not finite (rows {few}); nothing of this training "
             "is kept. A lower learning rate, or float32 in place of half precision, is the usual "
             "way out; else look at these rows"
         )
 
 
-def check_finite(nll: Tensor, batch: Batch, step: int) -> None:
-    """Look at the losses of b rows before a step is taken on them; ``nll`` b.
+def check_finite(nll: Tensor, batch: Batch, where: str) -> None:
+    """Look at the losses of b rows before anything is made of them; ``nll`` b.
 
     Raises:
         NonFiniteLossError: one of them is NaN or infinite.
@@ -65,4 +65,4 @@ def check_finite(nll: Tensor, batch: Batch, step: int) -> None:
     finite = torch.isfinite(nll.detach())
     if not finite.all():
         bad = [row for row, good in zip(batch["rows"], finite.tolist(), strict=True) if not good]
-        raise NonFiniteLossError(step, bad)
+        raise NonFiniteLossError(where, bad)

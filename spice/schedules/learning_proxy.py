@@ -73,26 +73,30 @@ class LearningProxy(pl.LightningModule):
         """The trainable parameters by name."""
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
 
-    def learn(self, rows: Sequence[int], number: int) -> None:
-        """One optimizer step on the mean loss over all tokens of some rows; ``number`` seeds it."""
+    def learn(self, rows: Sequence[int], number: int, where: str) -> None:
+        """One optimizer step on the mean loss over all tokens of some rows; ``number`` seeds it.
+
+        ``where`` is what the step is called if its loss is not finite.
+        """
         tokens = sum(self.examples[row].supervised for row in rows)
         torch.manual_seed(self.seed * 1_000_003 + number)  # of dropout
         self.model.train()
         for batch in self._batches(rows):
             nll, _ = response_nll(self.model, batch)
-            check_finite(nll, batch, number)
+            check_finite(nll, batch, where)
             self.manual_backward(nll.sum() / tokens)
         self.model.eval()
         optimizer: Any = self.optimizers()
         optimizer.step()
         optimizer.zero_grad()
 
-    def losses(self, rows: Sequence[int]) -> np.ndarray:
+    def losses(self, rows: Sequence[int], where: str) -> np.ndarray:
         """The mean loss of each of b rows over its response, as the proxy is now; b numbers."""
         found = []
         with torch.no_grad():
             for batch in self._batches(rows):
                 nll, count = response_nll(self.model, batch)
+                check_finite(nll, batch, where)
                 found.append((nll / count).double().cpu().numpy())
         return np.concatenate(found)
 

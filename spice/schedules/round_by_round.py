@@ -74,13 +74,13 @@ class RoundByRound(LearningProxy):
 
     def training_step(self, number: int, batch_idx: int) -> None:
         """One round, whole or not at all."""
-        drawn = self.rounds.draw()
-        before, there = self.losses(drawn.rows), self._last_layer()
+        drawn, where = self.rounds.draw(), f"round {number + 1}"
+        before, there = self.losses(drawn.rows, where), self._last_layer()
         step = self.rounds.options.batch_size
         for start in range(0, len(drawn.rows), step):
-            self.learn(drawn.rows[start : start + step], 1_000 * number + start)
+            self.learn(drawn.rows[start : start + step], 1_000 * number + start, where)
         change = self._last_layer() - there
-        drop = float((before - self.losses(drawn.rows)).mean())
+        drop = float((before - self.losses(drawn.rows, where)).mean())
         cosine = _cosine(self.first_changes.get(drawn.cluster), self.last_change)
         self.rounds.observe(drawn, before, drop, cosine)
         self.first_changes.setdefault(drawn.cluster, change)

@@ -19,6 +19,7 @@ from spice.data.rendering import Example
 from spice.gradients.extraction import Extraction
 from spice.gradients.gram import gram, in_their_span
 from spice.gradients.per_sample import per_sample_gradients
+from spice.models.loss import NonFiniteLossError
 from spice.records import Selection
 from spice.schedules.learning_proxy import LearningProxy, go_through
 from spice.schedules.windows import Windows, joined, shares
@@ -121,7 +122,7 @@ class WindowByWindow(LearningProxy):
         due = (number + 1) % self.options.refresh_every == 0 or number + 1 == len(self.windows)
         if due:
             if self.options.train_proxy and self.waiting:
-                self.learn(self.waiting, number)
+                self.learn(self.waiting, number, f"the refresh behind window {number + 1}")
             self.waiting = []
             self.save({"reached": number + 1})
 
@@ -133,6 +134,8 @@ class WindowByWindow(LearningProxy):
     def _choose(self, window: Window) -> Selection:
         rows = self.windows[window["number"]]
         gradients = self._gradients(window)
+        if not np.isfinite(gradients).all(axis=1).any():
+            raise NonFiniteLossError(f"window {window['number'] + 1}", list(rows))
         names = [self.ids[row] for row in rows]
         count = self.shares[window["number"]]
         return self.selector.select_gradients(

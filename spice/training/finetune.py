@@ -53,7 +53,7 @@ class FineTuning(pl.LightningModule):
         """
         torch.manual_seed(self.seed * 1_000_003 + batch_idx)
         nll, count = response_nll(self.model, batch)
-        check_finite(nll, batch, self.plan.step_of[batch_idx] + 1)
+        check_finite(nll, batch, f"step {self.plan.step_of[batch_idx] + 1}")
         shown = nll.detach().sum() / count.sum()
         self.log("train/loss", shown, prog_bar=True, batch_size=len(batch["rows"]))
         loss = nll.sum() / self.step_tokens[self.plan.step_of[batch_idx]]
@@ -133,7 +133,7 @@ def finetune(
     if fitting.interrupted:
         raise KeyboardInterrupt
     if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
-        raise NonFiniteLossError(len(plan.steps), plan.steps[-1])
+        raise NonFiniteLossError(f"step {len(plan.steps)}", plan.steps[-1])
     model.save_pretrained(str(folder / "adapter"))
     shutil.rmtree(checkpoints, ignore_errors=True)
     loss = fitting.callback_metrics.get("train/loss")

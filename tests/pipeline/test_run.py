@@ -213,3 +213,20 @@ def test_a_pool_without_a_usable_row_is_an_error(start: Run, selector: str, tmp_
     with pytest.raises(InputError, match=f"selector={selector}: not one of 40 rows can be picked"):
         start(f"selector={selector}", "template.max_tokens=8", "gradients.batch_size=4")
     assert not (tmp_path / "run0/selection.json").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["schedule=pools", "schedule.pool_size=8", "schedule.refresh_every=1",
+         "schedule.learning_rate=1e30"],
+        ["selector=lead", "selector.learning_rate=1e30", "budget=20"],
+    ],
+    ids=["windows", "rounds"],
+)  # fmt: skip
+def test_a_proxy_that_learned_nonsense_chooses_nothing(
+    start: Run, options: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"the loss of (the refresh|window|round) .*is not finite"):
+        start(*options, "finetune=none")
+    assert not (tmp_path / "run0/selection.json").exists()
