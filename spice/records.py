@@ -26,7 +26,8 @@ class Row:
     """One example of an instruction-tuning pool.
 
     ``id`` is a hash of the text (see :func:`row_id`), so it survives shuffling, merging
-    and renaming of files; exact copies of a row are told apart by a suffix.
+    and renaming of files; exact copies of a row are told apart by a suffix. ``taught`` says of each
+    answer, the history's first and the response last, whether it is to be learnt; empty: all are.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Row:
     source: str
     history: tuple[tuple[str, str], ...] = ()
     system: str = ""
+    taught: tuple[bool, ...] = ()
 
     @property
     def prompt(self) -> str:
@@ -54,7 +56,7 @@ class Row:
         """The row as a JSON object, empty optional fields left out."""
         record = dataclasses.asdict(self)
         record["history"] = [list(turn) for turn in self.history]
-        return {k: v for k, v in record.items() if v or k not in {"history", "system"}}
+        return {k: v for k, v in record.items() if v or k not in {"history", "system", "taught"}}
 
 
 def row_id(
@@ -63,9 +65,11 @@ def row_id(
     instruction: str,
     input: str,
     response: str,
+    taught: Sequence[bool] = (),
 ) -> str:
     """Hash a row's text: 16 hexadecimal digits of SHA-256, the same on every machine."""
-    text = json.dumps([system, [list(turn) for turn in history], instruction, input, response])
+    parts = [system, [list(turn) for turn in history], instruction, input, response]
+    text = json.dumps(parts if all(taught) else [*parts, list(taught)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

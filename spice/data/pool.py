@@ -197,7 +197,7 @@ def identify(rows: Iterable[Row]) -> list[Row]:
     seen: Counter[str] = Counter()
     identified = []
     for row in rows:
-        key = row_id(row.system, row.history, row.instruction, row.input, row.response)
+        key = row_id(row.system, row.history, row.instruction, row.input, row.response, row.taught)
         seen[key] += 1
         copy = f"{key}#{seen[key]}" if seen[key] > 1 else key
         identified.append(dataclasses.replace(row, id=copy))
