@@ -73,6 +73,11 @@ def row_id(
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def text_of(id: str) -> str:
+    """The part of an id that exact copies of a row share."""
+    return id.partition("#")[0]
+
+
 class Signals:
     """What is known of a pool's n rows, and what was read off a model for them, by name.
 
@@ -200,6 +205,7 @@ class Diagnostics(TypedDict, total=False):
     sources: dict[str, dict[str, float]]  # each one's share of the pool and of the picks
     mix_distance: float | None  # total variation between these shares
     excluded: dict[str, int]  # rows that could not be picked, by reason
+    copies: int  # picks whose very text was picked before
     reliability: dict[str, Any]  # how far rows were trusted, without the rows themselves
     warnings: list[str]  # what its owner should know before drawing conclusions
 
