@@ -39,7 +39,7 @@ def words() -> PreTrainedTokenizerFast:
     model = models.BPE(
         vocab={token: index for index, token in enumerate(vocabulary)},
         merges=[(" ", character) for character in SPACED],
-        unk_token="<unk>",
+        unk_token="<unk>",  # nosec B106 # a sign of the vocabulary
         ignore_merges=True,
     )
     tokenizer = Tokenizer(model)
@@ -84,7 +84,8 @@ def pieces() -> PreTrainedTokenizerFast:
 def _wrap(tokenizer: Tokenizer, bos: str | None) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
-    names = {"eos_token": "</s>", "pad_token": "<pad>", "clean_up_tokenization_spaces": False}
+    # signs of the vocabulary, no passwords
+    names = {"eos_token": "</s>", "pad_token": "<pad>", "clean_up_tokenization_spaces": False}  # nosec B105
     if bos:
-        names |= {"bos_token": bos, "unk_token": "<unk>"}
+        names |= {"bos_token": bos, "unk_token": "<unk>"}  # nosec B105
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=256, **names)
