@@ -39,7 +39,7 @@ def words() -> PreTrainedTokenizerFast:
     model = models.BPE(
         vocab={token: index for index, token in enumerate(vocabulary)},
         merges=[(" ", character) for character in SPACED],
-        unk_token="<unk>",  # nosec B106 # a sign of the vocabulary
+        unk_token="<unk>",
         ignore_merges=True,
     )
     tokenizer = Tokenizer(model)
@@ -84,8 +84,7 @@ def pieces() -> PreTrainedTokenizerFast:
 def _wrap(tokenizer: Tokenizer, bos: str | None) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
-    # signs of the vocabulary, no passwords
-    names = {"eos_token": "</s>", "pad_token": "<pad>", "clean_up_tokenization_spaces": False}  # nosec B105
+    names = {"eos_token": "</s>", "pad_token": "<pad>", "clean_up_tokenization_spaces": False}
     if bos:
-        names |= {"bos_token": bos, "unk_token": "<unk>"}  # nosec B105
+        names |= {"bos_token": bos, "unk_token": "<unk>"}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=256, **names)
