@@ -73,6 +73,14 @@ def write_card(
         "overlaps": overlaps(selection, rows, others, seed),
         "trust": _trust(trusted),
     }
+    environment = _environment()
+    for name in ("card.md", "card.html"):
+        (folder / name).write_text(
+            environment.get_template(f"{name}.j2").render(content), encoding="utf-8"
+        )
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("spice.reporting", "templates"),
         autoescape=select_autoescape(["html.j2"]),
@@ -81,14 +89,13 @@ def write_card(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
-    environment.filters["cut"] = _cut
-    environment.filters["fence"] = _fence
-    environment.filters["text"] = in_markdown
-    for name in ("card.md", "card.html"):
-        (folder / name).write_text(
-            environment.get_template(f"{name}.j2").render(content), encoding="utf-8"
-        )
+    environment.filters |= {
+        "percent": lambda share: f"{100 * share:.0f} %",
+        "cut": _cut,
+        "fence": _fence,
+        "text": in_markdown,
+    }
+    return environment
 
 
 def _trust(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
