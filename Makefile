@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench faults real-checkpoint test test-slow lint format typecheck clean
+.PHONY: help install demo bench faults real-checkpoint test test-slow lint format typecheck audit advisories clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -53,6 +53,12 @@ format: .venv/installed ## bring the code into shape
 
 typecheck: .venv/installed ## check types
 	$(BIN)/mypy
+
+audit: .venv/installed ## look for unsafe calls in the code
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive spice experiments
+
+advisories: .venv/installed ## ask an advisory service on the network about the installed versions; not in CI
+	$(BIN)/pip-audit --skip-editable
 
 clean: ## remove the environment and all caches; outputs, multirun, cache and checkpoints stay
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

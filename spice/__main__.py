@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from spice.cli import help
 from spice.cli.explain import conf_dir, explain
 from spice.errors import InputError
+from spice.messages import shown
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -89,7 +90,7 @@ def _absolute(folder: str) -> str:
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    print(f"spice: {message}", file=sys.stderr)
+    print(f"spice: {shown(message, lines=True)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -163,7 +163,8 @@ class Score:
 
     ``value`` and ``stderr`` are in the metric's own unit (a share in [0, 1] for all built-in
     benchmarks); ``n`` counts scored items, ``cut`` those whose prompt or answer did not fit the
-    model's context; ``subtasks`` holds the same for each part of a group.
+    model's context; ``subtasks`` holds the same for each part of a group. ``unguarded`` is what
+    generated code was not kept from, in one line.
     """
 
     benchmark: str
@@ -176,13 +177,14 @@ class Score:
     cut: int = 0
     excluded: int = 0
     skipped: str | None = None
+    unguarded: str | None = None
     subtasks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The score as a JSON object, without the benchmark's name and empty remarks."""
         record = dataclasses.asdict(self)
         record.pop("benchmark")
-        optional = {"skipped", "subtasks", "cut", "excluded"}
+        optional = {"skipped", "unguarded", "subtasks", "cut", "excluded"}
         return {k: v for k, v in record.items() if v or k not in optional}
 
 

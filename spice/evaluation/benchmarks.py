@@ -20,6 +20,7 @@ from typing import Any
 from spice.errors import InputError, did_you_mean
 from spice.evaluation.code_execution.pass_at_k import sandbox_available
 
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 CONSENT = "benchmarks.allow_code_execution=true"
 
 
@@ -119,6 +120,8 @@ class Suite:
             InputError: an unknown name, an option outside its range, a task that cannot be scored,
                 or a mirror that lacks its data.
         """
+        for name, benchmark in self.tasks.items():
+            _check_name(name, benchmark)
         for name in self.only or ():
             if name not in self.tasks:
                 hint = did_you_mean(name, self.tasks) or f" Known: {', '.join(self.tasks)}."
@@ -175,6 +178,17 @@ class Suite:
         if name not in self.tasks:
             raise InputError(f"no benchmark '{name}'.{did_you_mean(name, self.tasks)}")
         return self.tasks[name]
+
+
+def _check_name(name: str, benchmark: Benchmark) -> None:
+    """A benchmark's name names a file of the run folder, and must name none elsewhere."""
+    if not NAME.fullmatch(name):
+        raise InputError(
+            f"benchmarks.tasks: a benchmark is named {name!r}; names are letters, digits, '_', '-' "
+            "and '.', and begin with none of the last two"
+        )
+    if benchmark.name != name:
+        raise InputError(f"benchmarks.tasks.{name}.name={benchmark.name!r}: must be '{name}'")
 
 
 def _package(name: str) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spice.data.rendering import MaskAudit
+from spice.messages import shown
 
 
 def audit_line(role: str, audit: MaskAudit) -> str:
@@ -40,7 +41,9 @@ def sources_line(facts: Mapping[str, Any]) -> str:
     A single source leaves nothing to be far from.
     """
     shares = facts["sources"].items()
-    each = ", ".join(f"{s} {share['picked']:.0%} (pool {share['pool']:.0%})" for s, share in shares)
+    each = ", ".join(
+        f"{shown(s)} {share['picked']:.0%} (pool {share['pool']:.0%})" for s, share in shares
+    )
     return each if len(shares) < 2 else f"{each}; mix distance {facts['mix_distance']:.0%}"
 
 

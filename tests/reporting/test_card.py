@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,46 @@ def test_texts_of_a_pool_stay_texts(tmp_path: Path) -> None:
     assert "{{ 7 * 7 }}" in markdown
     assert "x" * 600 + " …" in page
     assert "x" * 601 not in page
+
+
+EVIL = (
+    "<script>alert(1)</script>", "</pre><h1>x", "![x](https://a.example/x.png)", "a | b\n| c |",
+    "``` \n```\n# x", "<!--", "\x1b[31mred\x1b[0m", "\u202ereversed", "a\rb", "{{ 7 * 7 }}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_names_of_sources_selectors_and_folders_stay_texts_too(evil: str, tmp_path: Path) -> None:
+    rows = [Row("00", f"Say {evil}", "", evil, evil), *ROWS[1:]]
+    chosen = selection([0, 1], selector=evil)
+    report = {"warnings": [f"from {evil}"], "sources": {evil: {"pool": 1, "picked": 1}}}
+    told = {
+        "untrustworthy": 0.1, "not_trusted": 0, "rows": 30, "effective_rows": 3.0,
+        "changed_by_weights": 0,
+        "by_source": {evil: {"rows": 3, "untrustworthy": 0.1, "median_consensus": 0.1}},
+        "least_trusted": [
+            {"source": evil, "weight": 0.1, "picked": True, "prompt": evil, "response": evil}
+        ],
+    }  # fmt: skip
+    write_card(
+        tmp_path, rows, LENGTHS, chosen, {**report, "mix_distance": 0.0}, {evil: ["00"]}, 0, told
+    )
+    pages = [(tmp_path / name).read_bytes().decode() for name in ("card.md", "card.html")]
+    outside = re.sub(r"(?ms)^(`{3,})\n.*?^\1$", "", pages[0])
+    assert not re.search(r"<script|<h1|<!--|[^\\]\]\(|^# x|^\| c", outside, re.MULTILINE)
+    page = TAGS.sub("", pages[1])
+    assert not {"<", ">"} & set(page)
+    assert "7 * 7" in page or "7 * 7" not in evil
+    for text in pages:
+        assert not re.search("[\x00-\x09\x0b-\x1f\u202e]", text)
+
+
+#: every tag of the page's own, and what stands in its style
+TAGS = re.compile(
+    r"<style>.*?</style>|</?(?:!doctype html|html|head|meta|title|body|h1|h2|p|table|tr|th|td|div"
+    r"|header|pre)(?: (?:lang|charset|name|content|class)=[^<>]*)?>",
+    re.DOTALL,
+)
 
 
 @given(st.text())
