@@ -17,6 +17,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
+from spice import stopping
 from spice.cli import help
 from spice.cli.explain import conf_dir, explain
 from spice.errors import InputError
@@ -62,15 +63,14 @@ def main() -> None:
         return
     sys.argv[1:] = _absolute_config_path(sys.argv[1:])
     try:
-        _run()
+        with stopping.listening():
+            _run()
     except InputError as error:
         _stop(str(error), 2)
     except (ConfigCompositionException, HydraException) as error:
         _stop(explain(error), 2)
     except OmegaConfBaseException as error:  # such as a mandatory key left out
         _stop(str(error).splitlines()[0], 2)
-    except KeyboardInterrupt:
-        _stop("interrupted; the same command goes on from the finished stages", 130)
 
 
 def _absolute_config_path(arguments: list[str]) -> list[str]:

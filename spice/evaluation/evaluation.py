@@ -188,7 +188,11 @@ def evaluate(
         cache=cache,
     )
     testing = pl.Trainer(
-        **trainer, logger=False, enable_model_summary=False, enable_checkpointing=False
+        **trainer,
+        default_root_dir=cache,
+        logger=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
     )
     testing.test(evaluation, verbose=False)
 

@@ -45,8 +45,13 @@ class Machine:
         return "bf16-mixed" if has_bf16 and self.accelerator != "cpu" else "32-true"
 
     def trainer_arguments(self) -> dict[str, Any]:
-        """Arguments that every Trainer of a run shares."""
+        """Arguments that every Trainer of a run shares.
+
+        Lightning's own plugin for Slurm would count its tasks for processes of ours, answer its
+        signals, and start from any ``hpc_ckpt_*.ckpt`` that it finds.
+        """
         from pytorch_lightning.callbacks import TQDMProgressBar
+        from pytorch_lightning.plugins.environments import LightningEnvironment
 
         # In a log file a bar that redraws ten times a second is noise.
         rate = 1 if sys.stderr.isatty() else 200
@@ -55,6 +60,7 @@ class Machine:
             "accelerator": self.accelerator,
             "devices": self.devices,
             "deterministic": "warn",
+            "plugins": [LightningEnvironment()],
             "enable_progress_bar": self.progress,
             "callbacks": bars,
         }

@@ -12,6 +12,7 @@ import numpy as np
 from spice.gradients import work
 from spice.signals.base import Signal
 from spice.signals.forward import ForwardSignal, read_off
+from spice.storage.files import write_array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,7 +84,7 @@ class TargetEmbeddings(Signal):
         """Read the targets as rows of a pool of their own."""
         model, signal = source.tokenized.checkpoint.load(), Embeddings(self.pooling)
         found = read_off(model, signal, source, folder / "store", source.key, rows=source.targets)
-        np.save(folder / "embeddings.npy", found)
+        write_array(folder / "embeddings.npy", found)
 
     def work(self, source: Source) -> list[Work]:
         """One forward pass over the targets."""
@@ -107,7 +108,7 @@ class TargetSources(Signal):
 
     def build(self, folder: Path, source: Source) -> None:
         """Write them down."""
-        np.save(folder / "sources.npy", np.array([row.source for row in source.targets]))
+        write_array(folder / "sources.npy", np.array([row.source for row in source.targets]))
 
     def load(self, folder: Path, source: Source) -> np.ndarray:
         """The names of the examples' sources, m."""

@@ -19,6 +19,7 @@ from spice.signals.base import Signal
 from spice.signals.embeddings import Embeddings
 from spice.signals.forward import ForwardSignal, read_off
 from spice.signals.losses import Losses
+from spice.storage.files import write_array
 from spice.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -191,10 +192,11 @@ class ExperiencedLosses(Signal):
         return {"signal": "losses", "experience": dataclasses.asdict(self.experience)}
 
     def build(self, folder: Path, source: Source) -> None:
-        """Gain the experience, then read the losses."""
-        model = self.experience.gain(folder, source)
-        found = read_off(model, Losses(), source, folder / "store", source.key)
-        np.save(folder / "losses.npy", found)
+        """Gain the experience, then read the losses; what led to them is cleared away last."""
+        if not (folder / "losses.npy").is_file():
+            model = self.experience.gain(folder, source)
+            found = read_off(model, Losses(), source, folder / "store", source.key)
+            write_array(folder / "losses.npy", found)
         for name in ("adapter", "prompts", "store"):
             shutil.rmtree(folder / name, ignore_errors=True)
 

@@ -26,7 +26,7 @@ from spice.models.recompute import recompute_long_batches
 from spice.signals.base import Signal
 from spice.signals.experience import drawn_rows
 from spice.storage.coding import FLOAT32
-from spice.storage.files import read_json, write_json
+from spice.storage.files import read_json, write_array, write_json
 from spice.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -71,11 +71,20 @@ class Influence(Signal):
         return {"signal": "influence", "reduction": extraction.reduction, **options}
 
     def build(self, folder: Path, source: Source) -> None:
-        """Warm up, read both sides at every checkpoint, and write the table.
+        """Warm up, read both sides at every checkpoint, write the table, then clear the rest away.
 
         Raises:
             InputError: none of the validation examples fits the proxy's context.
         """
+        if not (folder / "influence.npy").is_file():
+            total, names = self._table(folder, source)
+            write_json(folder / "subtasks.json", names)
+            write_array(folder / "influence.npy", total)
+        for path in (*folder.glob("epoch-*"), *folder.glob("cosines-*"), folder / "adapter"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def _table(self, folder: Path, source: Source) -> tuple[np.ndarray, list[str]]:
+        """Influence of n rows on each subtask, and the subtasks' names."""
         from spice.signals.adam_features import Features, load_state  # keeps torch out of start-up
 
         tokenized, extraction = source.tokenized, source.extraction
@@ -95,10 +104,7 @@ class Influence(Signal):
             aimed = read.plain(aims, extraction.batch_limit, tokenized.pad_id, source.trainer)
             found = _cosines(read, aimed, source, rows, folder / f"cosines-{epoch}")
             total += rate * found.astype(np.float64) @ membership
-        np.save(folder / "influence.npy", total)
-        write_json(folder / "subtasks.json", names)
-        for path in (*folder.glob("epoch-*"), *folder.glob("cosines-*"), folder / "adapter"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        return total, names
 
     def work(self, source: Source) -> list[Work]:
         """The warm-up, then the gradients of both sides at each of its checkpoints."""

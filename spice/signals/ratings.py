@@ -15,6 +15,7 @@ from spice.errors import InputError
 from spice.gradients import work
 from spice.signals.base import Signal
 from spice.signals.forward import ForwardSignal, read_off
+from spice.storage.files import write_array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,7 +110,7 @@ class Panel(Signal):
             store, about = folder / f"store-{place}", {**source.key, **tokenized.view}
             model, signal = tokenized.checkpoint.load(), Ratings(self.requests)
             found.append(read_off(model, signal, source, store, about, tokenized=tokenized))
-        np.save(folder / "ratings.npy", np.stack(found, axis=1))
+        write_array(folder / "ratings.npy", np.stack(found, axis=1))
         for store in folder.glob("store-*"):
             shutil.rmtree(store)
 
@@ -144,7 +145,7 @@ class RaterSizes(Signal):
         """Count, from the configurations alone."""
         raters = [tokenized.checkpoint for tokenized in _all(source, self.checkpoints)]
         sizes = [rater.skeleton().num_parameters() for rater in raters]
-        np.save(folder / "sizes.npy", np.array(sizes, dtype=np.float64))
+        write_array(folder / "sizes.npy", np.array(sizes, dtype=np.float64))
 
     def work(self, source: Source) -> list[Work]:
         """None: nothing is read."""

@@ -18,6 +18,7 @@ from spice.gradients.agreement import (
 )
 from spice.signals.base import Signal
 from spice.signals.gradients import of_targets
+from spice.storage.files import write_array
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,7 +136,7 @@ def write(folder: Path, *columns: np.ndarray) -> None:
     table = np.empty(len(columns[0]), dtype=FIELDS)
     for (name, _), values in zip(FIELDS, columns, strict=True):
         table[name] = values
-    np.save(folder / "reliability.npy", table, allow_pickle=False)
+    write_array(folder / "reliability.npy", table)
 
 
 def read(folder: Path) -> np.ndarray:

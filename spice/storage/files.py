@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 DIGITS = 16  # hexadecimal ones of a hash: 64 bits, far more than any cache has entries
 
@@ -21,6 +25,19 @@ def publish(path: Path, write: Callable[[Path], object]) -> None:
     write(partial)
     with partial.open("rb") as file:
         os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def publish_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """The same of a folder; one that is there already gives way."""
+    partial = path.with_name(f"{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    write(partial)
+    for file in partial.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+    shutil.rmtree(path, ignore_errors=True)
     partial.replace(path)
 
 
@@ -39,6 +56,17 @@ def write_jsonl(path: Path, records: Iterable[Any]) -> None:
     """One record a line; whole or not at all."""
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
     publish(path, lambda partial: partial.write_text("".join(lines), encoding="utf-8"))
+
+
+def write_array(path: Path, values: np.ndarray) -> None:
+    """``values``, n × d or of any other shape, in numpy's format; whole or not at all."""
+    import numpy as np  # keeps it out of start-up
+
+    def write(partial: Path) -> None:
+        with partial.open("wb") as file:
+            np.save(file, values, allow_pickle=False)
+
+    publish(path, write)
 
 
 def short_hash(data: bytes) -> str:

@@ -64,11 +64,16 @@ class Select(KeyedStep):
         return *(type(part).__module__ for part in chosen_by), *REPORTS
 
     def build(self, run: Run, folder: Path) -> None:
-        """Choose, and examine the choice.
+        """Choose, and examine the choice; what a proxy learned on the way is cleared away last.
 
         Raises:
             InputError: not one row can be picked.
         """
+        if not (folder / "report.json").is_file():
+            self._choose(run, folder)
+        shutil.rmtree(folder / "learning", ignore_errors=True)
+
+    def _choose(self, run: Run, folder: Path) -> None:
         request = self.request(run, folder / "learning")
         selection = run.parts.schedule.choose(request)
         _check_picked(run, selection)
@@ -77,10 +82,9 @@ class Select(KeyedStep):
         if trusted := _trust(run, request, selection):
             write_json(folder / "reliability.json", trusted)
             facts["reliability"] = {k: v for k, v in trusted.items() if k != "least_trusted"}
-        write_json(folder / "report.json", facts)
         if found := _health(run, request, selection):
             write_json(folder / "health.json", found)
-        shutil.rmtree(folder / "learning", ignore_errors=True)
+        write_json(folder / "report.json", facts)
 
     def request(self, run: Run, folder: Path) -> Request:
         """What the schedule is asked."""
