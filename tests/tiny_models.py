@@ -10,6 +10,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from spice.data.rendering import Renderer, Template
 
+PUBLISHED = {  # the template's options as the configuration has them
+    "supervise": "all",
+    "system_turn": "keep",
+    "date": "2024-07-26",
+    "on_bad_row": "error",
+}
 SPECIAL = ["<unk>", "<s>", "</s>"]
 LETTERS = list(string.ascii_letters + string.digits + string.punctuation + " \n")
 
@@ -82,5 +88,6 @@ def renderer(tokenizer: PreTrainedTokenizerFast, context: int = 128) -> Renderer
         answer="A: ",
         earlier_answer="{content}\n",
         max_tokens=context,
+        **PUBLISHED,
     )
     return Renderer(tokenizer, template, context)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from lm_eval.api.instance import Instance
-from tiny_models import letters, llama, renderer, word_starts
+from tiny_models import PUBLISHED, letters, llama, renderer, word_starts
 
 from spice.data.rendering import Renderer
 from spice.errors import InputError
@@ -185,7 +185,7 @@ class TestTokens:
         from spice.data.rendering import Renderer, Template
 
         pieces = {"system": "{content}", "user": "{content}", "earlier_answer": "{content}"}
-        chatty = Renderer(tokenizer, Template("auto", **pieces, answer="", max_tokens=64), 64)
+        chatty = Renderer(tokenizer, Template("auto", **pieces, answer="", max_tokens=64, **PUBLISHED), 64)
         build = lambda chat: live_model.LiveModel(  # noqa: E731
             llama(), tokenizer, chatty, max_length=64, batch_size=1, chat=chat
         )

@@ -16,7 +16,8 @@ from compose import composed
 from hydra.utils import instantiate
 
 from spice.data.pool import identify
-from spice.data.rendering import Renderer, audit
+from spice.data.audit import audit
+from spice.data.rendering import Renderer
 from spice.gradients.extraction import Extraction
 from spice.models.checkpoint import Checkpoint
 from spice.models.lora import Lora
