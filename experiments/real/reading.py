@@ -43,6 +43,10 @@ TEMPLATE = Template(
     answer="",
     earlier_answer="{content}",
     max_tokens=MAX_TOKENS,
+    supervise="all",
+    system_turn="keep",
+    date="2024-07-26",
+    on_bad_row="error",
 )
 
 

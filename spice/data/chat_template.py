@@ -6,9 +6,10 @@ given. So nothing is taken for granted: a turn counts as written where its text 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from spice.errors import InputError
@@ -24,7 +25,11 @@ PAD = " \t\n"
 
 
 class UnwritableError(InputError):
-    """A conversation that does not arrive in the template's text."""
+    """A conversation that does not arrive in the template's text, and ``why``."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(f"{why}; use template=plain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +82,7 @@ class ChatTemplate:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, day: date) -> None:
-        self.tokenizer = tokenizer
-        self._clock = datetime.combine(day, time()).strftime
+        self._tokenizer, self._day = tokenizer, day
         self._skeletons: dict[tuple[tuple[str, ...], bool], _Skeleton | None] = {}
         answer = "(the answer)"
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
@@ -100,19 +104,22 @@ class ChatTemplate:
             UnwritableError: the template raises.
         """
         try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    messages,
-                    tokenize=False,
-                    add_generation_prompt=asking,
-                    strftime_now=self._clock,
-                )
-            )
+            return str(self._render(messages=messages, add_generation_prompt=asking))
         except Exception as error:  # the template is a program of its own, and may raise anything
             turns = ", ".join(message["role"] for message in messages)
             raise UnwritableError(
                 f"the tokenizer's chat template cannot write a conversation of {turns}: {error}"
             ) from error
+
+    @cached_property
+    def _render(self) -> Callable[..., str]:
+        """What ``apply_chat_template`` calls; its own face lets nobody set the clock."""
+        from transformers.utils.chat_template_utils import _compile_jinja_template
+
+        template = _compile_jinja_template(self._tokenizer.get_chat_template())
+        clock = datetime.combine(self._day, time()).strftime
+        given = {**self._tokenizer.special_tokens_map, "tools": None, "documents": None}
+        return partial(template.render, given, strftime_now=clock)
 
     def written(self) -> str:
         """All that it writes itself around a conversation's turns."""

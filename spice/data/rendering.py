@@ -218,12 +218,12 @@ class Renderer:
                 try:
                     cuts[i] = self._cut(rows[i])
                 except UnwritableError as error:
-                    lost[i] = str(error)
+                    lost[i] = error.why
             for i, example in zip(cuts, self._examples(list(cuts.values())), strict=True):
                 try:
                     examples[i] = self._fit(rows[i], example)
                 except UnwritableError as error:
-                    lost[i] = str(error)
+                    lost[i] = error.why
         return examples, lost
 
     def _fit(self, row: Row, example: Example) -> Example:

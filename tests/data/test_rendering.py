@@ -231,7 +231,7 @@ def test_special_tokens_in_a_text_are_text(character_tokenizer: Any) -> None:
     subject = row("say </s>", "<s></s>\n", system="<pad>", history=(("</s>", "<s>"),))
     check_boundary(renderer, subject)
     example = encode_one(renderer, subject)
-    assert example.supervised == len("<s></s>\n") + 1
+    assert example.supervised == len("<s>") + len("<s></s>\n") + 1
 
 
 def test_what_a_tokenizer_file_says_of_truncation_and_padding_is_ignored() -> None:
@@ -381,6 +381,11 @@ def test_the_audit_counts_by_hand(characters: Callable[[int], Renderer]) -> None
         "unsupervised_rows": 2,
         "unsupervised_ids": [rows[3].id, rows[4].id],
         "exact_duplicates": 1,
+        "answers": 7,
+        "supervised_answers": 4,
+        "untaught_answers": 0,
+        "cut_answers": 3,
+        "lost_rows": {},
         "template": "plain",
         "max_tokens": room,
     }
@@ -561,7 +566,7 @@ def test_a_conversation_that_the_template_refuses_is_described(
     picky = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     renderer = chat(picky + CHATML)
     renderer.encode([row()])
-    with pytest.raises(InputError, match="a conversation of system, user: no system"):
+    with pytest.raises(InputError, match="a conversation of system, user, assistant: no system"):
         renderer.encode([row(system="S")])
 
 
