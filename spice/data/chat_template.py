@@ -22,6 +22,7 @@ Span = tuple[int, int]  # from, to: characters
 
 # Put around a stand-in, to see whether a template trims what it is given.
 PAD = " \t\n"
+STAND_IN_END = "\ue0a4"
 
 
 class UnwritableError(InputError):
@@ -84,6 +85,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, day: date) -> None:
         self._tokenizer, self._day = tokenizer, day
         self._skeletons: dict[tuple[tuple[str, ...], bool], _Skeleton | None] = {}
+        self._openings: dict[tuple[str, ...], str] = {}
         answer = "(the answer)"
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
         _, found, self.ending = self.write(turns).rpartition(answer)
@@ -177,15 +179,14 @@ class ChatTemplate:
         return places
 
     def _find(self, messages: Messages, turn: int, text: str, asking: bool) -> Span:
-        """Where one turn stands: it ends where a stand-in for it would."""
+        """Where one turn stands: it ends where a stand-in for it would, the last if it is twice."""
         swapped = [dict(message) for message in messages]
         swapped[turn]["content"] = mark = _stand_in(turn)
         try:
-            _, found, behind = self.write(swapped, asking=asking).partition(mark)
+            _, found, behind = self.write(swapped, asking=asking).rpartition(mark)
         except UnwritableError:
             found = behind = ""
         said = messages[turn]["content"]
-        behind = behind.replace(mark, said)  # some write a turn twice
         if found and text.endswith(behind):
             end = len(text) - len(behind)
             for form in (said, said.rstrip(), said.lstrip(), said.strip()):
@@ -204,7 +205,7 @@ class ChatTemplate:
                 continue
             start, end = places[turn]
             before = max((e for e in ends if e <= start and e != end), default=0)
-            opening = self._opening(messages[:turn])
+            opening = self._opening(tuple(message["role"] for message in messages[:turn]))
             if text.startswith(opening, before) and before + len(opening) <= start:
                 start = before + len(opening)
             elif not opening.startswith(text[before:start]):
@@ -216,10 +217,12 @@ class ChatTemplate:
             found.append((start, end + len(self.end_mark) if marked else end))
         return found
 
-    def _opening(self, messages: Messages) -> str:
+    def _opening(self, roles: tuple[str, ...]) -> str:
         """What stands behind the last turn where the template asks for an answer."""
-        skeleton = self._skeleton(tuple(message["role"] for message in messages), True)
-        return skeleton.tail if skeleton else ""
+        if roles not in self._openings:
+            asked = self.write(_stand_ins(roles), asking=True)
+            self._openings[roles] = asked.rpartition(STAND_IN_END)[2]
+        return self._openings[roles]
 
     def _skeleton(self, roles: tuple[str, ...], asking: bool) -> _Skeleton | None:
         if (roles, asking) not in self._skeletons:
@@ -227,35 +230,30 @@ class ChatTemplate:
         return self._skeletons[roles, asking]
 
     def _look(self, roles: tuple[str, ...], asking: bool) -> _Skeleton | None:
-        stand_ins = {_stand_in(turn): turn for turn in range(len(roles))}
-        contents = [PAD + mark + PAD for mark in stand_ins]
-        messages = [
-            {"role": role, "content": content}
-            for role, content in zip(roles, contents, strict=True)
-        ]
         try:
-            left = self.write(messages, asking=asking)
+            left = self.write(_stand_ins(roles, PAD), asking=asking)
         except UnwritableError:
             return None
-        order = sorted((left.index(mark), mark) for mark in stand_ins if left.count(mark) == 1)
+        marks = {_stand_in(turn): turn for turn in range(len(roles))}
         slots = []
-        for _, mark in order:
+        for _, mark in sorted((left.index(mark), mark) for mark in marks if left.count(mark) == 1):
             before, _, left = left.partition(mark)
-            slots.append(
-                (
-                    before.removesuffix(PAD),
-                    stand_ins[mark],
-                    before.endswith(PAD),
-                    left.startswith(PAD),
-                )
-            )
+            kept = before.endswith(PAD), left.startswith(PAD)
+            slots.append((before.removesuffix(PAD), marks[mark], *kept))
             left = left.removeprefix(PAD)
         return _Skeleton(tuple(slots), left)
 
 
 def _stand_in(turn: int) -> str:
     """A word that no text and no template holds: its ends are characters for private use."""
-    return f"\ue0a3{turn}\ue0a4"
+    return f"\ue0a3{turn}{STAND_IN_END}"
+
+
+def _stand_ins(roles: Sequence[str], around: str = "") -> Messages:
+    return [
+        {"role": role, "content": f"{around}{_stand_in(turn)}{around}"}
+        for turn, role in enumerate(roles)
+    ]
 
 
 def _lost(messages: Messages, turn: int) -> UnwritableError:

@@ -373,11 +373,9 @@ class _Cut:
         if end and self.ends_taught:
             spans.append((len(ids), len(ids) + len(end)))
         ids += end
-        edges = [spans[0][0] if spans else len(ids)]
-        gaps = []
-        for (_, before), (after, _) in zip(spans, [*spans[1:], (len(ids), 0)], strict=True):
-            gaps += [(before, after)] * (before < after)
-        return Example(ids, edges[0], gaps=tuple(gaps))
+        starts, ends = [start for start, _ in spans] + [len(ids)], [end for _, end in spans]
+        gaps = tuple((a, b) for a, b in zip(ends, starts[1:], strict=True) if a < b)
+        return Example(ids, starts[0], gaps=gaps)
 
 
 def refusal(rows: Sequence[Row], lost: dict[int, str]) -> str:
