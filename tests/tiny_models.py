@@ -8,7 +8,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from spice.data.rendering import Renderer, Template
+from spice.data.rendering import Renderer
+from spice.data.template import Template
 
 PUBLISHED = {  # the template's options as the configuration has them
     "supervise": "all",

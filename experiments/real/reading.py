@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.real import pool
 from spice.data.pool import Pool
-from spice.data.rendering import Template
+from spice.data.template import Template
 from spice.gradients import store as gradients
 from spice.gradients.extraction import Extraction
 from spice.models.checkpoint import Checkpoint

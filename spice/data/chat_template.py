@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spice.errors import InputError
+import itertools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -149,10 +150,10 @@ class ChatTemplate:
                 "so the end token is not defined"
             )
         places = self.locate(messages, text)
-        answers = self._earlier_answers(messages, text, dict((turn, s) for s, turn in places))
+        answers = self._earlier_answers(messages, text, {turn: s for s, turn in places})
         text = text.removesuffix(self.ending) + self.end_mark
         answers.append((len(prompt), len(text)))
-        if any(a[1] > b[0] for a, b in zip(answers, answers[1:], strict=False)):
+        if any(a[1] > b[0] for a, b in itertools.pairwise(answers)):
             raise UnwritableError("the tokenizer's chat template writes answers out of their order")
         return Script(text, tuple(span for span, _ in places), tuple(answers))
 
@@ -169,11 +170,9 @@ class ChatTemplate:
             filled, places = skeleton.fill([message["content"] for message in messages])
             if filled == text:
                 return places
-        places = [
-            (self._find(messages, turn, text, asking), turn) for turn in range(len(messages))
-        ]
+        places = [(self._find(messages, turn, text, asking), turn) for turn in range(len(messages))]
         places.sort()
-        for ((_, end), _), ((start, _), turn) in zip(places, places[1:], strict=False):
+        for ((_, end), _), ((start, _), turn) in itertools.pairwise(places):
             if start < end:
                 raise _lost(messages, turn)
         return places

@@ -12,11 +12,11 @@ import dataclasses
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from spice.data.chat_template import ChatTemplate, Messages, Script, Span, UnwritableError
+from spice.data.template import Template
 from spice.data.tokens import Marks, Pieces
 from spice.errors import InputError
 from spice.records import Row
@@ -26,61 +26,6 @@ if TYPE_CHECKING:
 
 CHUNK = 1024  # rows handed to the tokenizer at once, so that it can use its threads
 NAMED = 5  # rows that an error shows
-CHOICES = {
-    "mode": ("auto", "chat", "plain"),
-    "supervise": ("all", "last"),
-    "system_turn": ("keep", "user"),
-    "on_bad_row": ("error", "skip"),
-}
-
-
-@dataclass(frozen=True)
-class Template:
-    """How a conversation becomes text, and what of it is supervised.
-
-    ``mode`` ``chat`` takes the tokenizer's own chat template, ``plain`` the four pieces given
-    here, ``auto`` the first where there is one. Each piece but ``answer`` holds ``{content}``;
-    ``answer`` opens an answer. ``max_tokens`` bounds a row; a shorter context of the model
-    bounds it further. ``supervise`` ``all`` takes every answer that a row does not exempt,
-    ``last`` no other than a conversation's last. ``system_turn`` ``user`` puts what a system turn
-    says in front of the first user turn. ``date`` is the day that a chat template is told.
-    Rows that a chat template does not write in full are refused or left out, by ``on_bad_row``.
-
-    Raises:
-        InputError: an unknown choice, a piece without ``{content}``, too few tokens for a row, or
-            a ``date`` that is none.
-    """
-
-    mode: str
-    system: str
-    user: str
-    answer: str
-    earlier_answer: str
-    max_tokens: int
-    supervise: str
-    system_turn: str
-    date: str
-    on_bad_row: str
-
-    def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                known = f"{', '.join(choices[:-1])} or {choices[-1]}"
-                raise InputError(f"template.{name}={getattr(self, name)}: must be {known}")
-        for name in ("system", "user", "earlier_answer"):
-            if "{content}" not in getattr(self, name):
-                raise InputError(f"template.{name}: must contain {{content}}")
-        if self.max_tokens < 2:
-            raise InputError(f"template.max_tokens={self.max_tokens}: must be at least 2")
-        self.day  # noqa: B018 — refused here
-
-    @property
-    def day(self) -> date:
-        """The frozen day."""
-        try:
-            return date.fromisoformat(str(self.date))
-        except ValueError:
-            raise InputError(f"template.date={self.date}: must be a day as 2024-07-26") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +85,7 @@ class Renderer:
             raise InputError("the tokenizer has no end token (eos_token), so no response can end")
         #: the token that ends every response: the chat template's own, else eos
         self.end_id = int(tokenizer.eos_token_id)
-        self._chat = ChatTemplate(tokenizer, template.day) if self.chat else None
+        self._chat = ChatTemplate(tokenizer, template.day()) if self.chat else None
         if self._chat and self._chat.end_id is not None:
             self.end_id = self._chat.end_id
         distinct = tokenizer.bos_token_id not in (None, tokenizer.eos_token_id)
@@ -237,9 +182,7 @@ class Renderer:
         row = row.up_to_last_taught()
 
         def without(turns: int) -> Example:
-            rest = dataclasses.replace(
-                row, history=row.history[turns:], taught=row.taught[turns:]
-            )
+            rest = dataclasses.replace(row, history=row.history[turns:], taught=row.taught[turns:])
             return self._examples([self._cut(rest)])[0]
 
         turns = bisect_left(
@@ -262,7 +205,9 @@ class Renderer:
         """What is learnt of texts that are cut into pieces, tokenised together."""
         marked = [self._marks.within(cut.text[a:b] for a, b in cut.said) for cut in cuts]
         plain = [(c.text, c.ends) for c, m in zip(cuts, marked, strict=True) if not m]
-        spelled = [self._spell(c.text, c.said, c.ends) for c, m in zip(cuts, marked, strict=True) if m]
+        spelled = [
+            self._spell(c.text, c.said, c.ends) for c, m in zip(cuts, marked, strict=True) if m
+        ]
         tokens = {False: iter(self._pieces.of(plain))}
         if spelled:
             tokens[True] = iter(self._guarded.of(spelled))

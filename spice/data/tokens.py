@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+import itertools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -109,7 +110,7 @@ class Pieces:
             [text[a:b] for a, b in zip([0, *ends], ends, strict=False)] for text, ends in texts
         ]
         heads = self.tokenise([piece for each in pieces for piece in each[: max(1, len(each) - 1)]])
-        pairs = [(a, b) for each in pieces for a, b in zip(each, each[1:], strict=False)]
+        pairs = [(a, b) for each in pieces for a, b in itertools.pairwise(each)]
         both = self.tokenise([a + b for a, b in pairs], offsets=True)
         follow = iter(zip(pairs, both["input_ids"], both["offset_mapping"], strict=True))
         head = iter(heads["input_ids"])

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spice.data.audit import MaskAudit, audit
-from spice.data.rendering import Example, Renderer, Template, refusal
+from spice.data.rendering import Example, Renderer, refusal
+from spice.data.template import Template
 from spice.errors import InputError
 from spice.models.checkpoint import Checkpoint
 

@@ -14,7 +14,7 @@ from spice.storage.files import read_json, write_json
 if TYPE_CHECKING:
     from spice.data.audit import MaskAudit
     from spice.data.pool import Pool
-    from spice.data.rendering import Template
+    from spice.data.template import Template
     from spice.models.checkpoint import Checkpoint
     from spice.pipeline.ledger import Ledger
 

@@ -37,8 +37,8 @@ class Ratings(ForwardSignal):
 
     A request is asked in the template of the pool, with the row's prompt and response in place of
     ``{instruction}`` and ``{response}``. A conversation is graded by its last answer that is
-    learnt and the user turn before it, alone. A row for which a request does not fit the context stays
-    NaN.
+    learnt and the user turn before it, alone. A row for which a request does not fit the context
+    stays NaN.
     """
 
     requests: Sequence[str]

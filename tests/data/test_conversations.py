@@ -20,9 +20,11 @@ from transformers import PreTrainedTokenizerFast
 
 from spice.data.audit import audit
 from spice.data.pool import identify
-from spice.data.rendering import Example, Renderer, Template, refusal
+from spice.data.rendering import Example, Renderer, refusal
+from spice.data.template import Template
 from spice.errors import InputError
 from spice.records import Row
+import itertools
 
 Segments = list[tuple[str, bool]]  # text, and whether it is learnt
 
@@ -283,7 +285,7 @@ def decoded(subject: Renderer, example: Example) -> Segments:
     spans = [(a - shift, b - shift) for a, b in example.spans]
     edges = [0, *(edge for span in spans for edge in span), len(ids)]
     texts = [subject.tokenizer.decode(ids[:edge]) for edge in edges]
-    pieces = [text[len(before) :] for before, text in zip(texts, texts[1:], strict=False)]
+    pieces = [text[len(before) :] for before, text in itertools.pairwise(texts)]
     return [(text, bool(i % 2)) for i, text in enumerate(pieces) if text]
 
 
@@ -336,7 +338,9 @@ def test_only_the_template_writes_marks(tokenizer: str, template: str, row: Row)
     assert counts[0] == counts[1]
 
 
-@pytest.mark.parametrize("template", [name for name in TEMPLATES if name not in ("plain", "llama 3")])
+@pytest.mark.parametrize(
+    "template", [name for name in TEMPLATES if name not in ("plain", "llama 3")]
+)
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 @given(row=rows_of(say_ordinary))
 @settings(max_examples=15, deadline=None)
@@ -360,7 +364,9 @@ def test_prompts_are_the_tokens_of_the_tokenizers_own_template(
 @given(rows=st.lists(rows_of(say), max_size=5), room=st.integers(20, 200))
 @settings(max_examples=20, deadline=None)
 def test_company_and_order_change_nothing(template: str, rows: list[Row], room: int) -> None:
-    subject = Renderer(renderer("byte-level", template).tokenizer, renderer("byte-level", template).template, room)
+    subject = Renderer(
+        renderer("byte-level", template).tokenizer, renderer("byte-level", template).template, room
+    )
     examples = subject.encode(rows)
     assert [subject.encode([row])[0] for row in rows] == examples
     assert subject.encode(rows[::-1])[::-1] == examples
@@ -411,9 +417,7 @@ def learnt(subject: Renderer, row: Row) -> list[str]:
         ((False, False, False), [], []),
     ],
 )
-def test_a_row_exempts_answers(
-    taught: tuple[bool, ...], every: list[str], last: list[str]
-) -> None:
+def test_a_row_exempts_answers(taught: tuple[bool, ...], every: list[str], last: list[str]) -> None:
     row = dataclasses.replace(TALK, taught=taught)
     assert learnt(renderer("byte-level", "chatml"), row) == every
     assert learnt(renderer("byte-level", "chatml", supervise="last"), row) == last
@@ -431,9 +435,13 @@ def test_plain_answers_but_the_last_end_without_a_mark() -> None:
 def test_the_last_answer_alone_is_its_prompt_and_itself() -> None:
     subject = renderer("byte-level", "chatml")
     exempt = dataclasses.replace(TALK, taught=(True, True, False))
-    whole, last, second = subject.encode([TALK, dataclasses.replace(TALK, taught=(False, False, True)), exempt])
+    whole, last, second = subject.encode(
+        [TALK, dataclasses.replace(TALK, taught=(False, False, True)), exempt]
+    )
     assert whole.last_answer() == last == last.last_answer()
-    assert subject.tokenizer.decode(second.last_answer().ids).endswith("Q2<|end|>\n<|start|>assistant\nA2<|end|>")
+    assert subject.tokenizer.decode(second.last_answer().ids).endswith(
+        "Q2<|end|>\n<|start|>assistant\nA2<|end|>"
+    )
     assert learnt(subject, exempt.up_to_last_taught()) == ["A1<|end|>", "A2<|end|>"]
 
 
@@ -477,7 +485,9 @@ def test_the_audit_counts_answers() -> None:
     assert facts["cut_answers"] == 2  # the first of two rows
     assert facts["supervised_answers"] == 2 + 1 + 1
     assert list(facts["lost_rows"]) == [rows[2].id] == facts["unsupervised_ids"]
-    assert "leaves out or rewrites what the assistant says in turn 7" in facts["lost_rows"][rows[2].id]
+    assert (
+        "leaves out or rewrites what the assistant says in turn 7" in facts["lost_rows"][rows[2].id]
+    )
 
 
 # -- what a template does not write -----------------------------------------------------------
@@ -548,7 +558,10 @@ def test_a_template_is_told_the_configured_day() -> None:
     ]
     assert written[0].startswith("<s>Today is 26 Jul 2024\n")
     assert written[1].startswith("<s>Today is 03 Feb 2031\n")
-    prints = [renderer("byte-level", "llama 3", date=d).fingerprint() for d in ("2024-07-26", "2031-02-03")]
+    prints = [
+        renderer("byte-level", "llama 3", date=d).fingerprint()
+        for d in ("2024-07-26", "2031-02-03")
+    ]
     assert prints[0] != prints[1]
 
 

@@ -20,7 +20,8 @@ from transformers import PreTrainedTokenizerFast
 
 from spice.data.audit import audit
 from spice.data.pool import identify
-from spice.data.rendering import CHUNK, Example, Renderer, Template
+from spice.data.rendering import CHUNK, Example, Renderer
+from spice.data.template import Template
 from spice.errors import InputError
 from spice.records import Row
 
@@ -134,7 +135,10 @@ def check_boundary(renderer: Renderer, subject: Row) -> None:
     tokenizer = renderer.tokenizer
     example = encode_one(renderer, subject)
     assert not example.truncated
-    prompt, response = example.ids[: example.last_answer().start], example.ids[example.last_answer().start :]
+    prompt, response = (
+        example.ids[: example.last_answer().start],
+        example.ids[example.last_answer().start :],
+    )
     text = renderer.prompt_text(subject.messages())
     assert prompt == renderer.prompt_ids(text)
     assert response[-1] == tokenizer.eos_token_id
@@ -537,7 +541,10 @@ def test_chat_boundaries_are_exact_where_tokens_merge(name: str) -> None:
     )
     renderer = Renderer(tokenizer, TEMPLATE)
     example = encode_one(renderer, row("ask", "hello there"))
-    prompt, response = example.ids[: example.last_answer().start], example.ids[example.last_answer().start :]
+    prompt, response = (
+        example.ids[: example.last_answer().start],
+        example.ids[example.last_answer().start :],
+    )
     assert prompt == renderer.prompt_ids("Q: ask\nAnswer: ")
     assert response[-1] == tokenizer.eos_token_id
     start = tokenizer.decode(prompt)
