@@ -6,6 +6,7 @@ given. So nothing is taken for granted: a turn counts as written where its text 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -13,7 +14,6 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from spice.errors import InputError
-import itertools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

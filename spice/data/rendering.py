@@ -195,7 +195,7 @@ class Renderer:
     def _cut(self, row: Row) -> _Cut:
         messages = self._turns(row.messages())
         if self._chat is None:
-            script = self._plain_script(messages, row.response)
+            script = self.template.plain_script(messages, row.response)
         else:
             answer = {"role": "assistant", "content": row.response}
             script = self._chat.script([*messages, answer])
@@ -206,7 +206,9 @@ class Renderer:
         marked = [self._marks.within(cut.text[a:b] for a, b in cut.said) for cut in cuts]
         plain = [(c.text, c.ends) for c, m in zip(cuts, marked, strict=True) if not m]
         spelled = [
-            self._spell(c.text, c.said, c.ends) for c, m in zip(cuts, marked, strict=True) if m
+            self._marks.spell(c.text, c.said, c.ends)
+            for c, m in zip(cuts, marked, strict=True)
+            if m
         ]
         tokens = {False: iter(self._pieces.of(plain))}
         if spelled:
@@ -229,7 +231,7 @@ class Renderer:
         """A prompt's text, and how it is spelled where somebody says a mark in it."""
         messages = self._turns(messages)
         if self._chat is None:
-            text = "".join(self._piece(m) for m in messages) + self.template.answer
+            text = self.template.plain_prompt(messages)
             return text, text if self._marks.within([text]) else None
         text = self._chat.write(messages, asking=True)
         if not self._marks.within(message["content"] for message in messages):
@@ -238,10 +240,7 @@ class Renderer:
             said = [span for span, _ in self._chat.locate(messages, text, asking=True)]
         except UnwritableError:  # where it says so, it is not known what is the template's
             return text, None
-        return text, self._spell(text, said, [])[0]
-
-    def _spell(self, text: str, said: Sequence[Span], ends: Sequence[int]) -> tuple[str, list[int]]:
-        return self._marks.spell(text, said, ends)
+        return text, self._marks.spell(text, said, [])[0]
 
     def _ids(self, text: str, spelled: str | None) -> list[int]:
         known = self._pieces.whole(text) if spelled is None else self._guarded.whole(spelled)
@@ -254,29 +253,6 @@ class Renderer:
 
     def _bos(self) -> list[int]:
         return [self.tokenizer.bos_token_id] if self.add_bos else []
-
-    def _plain_script(self, messages: Messages, response: str) -> Script:
-        """An earlier answer ends with its text: the plain pieces know no end mark but the last."""
-        parts, answers, at = [], [], 0
-        for message in messages:
-            piece = self._piece(message)
-            if message["role"] == "assistant":
-                opening = self.template.answer + self.template.earlier_answer
-                start = at + opening.index("{content}")
-                answers.append((start, start + len(message["content"])))
-            parts.append(piece)
-            at += len(piece)
-        text = "".join([*parts, self.template.answer, response])
-        answers.append((len(text) - len(response), len(text)))
-        return Script(text, ((0, len(text)),), tuple(answers))
-
-    def _piece(self, message: dict[str, str]) -> str:
-        pieces = {
-            "system": self.template.system,
-            "user": self.template.user,
-            "assistant": self.template.answer + self.template.earlier_answer,
-        }
-        return pieces[message["role"]].replace("{content}", message["content"])
 
 
 @dataclass(frozen=True, slots=True)

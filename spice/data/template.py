@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
+from spice.data.chat_template import Messages, Script
 from spice.errors import InputError
 
 CHOICES = {
@@ -61,3 +62,30 @@ class Template:
     def day(self) -> datetime.date:
         """The ``date``."""
         return datetime.date.fromisoformat(str(self.date))
+
+    def plain_prompt(self, messages: Messages) -> str:
+        """The plain pieces up to where an answer begins."""
+        return "".join(map(self._piece, messages)) + self.answer
+
+    def plain_script(self, messages: Messages, response: str) -> Script:
+        """The plain pieces with the answer to them.
+
+        An earlier answer ends with its text: the pieces know no end mark but the last.
+        """
+        answers, at = [], 0
+        for message in messages:
+            if message["role"] == "assistant":
+                start = at + (self.answer + self.earlier_answer).index("{content}")
+                answers.append((start, start + len(message["content"])))
+            at += len(self._piece(message))
+        text = self.plain_prompt(messages) + response
+        answers.append((len(text) - len(response), len(text)))
+        return Script(text, ((0, len(text)),), tuple(answers))
+
+    def _piece(self, message: dict[str, str]) -> str:
+        pieces = {
+            "system": self.system,
+            "user": self.user,
+            "assistant": self.answer + self.earlier_answer,
+        }
+        return pieces[message["role"]].replace("{content}", message["content"])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-import itertools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -7,6 +7,7 @@ and what of it is to be learnt; tokenizers of three kinds; texts that hold the t
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -24,7 +25,6 @@ from spice.data.rendering import Example, Renderer, refusal
 from spice.data.template import Template
 from spice.errors import InputError
 from spice.records import Row
-import itertools
 
 Segments = list[tuple[str, bool]]  # text, and whether it is learnt
 
