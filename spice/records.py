@@ -52,6 +52,23 @@ class Row:
             turns.append({"role": "assistant", "content": assistant})
         return [*turns, {"role": "user", "content": self.prompt}]
 
+    def up_to_last_taught(self) -> Row:
+        """The same conversation without the turns behind the last answer that is to be learnt."""
+        if not any(self.taught):
+            return self
+        last = max(turn for turn, learn in enumerate(self.taught) if learn)
+        if last == len(self.history):
+            return self
+        prompt, response = self.history[last]
+        return dataclasses.replace(
+            self,
+            instruction=prompt,
+            input="",
+            response=response,
+            history=self.history[:last],
+            taught=self.taught[: last + 1],
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The row as a JSON object, empty optional fields left out."""
         record = dataclasses.asdict(self)

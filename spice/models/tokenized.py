@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spice.data.rendering import Example, MaskAudit, Renderer, Template, audit
+from spice.data.audit import MaskAudit, audit
+from spice.data.rendering import Example, Renderer, refusal
+from spice.data.template import Template
+from spice.errors import InputError
 from spice.models.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -38,12 +41,19 @@ class Tokenized:
 
 
 def tokenize(checkpoint: Checkpoint, template: Template, pool: Pool, memo: Path) -> Tokenized:
-    """Render and tokenise a pool; ``memo`` is where digests of weights are kept."""
+    """Render and tokenise a pool; ``memo`` is where digests of weights are kept.
+
+    Raises:
+        InputError: the chat template does not write some rows in full, and they are not skipped.
+    """
     renderer = Renderer(checkpoint.tokenizer(), template, checkpoint.context())
-    examples = renderer.encode(pool.rows)
+    examples, lost = renderer.attempt(pool.rows)
+    if lost and template.on_bad_row == "error":
+        raise InputError(refusal(pool.rows, lost))
     view = {
         "weights": checkpoint.digest(memo),
         "dtype": checkpoint.dtype,
         "renderer": renderer.fingerprint(),
     }
-    return Tokenized(checkpoint, renderer, examples, audit(pool.rows, examples, renderer), view)
+    facts = audit(pool.rows, examples, renderer, lost)
+    return Tokenized(checkpoint, renderer, examples, facts, view)

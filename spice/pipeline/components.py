@@ -15,7 +15,7 @@ from spice.errors import InputError
 
 if TYPE_CHECKING:
     from spice.data.pool import Data
-    from spice.data.rendering import Template
+    from spice.data.template import Template
     from spice.evaluation.benchmarks import Suite
     from spice.evaluation.development import BenchmarkExamples, FileExamples
     from spice.gradients.extraction import Extraction

@@ -12,10 +12,13 @@ from spice.reporting.lines import audit_line
 from spice.storage.files import read_json, write_json
 
 if TYPE_CHECKING:
+    from spice.data.audit import MaskAudit
     from spice.data.pool import Pool
-    from spice.data.rendering import Template
+    from spice.data.template import Template
     from spice.models.checkpoint import Checkpoint
     from spice.pipeline.ledger import Ledger
+
+SHOWN = 3  # rows that are not written
 
 
 @dataclass
@@ -45,9 +48,15 @@ class Readings:
         known = read_json(path) if path.is_file() else {"skipped": self.pool.skipped}
         write_json(path, {**known, role: found.audit.as_dict()})
         say("audit", audit_line(role, found.audit))
-        if found.audit.unsupervised_rows:
-            left_out = (
-                f"{found.audit.unsupervised_rows} rows leave the {role} nothing to learn from"
-            )
-            warn("audit", f"{left_out}: their prompts fill its tokens; listed in audit.json")
+        self._warn(role, found.audit)
         return found
+
+    def _warn(self, role: str, audit: MaskAudit) -> None:
+        lost = audit.lost_rows
+        if lost:
+            few = "; ".join(f"{row}: {why}" for row, why in list(lost.items())[:SHOWN])
+            warn("audit", f"{len(lost)} rows skipped for the {role}, listed in audit.json: {few}")
+        if empty := audit.unsupervised_rows - len(lost):
+            left_out = f"{empty} rows leave the {role} nothing to learn from"
+            why = "their prompts fill its tokens, or none of their answers is to be learnt"
+            warn("audit", f"{left_out}: {why}; listed in audit.json")

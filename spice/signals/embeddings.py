@@ -32,6 +32,8 @@ Pooling = Literal["mean", "weighted"]
 class Embeddings(ForwardSignal):
     """The mean Σ_i w_i s_i of the last layer's hidden states over the t tokens of a row, n × h.
 
+    Of a conversation these are the tokens of all its turns.
+
     ``mean`` weighs all tokens alike, w_i = 1/t; ``weighted`` by their place, w_i = i / Σ_j j =
     2i / t(t + 1), so that tokens that have seen more of the row count more (arXiv 2202.08904).
     """

@@ -150,7 +150,10 @@ def middle(places: np.ndarray, losses: np.ndarray, count: int) -> list[int]:
 
 
 class Prompts(ForwardSignal):
-    """The mean of the last hidden states over a row's prompt, and its mean loss: n × (h + 1)."""
+    """The mean of the last hidden states over a row's prompt, and its mean loss: n × (h + 1).
+
+    A conversation's prompt is all before its last answer that is learnt, earlier answers included.
+    """
 
     def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """Nothing but what it is."""
@@ -162,7 +165,7 @@ class Prompts(ForwardSignal):
         """The prompt alone; its first token is not predicted."""
         return [
             [Example(e.ids[: e.start], 1) if e.start > 1 and e.supervised else Example([], 0)]
-            for e in examples
+            for e in (example.last_answer() for example in examples)
         ]
 
     def width(self, config: Any) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,9 @@ class Ratings(ForwardSignal):
     """Next-token probabilities of "1" to "5" behind each of q requests to grade, n × q × 5.
 
     A request is asked in the template of the pool, with the row's prompt and response in place of
-    ``{instruction}`` and ``{response}``. A row for which a request does not fit the context stays
-    NaN.
+    ``{instruction}`` and ``{response}``. A conversation is graded by its last answer that is
+    learnt and the user turn before it, alone. A row for which a request does not fit the context
+    stays NaN.
     """
 
     requests: Sequence[str]
@@ -61,9 +62,9 @@ class Ratings(ForwardSignal):
         return found
 
     def _prompt(self, renderer: Renderer, row: Row, request: str) -> list[int]:
+        row = row.up_to_last_taught()
         content = request.replace("{response}", row.response).replace("{instruction}", row.prompt)
-        asked = replace(row, instruction=content, input="", history=(), system="")
-        return renderer.prompt_ids(renderer.prompt_text(asked.messages()))
+        return renderer.asked_ids([{"role": "user", "content": content}])
 
     def width(self, config: Any) -> int:
         """One probability per level."""

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class TokenInformation(ForwardSignal):
     """A_i = Σ_j x_ij x_ijᵀ over the positions j that predict a response token, n × h(h+1)/2.
 
-    x_ij is what the output layer is given; the upper triangle is kept, row by row. With
+    Of a conversation, the positions of all answers that are learnt count. x_ij is what the output
+    layer is given; the upper triangle is kept, row by row. With
     ``dimension`` p < h the states go through a seeded ±1/√p projection first, which keeps inner
     products on average, and h above is p.
 
