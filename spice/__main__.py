@@ -89,7 +89,8 @@ def _absolute(folder: str) -> str:
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    print(f"spice: {message}", file=sys.stderr)
+    for line in message.splitlines():
+        print(f"spice: {line}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from spice.errors import InputError
 from spice.records import Row
+from spice.values import RefusedError, Several, Text, component
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,7 +23,7 @@ Messages = list[dict[str, str]]
 CHUNK = 1024  # rows handed to the tokenizer at once, so that it can use its threads
 
 
-@dataclass(frozen=True)
+@component
 class Template:
     """How a conversation becomes text.
 
@@ -35,21 +36,17 @@ class Template:
         InputError: an unknown mode, a piece without ``{content}``, or too few tokens for a row.
     """
 
-    mode: str
-    system: str
-    user: str
-    answer: str
-    earlier_answer: str
-    max_tokens: int
+    mode: Literal["auto", "chat", "plain"]
+    system: Text
+    user: Text
+    answer: Text
+    earlier_answer: Text
+    max_tokens: Several
 
     def __post_init__(self) -> None:
-        if self.mode not in {"auto", "chat", "plain"}:
-            raise InputError(f"template.mode={self.mode}: must be auto, chat or plain")
         for name in ("system", "user", "earlier_answer"):
             if "{content}" not in getattr(self, name):
-                raise InputError(f"template.{name}: must contain {{content}}")
-        if self.max_tokens < 2:
-            raise InputError(f"template.max_tokens={self.max_tokens}: must be at least 2")
+                raise RefusedError(name, getattr(self, name), "must contain {content}")
 
 
 @dataclass(frozen=True, slots=True)

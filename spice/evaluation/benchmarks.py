@@ -13,17 +13,21 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import MinLen
 
 from spice.errors import InputError, did_you_mean
 from spice.evaluation.code_execution.pass_at_k import sandbox_available
+from spice.values import Count, FilePath, Name, Names, Told, Whole, component
 
+Some = Annotated[Names, MinLen(1)]
 CONSENT = "benchmarks.allow_code_execution=true"
 
 
-@dataclass(frozen=True)
+@component
 class Benchmark:
     """One benchmark: a task or group of lm-eval, its shots and its headline metric.
 
@@ -34,15 +38,15 @@ class Benchmark:
     only nltk's ``punkt_tab`` data can check; without that data their items are left out.
     """
 
-    name: str
-    task: str
-    shots: int
-    metric: str
-    datasets: tuple[str, ...] = ()
+    name: Name
+    task: Name
+    shots: Whole
+    metric: Name
+    datasets: Names = ()
     runs_code: bool = False
-    include_path: str | None = None
-    split: str | None = None
-    punkt: tuple[str, ...] = ()
+    include_path: FilePath | None = None
+    split: Name | None = None
+    punkt: Names = ()
 
     @property
     def folder(self) -> Path | None:
@@ -68,8 +72,6 @@ class Benchmark:
             InputError: an option outside its range, or a task that lm-eval does not know.
         """
         key = f"benchmarks.tasks.{self.name}"
-        if self.shots < 0:
-            raise InputError(f"{key}.shots={self.shots}: must be at least 0")
         if "," not in self.metric:
             raise InputError(f"{key}.metric={self.metric}: must be lm-eval's 'metric,filter'")
         if self.folder is not None and not self.folder.is_dir():
@@ -79,7 +81,7 @@ class Benchmark:
             raise InputError(f"{key}.task: no task '{self.task}'.{did_you_mean(self.task, known)}")
 
 
-@dataclass(frozen=True)
+@component
 class Suite:
     """The benchmarks of a run and how they are scored; empty ``tasks`` score nothing.
 
@@ -90,22 +92,19 @@ class Suite:
     """
 
     tasks: Mapping[str, Benchmark] = field(default_factory=dict)
-    only: tuple[str, ...] | None = None
-    mirror: str | None = None
-    limit: int | None = None
+    only: Annotated[Name | Some | None, Told("must be a name or a list of names, or null")] = None
+    mirror: FilePath | None = None
+    limit: Count | None = None
     allow_code_execution: bool = False
-    batch_size: int = 8
+    batch_size: Count = 8
     chat: bool = False
-    max_new_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.only, str):
-            object.__setattr__(self, "only", (self.only,))
+    max_new_tokens: Count | None = None
 
     @property
     def names(self) -> list[str]:
         """The benchmarks to score, in their order."""
-        return [name for name in self.tasks if self.only is None or name in self.only]
+        only = self._only
+        return [name for name in self.tasks if only is None or name in only]
 
     @property
     def mirror_path(self) -> Path | None:
@@ -119,14 +118,10 @@ class Suite:
             InputError: an unknown name, an option outside its range, a task that cannot be scored,
                 or a mirror that lacks its data.
         """
-        for name in self.only or ():
+        for name in self._only or ():
             if name not in self.tasks:
                 hint = did_you_mean(name, self.tasks) or f" Known: {', '.join(self.tasks)}."
                 raise InputError(f"benchmarks.only: no benchmark '{name}'.{hint}")
-        for key in ("limit", "batch_size", "max_new_tokens"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise InputError(f"benchmarks.{key}={value}: must be at least 1")
         if self.mirror_path is not None and not self.mirror_path.is_dir():
             raise InputError(f"benchmarks.mirror: no such folder: {self.mirror_path}")
         for name in self.names:
@@ -170,6 +165,10 @@ class Suite:
         """The instructions whose items cannot be checked, because ``punkt_tab`` is missing."""
         needed = frozenset(self._benchmark(name).punkt)
         return needed if needed and not _find_punkt(self.mirror_path) else frozenset()
+
+    @property
+    def _only(self) -> tuple[str, ...] | None:
+        return (self.only,) if isinstance(self.only, str) else self.only
 
     def _benchmark(self, name: str) -> Benchmark:
         if name not in self.tasks:

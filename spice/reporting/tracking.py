@@ -5,15 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from spice.errors import InputError
+from annotated_types import MaxLen, MinLen
+from pydantic import Field, Strict
+
 from spice.evaluation.environment import environment
+from spice.values import Name, Told, component
+
+#: what W&B itself would refuse once the run has begun
+Project = Annotated[
+    str,
+    Field(pattern=r"^[^/\\#?%:]{1,128}$"),
+    Told("must be 1 to 128 characters, none of them / \\ # ? % :"),
+]
+Group = Annotated[str, MinLen(1), MaxLen(128), Told("must be 1 to 128 characters")]
+Tag = Annotated[str, MinLen(1), MaxLen(64)]
+Tags = Annotated[
+    tuple[Tag, ...], Strict(False), Told("must be a list of tags, each of 1 to 64 characters")
+]
 
 
-@dataclass
+@component
 class Tracker:
     """What stands behind ``logger=``.
 
@@ -21,20 +36,13 @@ class Tracker:
     one multirun share a group, ``auto`` naming it after the multirun's folder. A key for W&B is
     read by W&B itself from its own places (the environment or its login file), never from the
     configuration.
-
-    Raises:
-        InputError: an option outside its range.
     """
 
-    wandb: str
-    project: str
-    entity: str | None
-    group: str | None
-    tags: Sequence[str] = field(default_factory=tuple)
-
-    def __post_init__(self) -> None:
-        if self.wandb not in {"offline", "online", "disabled"}:
-            raise InputError(f"logger.wandb={self.wandb}: must be offline, online or disabled")
+    wandb: Literal["offline", "online", "disabled"]
+    project: Project
+    entity: Name | None
+    group: Group | None
+    tags: Tags = ()
 
     @contextmanager
     def run(
@@ -57,7 +65,7 @@ class Tracker:
                 name=name,
                 config=dict(config),
                 dir=str(folder),
-                mode=self.wandb,  # type: ignore[arg-type]
+                mode=self.wandb,
                 settings=wandb.Settings(silent=True, console="off"),
                 reinit="finish_previous",
             )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from spice.models.checkpoint import Checkpoint
+from spice.values import RefusedError
 
 CHECKPOINTS = ("proxy", "target", "qwen")
 BENCHMARKS = Path(__file__).parent / "benchmarks"
@@ -20,5 +21,11 @@ def checkpoint(name: str) -> Path:
 
 
 def base_model(name: str, dtype: str) -> Checkpoint:
-    """A base model of the embedded sandbox: ``proxy``, ``target`` or ``qwen``."""
-    return Checkpoint(str(checkpoint(name)), dtype)
+    """A base model of the embedded sandbox: ``proxy``, ``target`` or ``qwen``.
+
+    Raises:
+        RefusedError: a name that is none of these.
+    """
+    if name not in CHECKPOINTS:
+        raise RefusedError("name", name, f"must be one of {', '.join(CHECKPOINTS)}")
+    return Checkpoint(str(checkpoint(name)), dtype)  # type: ignore[arg-type]
