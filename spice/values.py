@@ -27,7 +27,7 @@ MOST = 2**31 - 1  # what counts are bounded by
 SHOWN = 60  # characters of a value
 
 
-class RefusedError(ValueError):
+class RefusedError(InputError):
     """Raised in ``__post_init__`` where values do not go together: the key, its value, and why."""
 
     def __init__(self, key: str, value: object, words: str) -> None:

@@ -138,6 +138,9 @@ class Part:
     """One source of a :class:`MixPool`: a data set of the hub, or the files in ``path``.
 
     ``rows`` of it are kept, all if null.
+
+    Raises:
+        RefusedError: it has neither a name nor a path, or renames what is no field.
     """
 
     name: FilePath | None = None

@@ -33,7 +33,7 @@ class Template:
     bounds it further.
 
     Raises:
-        InputError: an unknown mode, a piece without ``{content}``, or too few tokens for a row.
+        RefusedError: an unknown mode, a piece without ``{content}``, or too few tokens for a row.
     """
 
     mode: Literal["auto", "chat", "plain"]

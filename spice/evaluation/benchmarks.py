@@ -12,7 +12,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from typing import Annotated, Any
 from annotated_types import MinLen
 
 from spice.errors import InputError, did_you_mean
+from spice.evaluation import data_sets
 from spice.evaluation.code_execution.pass_at_k import sandbox_available
 from spice.values import Count, FilePath, Name, Names, Told, Whole, component
 
@@ -111,8 +112,10 @@ class Suite:
         """The mirror's folder."""
         return None if self.mirror is None else Path(self.mirror).expanduser()
 
-    def check(self) -> None:
+    def check(self, aimed_at: bool = False) -> None:
         """Refuse, before any model is loaded, what would fail after it was trained.
+
+        ``aimed_at`` says that the development examples are read, of what is not scored too.
 
         Raises:
             InputError: an unknown name, an option outside its range, a task that cannot be scored,
@@ -126,9 +129,18 @@ class Suite:
             raise InputError(f"benchmarks.mirror: no such folder: {self.mirror_path}")
         for name in self.names:
             self._benchmark(name).check()
-            if self.mirror_path is not None and self.skip_reason(name) is None:
-                for hub_id in self.tasks[name].datasets:
-                    _check_mirrored(name, self.mirror_path / hub_id)
+        if self.mirror_path is not None:
+            for name, hub_id in self._data_sets(aimed_at):
+                data_sets.check_mirrored(name, self.mirror_path / hub_id)
+
+    def check_data(self, cache: Path, aimed_at: bool) -> None:
+        """Refuse, where there is no mirror, data that is neither in the cache nor to be had.
+
+        Raises:
+            InputError: the hub does not give a data set, and ``cache`` does not hold it.
+        """
+        if self.mirror_path is None:
+            data_sets.check_available(self._data_sets(aimed_at), cache)
 
     def skip_reason(self, name: str) -> str | None:
         """Why a benchmark must not be scored here, or None."""
@@ -165,6 +177,11 @@ class Suite:
         """The instructions whose items cannot be checked, because ``punkt_tab`` is missing."""
         needed = frozenset(self._benchmark(name).punkt)
         return needed if needed and not _find_punkt(self.mirror_path) else frozenset()
+
+    def _data_sets(self, aimed_at: bool) -> list[tuple[str, str]]:
+        """What is read, by the benchmark and the hub's name of the data set."""
+        read = [name for name in self.names if aimed_at or self.skip_reason(name) is None]
+        return [(name, hub_id) for name in read for hub_id in self.tasks[name].datasets]
 
     @property
     def _only(self) -> tuple[str, ...] | None:
@@ -206,40 +223,6 @@ def digest(folder: Path, suffixes: tuple[str, ...] | None = None) -> str:
             with path.open("rb") as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()[:16]
-
-
-def _check_mirrored(name: str, folder: Path) -> None:
-    """A dataset in the hub's own layout: a README whose front matter lists ``configs``."""
-    readme = folder / "README.md"
-    if not readme.is_file():
-        raise InputError(f"benchmarks.mirror lacks {name}: expected {readme}")
-    configs = _front_matter(readme).get("configs")
-    if not configs:
-        raise InputError(f"benchmarks.mirror: the front matter of {readme} lists no configs")
-    for config in configs:
-        for pattern in _patterns(config.get("data_files", [])):
-            if not any(folder.glob(pattern)):
-                raise InputError(
-                    f"benchmarks.mirror: {folder} lacks {pattern}, which its README lists"
-                )
-
-
-def _front_matter(readme: Path) -> dict[str, Any]:
-    import yaml
-
-    head, _, rest = readme.read_text(encoding="utf-8").partition("---\n")
-    try:
-        found = yaml.safe_load(rest.partition("\n---")[0]) if not head else None
-    except yaml.YAMLError as error:
-        raise InputError(f"benchmarks.mirror: {readme} has a broken front matter") from error
-    return found if isinstance(found, dict) else {}
-
-
-def _patterns(data_files: str | Iterable[Any]) -> list[str]:
-    """The file patterns of a config: one, several, or several per split."""
-    entries = [data_files] if isinstance(data_files, str) else list(data_files)
-    paths = [entry["path"] if isinstance(entry, dict) else entry for entry in entries]
-    return [p for path in paths for p in ([path] if isinstance(path, str) else path)]
 
 
 def _find_punkt(mirror: Path | None) -> bool:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from annotated_types import MinLen
 
+from spice.data.formats import expand
 from spice.data.pool import FilePool, identify
 from spice.errors import InputError
 from spice.evaluation.benchmarks import Benchmark, Suite
@@ -71,6 +72,15 @@ class FileExamples:
     """``validation=jsonl``: rows of files, whose ``source`` is ``benchmark/subtask`` or a name."""
 
     paths: Annotated[FilePaths, MinLen(1), Told("must be a list of files, as in [a.jsonl,b.jsonl]")]
+
+    def check(self) -> None:
+        """Refuse files that are not there.
+
+        Raises:
+            InputError: so it is.
+        """
+        for path in self.paths:
+            expand(path, "validation.paths")
 
     def rows(self, suite: Suite, cache: Path) -> list[Row]:
         """All rows of the files."""

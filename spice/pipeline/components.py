@@ -114,7 +114,10 @@ class Components:
     def _check(self, errors: list[str], selector: str) -> None:
         """What the parts ask of each other, and of the files that they name."""
         _noted(errors, partial(self.schedule.check, self.selector, selector))
-        _noted(errors, self.suite.check)
+        aimed_at = isinstance(self.validation, BenchmarkExamples)
+        _noted(errors, partial(self.suite.check, aimed_at))
+        if isinstance(self.validation, FileExamples):
+            _noted(errors, self.validation.check)
         for role, checkpoint in (("proxy", self.proxy), ("model", self.model)):
             if checkpoint:
                 _noted(errors, partial(checkpoint.check, role))

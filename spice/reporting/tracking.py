@@ -15,6 +15,7 @@ from pydantic import Field, Strict
 from spice.evaluation.environment import environment
 from spice.values import Name, Told, component
 
+LONGEST = 128  # characters of a name that W&B takes
 #: what W&B itself would refuse once the run has begun
 Project = Annotated[
     str,
@@ -48,7 +49,11 @@ class Tracker:
     def run(
         self, config: Mapping[str, Any], name: str, sweep: str | None, folder: Path
     ) -> Iterator[TrackedRun]:
-        """One tracked run, with its files under ``folder``; ``sweep`` names its multirun."""
+        """One tracked run, with its files under ``folder``; ``sweep`` names its multirun.
+
+        Raises:
+            InputError: W&B refuses the run.
+        """
         if self.wandb == "disabled":
             yield TrackedRun(folder, None)
             return
@@ -57,24 +62,42 @@ class Tracker:
         home = folder / "wandb"
         home.mkdir(exist_ok=True)
         with environment(WANDB_DATA_DIR=str(home), WANDB_CACHE_DIR=str(home / "cache")):
-            started = wandb.init(
-                project=self.project,
-                entity=self.entity,
-                group=sweep if self.group == "auto" else self.group,
-                tags=list(self.tags),
-                name=name,
-                config=dict(config),
-                dir=str(folder),
-                mode=self.wandb,
-                settings=wandb.Settings(silent=True, console="off"),
-                reinit="finish_previous",
-            )
+            try:
+                started = wandb.init(
+                    project=self.project,
+                    entity=self.entity,
+                    group=self._group(sweep),
+                    tags=list(self.tags),
+                    name=name[:LONGEST],
+                    config=dict(config),
+                    dir=str(folder),
+                    mode=self.wandb,
+                    settings=wandb.Settings(silent=True, console="off"),
+                    reinit="finish_previous",
+                )
+            except (wandb.Error, ValueError) as error:
+                raise InputError(self._refused(error)) from error
             try:
                 yield TrackedRun(folder, started)
             except BaseException:
                 started.finish(exit_code=1)
                 raise
             started.finish()
+
+    def _group(self, sweep: str | None) -> str | None:
+        """Its multirun's folder, or its end where it is longer than W&B allows."""
+        if self.group == "auto":
+            return sweep[-LONGEST:] if sweep else None
+        return self.group
+
+    def _refused(self, error: Exception) -> str:
+        """What W&B says, and the settings that it can be about."""
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        if "key" in why.lower():
+            mend = "set WANDB_API_KEY to a key of your account"
+        else:
+            mend = "are logger.project and logger.entity yours, and can the server be reached"
+        return f"logger.wandb={self.wandb}: W&B refuses the run ({why}); {mend}, or take offline"
 
 
 @dataclass

@@ -27,7 +27,7 @@ class Mix:
     these has rows left, to all in proportion to theirs: a budget is always filled.
 
     Raises:
-        InputError: no such way to stratify, both ways at once, or shares that are none.
+        RefusedError: no such way to stratify, both ways at once, or shares that are none.
     """
 
     stratify: Literal["source"] | None = None

@@ -31,7 +31,7 @@ class SelectIt(Mix, Selector):
     their numbers of parameters; without any it is the sentence's.
 
     Raises:
-        InputError: an option outside its range.
+        RefusedError: an option outside its range.
     """
 
     requests: Annotated[Texts, MinLen(1), Told("must be a list of requests to grade")]

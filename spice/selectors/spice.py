@@ -57,7 +57,7 @@ class Spice(Mix, GradientSelector):
     ``reliability`` weighs rows: w_x ĝ_x is what is chosen from (:mod:`spice.gradients.agreement`).
 
     Raises:
-        InputError: an option outside its range, a ``maximizer`` for a form of the information that
+        RefusedError: an option outside its range, a ``maximizer`` for a form of the information that
             has one way only, or ``reliability`` at another scale than ``unit``.
     """
 

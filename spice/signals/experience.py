@@ -42,7 +42,7 @@ class Experience:
     rows and the adapter, and starts k-means.
 
     Raises:
-        InputError: an option outside its range.
+        RefusedError: an option outside its range.
     """
 
     choose: Literal["random", "clusters"]

@@ -409,9 +409,9 @@ def test_braces_in_a_text_are_text(character_tokenizer: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mode": "chatty"}, "template.mode=chatty: must be auto, chat or plain"),
-        ({"user": "Q:"}, "template.user: must contain {content}"),
-        ({"max_tokens": 1}, "template.max_tokens=1: must be at least 2"),
+        ({"mode": "chatty"}, "mode=chatty: must be auto, chat or plain"),
+        ({"user": "Q:"}, "user=Q:: must contain {content}"),
+        ({"max_tokens": 1}, "max_tokens=1: must be a whole number of at least 2"),
     ],
 )
 def test_an_impossible_template_is_refused(change: dict[str, Any], message: str) -> None:

@@ -162,5 +162,5 @@ def test_disabled_tracking_writes_a_csv_alone(tmp_path: Path) -> None:
 
 
 def test_an_unknown_mode_is_an_input_error() -> None:
-    with pytest.raises(InputError, match=r"logger\.wandb=of"):
+    with pytest.raises(InputError, match=r"^wandb=of: must be offline, online or disabled"):
         Tracker("of", "spice", None, None)
