@@ -17,7 +17,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from spice.cli import help
+from spice.cli import handed_on, help
 from spice.cli.explain import conf_dir, explain
 from spice.errors import InputError
 
@@ -61,6 +61,7 @@ def main() -> None:
         return
     sys.argv[1:] = _absolute_config_path(sys.argv[1:])
     try:
+        handed_on.check(sys.argv[1:])
         _run()
     except InputError as error:
         _stop(str(error), 2)

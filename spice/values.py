@@ -12,12 +12,22 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import Annotated, Any, NamedTuple, TypeVar, dataclass_transform, get_args, overload
+from typing import (
+    Annotated,
+    Any,
+    NamedTuple,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_type_hints,
+    overload,
+)
 
 import pydantic.dataclasses
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BeforeValidator, ConfigDict, Strict, ValidationError
 from pydantic import GetCoreSchemaHandler as Handler
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 from spice.errors import InputError, did_you_mean
@@ -115,6 +125,7 @@ FilePaths = Annotated[
     tuple[FilePath, ...], Strict(False), Told("must be a list of paths, as in [a,b]")
 ]
 Names = Annotated[tuple[Name, ...], Strict(False), Told("must be a list of names, as in [a,b]")]
+Some = Annotated[Names, MinLen(1)]
 Texts = Annotated[tuple[str, ...], Strict(False), Told("must be a list of texts, as in [a,b]")]
 
 _WHOLE = "must be a whole number of at least"
@@ -155,19 +166,31 @@ def component(cls: type[T] | None = None, *, kw_only: bool = False) -> Any:
     return make if cls is None else make(cls)
 
 
-def _explained(owner: Any, initialise: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(initialise)
-    def explained(self: Any, *arguments: Any, **keys: Any) -> None:
+def checked(function: Callable[..., T]) -> Callable[..., T]:
+    """The same for a function's arguments."""
+    return _explained(_Function(function), pydantic.validate_call(config=RULES)(function))
+
+
+class _Function:
+    """A function's arguments as a component has its fields."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        hints = get_type_hints(function, include_extras=True)
+        self.__pydantic_fields__ = {name: FieldInfo(annotation=hints[name]) for name in hints}
+
+
+def _explained(owner: Any, call: Callable[..., T]) -> Callable[..., T]:
+    @functools.wraps(call)
+    def explained(*arguments: Any, **keys: Any) -> T:
         try:
-            initialise(self, *arguments, **keys)
+            return call(*arguments, **keys)
         except ValidationError as error:
-            raise ValuesError(list(_problems(owner, error))) from None
+            raise ValuesError(list(_problems(owner.__pydantic_fields__, error))) from None
 
     return explained
 
 
-def _problems(owner: Any, error: ValidationError) -> Iterable[Problem]:
-    fields = owner.__pydantic_fields__
+def _problems(fields: Mapping[str, Any], error: ValidationError) -> Iterable[Problem]:
     names = list(fields)
     for found in error.errors(include_url=False):
         path = tuple(map(str, found["loc"]))

@@ -17,14 +17,11 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import MinLen
-
 from spice.errors import InputError, did_you_mean
 from spice.evaluation import data_sets
 from spice.evaluation.code_execution.pass_at_k import sandbox_available
-from spice.values import Count, FilePath, Name, Names, Told, Whole, component
+from spice.values import Count, FilePath, Name, Names, Some, Told, Whole, component
 
-Some = Annotated[Names, MinLen(1)]
 CONSENT = "benchmarks.allow_code_execution=true"
 
 

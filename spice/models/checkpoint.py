@@ -17,6 +17,7 @@ from spice.values import FilePath, Name, component
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+Dtype = Literal["float32", "bfloat16", "float16"]
 FILES = ("*.safetensors", "*.json", "*.jinja")  # all that is ever fetched or read
 
 
@@ -29,7 +30,7 @@ class Checkpoint:
     """
 
     path: FilePath
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Dtype
     revision: Name | None = None
     architecture: Mapping[str, Any] = field(default_factory=dict)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from spice.errors import InputError
 from spice.models.checkpoint import _first_line
-from spice.values import Count, Name, Names, Part, Told, component
+from spice.values import Count, Name, Part, Some, Told, component
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -24,7 +24,7 @@ class Lora:
     r: Count
     alpha: Count
     dropout: Part
-    targets: Annotated[Name | Names, Told("must be a name or a list of names")]
+    targets: Annotated[Name | Some, Told("must be a name or a list of names")]
 
     def attach(self, model: PreTrainedModel, seed: int) -> PeftModel:
         """Freeze the model and add trainable adapters, A drawn from ``seed``.

@@ -148,14 +148,19 @@ class _Maker:
         """``value`` with all components in it made; BROKEN where one cannot be."""
         if value == ABSENT:
             return self._refused(Problem(path, value, MISSING))
+        if value is None and type(None) in expected:
+            return None
+        if expected and "_target_" not in (value if isinstance(value, dict) else ()):
+            words = f"must hold the keys of {targets.named(expected)}"
+            return self._refused(Problem(path, value, words))
         if isinstance(value, list):
             return [self.made(held, path) for held in value]
         if not isinstance(value, dict):
-            return value if not expected else self._no_keys(value, path, expected)
+            return value
         keys = {str(name): self.made(held, (*path, str(name)))
                 for name, held in value.items() if name != "_target_"}  # fmt: skip
         if "_target_" not in value:
-            return keys if not expected else self._no_keys(value, path, expected)
+            return keys
         return self._component(value["_target_"], keys, path, expected)
 
     def _component(
@@ -173,11 +178,6 @@ class _Maker:
             return self._refused(Problem((*path, error.key), error.value, error.words))
         except InputError as error:
             return self._refused(Problem((), None, str(error)))
-
-    def _no_keys(self, value: Any, path: tuple[str, ...], expected: tuple[type, ...]) -> Any:
-        return self._refused(
-            Problem(path, value, f"must hold the keys of {targets.named(expected)}")
-        )
 
     def _refused(self, *problems: Problem) -> Any:
         for problem in problems:

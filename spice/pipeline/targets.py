@@ -1,23 +1,20 @@
 """Which code a ``_target_`` may name: components of this package, and of others by consent alone.
 
-A configuration is also handed on, in run folders for instance, so that no line of it may decide
-which code runs. Another package's classes are made only where the environment names that package,
-which no file can do.
+Another package's classes are made only where the environment names it (:mod:`spice.consent`).
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from spice.consent import CONSENT, granted
 from spice.errors import did_you_mean
 from spice.values import MISSING, UNKNOWN, Problem, RefusedError, ValuesError
 
-CONSENT = "SPICE_PLUGINS"
 HOME = "spice"
 KEY = "_target_"
 ELSEWHERE = (
@@ -37,7 +34,7 @@ def located(target: object, expected: tuple[type, ...]) -> Callable[..., Any]:
     package = module.partition(".")[0]
     if not isinstance(target, str) or not name.isidentifier() or not package:
         raise RefusedError(KEY, target, "must name a class, as in spice.selectors.spice.Spice")
-    if package != HOME and package not in os.environ.get(CONSENT, "").split(","):
+    if package != HOME and not granted(package):
         words = (
             f"only classes of spice are made from a configuration; if {package} is yours, say so "
             f"in the environment: {CONSENT}={package}"
@@ -79,5 +76,6 @@ def _fits(found: Any, package: str, expected: tuple[type, ...]) -> bool:
         return issubclass(found, expected) if expected else "__dataclass_fields__" in vars(found)
     if package != HOME or not inspect.isfunction(found):
         return False
-    returned = typing.get_type_hints(found).get("return")
-    return bool(inspect.isclass(returned) and issubclass(returned, expected))
+    returned = typing.get_type_hints(found).get("return", type(None))
+    made = inspect.isclass(returned) and returned is not type(None)
+    return made and issubclass(returned, expected)

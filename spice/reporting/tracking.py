@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import MaxLen, MinLen
 from pydantic import Field, Strict
 
+from spice.errors import InputError
 from spice.evaluation.environment import environment
 from spice.values import Name, Told, component
 
@@ -96,8 +97,11 @@ class Tracker:
         if "key" in why.lower():
             mend = "set WANDB_API_KEY to a key of your account"
         else:
-            mend = "are logger.project and logger.entity yours, and can the server be reached"
-        return f"logger.wandb={self.wandb}: W&B refuses the run ({why}); {mend}, or take offline"
+            mend = "see to logger.project and logger.entity, and that its server can be reached"
+        return (
+            f"logger.wandb={self.wandb}: W&B refuses the run ({why}); {mend}, or take "
+            "logger.wandb=offline"
+        )
 
 
 @dataclass

@@ -57,8 +57,8 @@ class Spice(Mix, GradientSelector):
     ``reliability`` weighs rows: w_x ĝ_x is what is chosen from (:mod:`spice.gradients.agreement`).
 
     Raises:
-        RefusedError: an option outside its range, a ``maximizer`` for a form of the information that
-            has one way only, or ``reliability`` at another scale than ``unit``.
+        RefusedError: a ``maximizer`` for a form of the information that has one way only, or
+            ``reliability`` at another scale than ``unit``.
     """
 
     penalty: NonNegative

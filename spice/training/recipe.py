@@ -52,7 +52,3 @@ class Recipe:
             micro_batch_size=min(self.micro_batch_size, self.batch_size),
             seed=seed,
         )
-
-
-def no_recipe() -> None:
-    """What stands behind ``finetune=none``."""

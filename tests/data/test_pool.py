@@ -211,7 +211,7 @@ def test_the_papers_mix_takes_local_files_for_its_parts(write_jsonl: WriteJsonl)
 
 
 def test_a_part_from_nowhere_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^parts.mine.name=null: needs a name on the hub, or a path"):
+    with pytest.raises(InputError, match=r"^parts.mine.name=null: needs a name on the hub"):
         MixPool({"mine": {"rows": 3}}, "", None, "error")  # type: ignore[dict-item]
 
 

@@ -409,7 +409,7 @@ def test_braces_in_a_text_are_text(character_tokenizer: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mode": "chatty"}, "mode=chatty: must be auto, chat or plain"),
+        ({"mode": "chatty"}, "mode=chatty: must be auto, chat or plain. Did you mean 'chat'?"),
         ({"user": "Q:"}, "user=Q:: must contain {content}"),
         ({"max_tokens": 1}, "max_tokens=1: must be a whole number of at least 2"),
     ],

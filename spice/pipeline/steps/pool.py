@@ -28,9 +28,8 @@ class ReadPool(Step):
             InputError: rows, budget, sources or weights are not what they should be.
         """
         with run.ledger.timed(self.name):
-            if not run.config.plan:
-                aimed_at = isinstance(run.parts.validation, BenchmarkExamples)
-                run.parts.suite.check_data(run.cache / "datasets", aimed_at)
+            aimed_at = isinstance(run.parts.validation, BenchmarkExamples)
+            run.parts.suite.check_data(run.cache / "datasets", aimed_at)
             run.others = other_selections(run.parts.settings.card.compare)
             run.pool = run.parts.data.load()
             run.k = resolve_budget(run.config.budget, len(run.pool.rows))
