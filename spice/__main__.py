@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -69,6 +70,12 @@ def main() -> None:
         _stop(explain(error), 2)
     except OmegaConfBaseException as error:  # such as a mandatory key left out
         _stop(str(error).splitlines()[0], 2)
+    except OSError as error:
+        if any(
+            frame.f_code is _job.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)
+        ):
+            raise
+        _stop(f"hydra.run.dir: the run folder cannot be made: {error}", 2)
     except KeyboardInterrupt:
         _stop("interrupted; the same command goes on from the finished stages", 130)
 

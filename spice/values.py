@@ -191,7 +191,7 @@ def _explained(owner: Any, call: Callable[..., T]) -> Callable[..., T]:
 
 
 def _problems(fields: Mapping[str, Any], error: ValidationError) -> Iterable[Problem]:
-    names = list(fields)
+    names = [name for name, field in fields.items() if not field.kw_only]
     for found in error.errors(include_url=False):
         path = tuple(map(str, found["loc"]))
         if path and isinstance(found["loc"][0], int):  # given by position

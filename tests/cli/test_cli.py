@@ -272,6 +272,14 @@ def test_a_run_folder_replays_itself(
     assert one == two
 
 
+def test_a_run_folder_that_cannot_be_made_is_one_line(spice: Spice, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    refused = spice("hydra.run.dir=file/run")
+    assert refused.returncode == 2
+    [line] = refused.stderr.splitlines()
+    assert line.startswith("spice: hydra.run.dir: the run folder cannot be made: ")
+
+
 def test_a_multirun_ends_with_its_table(
     spice: Spice,
     local: list[str],
