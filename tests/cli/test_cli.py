@@ -126,7 +126,7 @@ BAD_OPTIONS = [
     (["+selector.foo=1"], "foo"),
     (["selector.scale=uint"], "Did you mean 'unit'?"),
     (["schedule=pools", "selector.stratify=source"], "need schedule=global"),
-    (["selector.quotas={a: 2}"], "selector.quotas: shares sum to 2"),
+    (["selector.quotas={a: 2}"], "selector.quotas={a: 2.0}: shares sum to 2"),
     (["selector.quotas={nowhere: 0.5}"], "selector.quotas.nowhere: no such source"),
     (["proxy.path=nowhere"], "no such folder: nowhere"),
     (["benchmarks=paper", "benchmarks.mirror=mirror"], "lacks"),
