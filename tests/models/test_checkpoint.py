@@ -152,7 +152,7 @@ def test_broken_json_is_named(folder: Path, name: str, text: str, message: str) 
 
 
 def test_an_unknown_precision_is_refused(folder: Path) -> None:
-    assert refusal(folder, dtype="int8").startswith("proxy.dtype=int8: must be float32")
+    assert refusal(folder, dtype="int8").startswith("dtype=int8: must be float32")
 
 
 # -- reading ---------------------------------------------------------------------------------
