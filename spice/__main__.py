@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -18,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from spice import stopping
-from spice.cli import help
+from spice.cli import handed_on, help
 from spice.cli.explain import conf_dir, explain
 from spice.errors import InputError
 from spice.messages import shown
@@ -63,6 +64,7 @@ def main() -> None:
         return
     sys.argv[1:] = _absolute_config_path(sys.argv[1:])
     try:
+        handed_on.check(sys.argv[1:])
         with stopping.listening():
             _run()
     except InputError as error:
@@ -71,6 +73,12 @@ def main() -> None:
         _stop(explain(error), 2)
     except OmegaConfBaseException as error:  # such as a mandatory key left out
         _stop(str(error).splitlines()[0], 2)
+    except OSError as error:
+        if any(
+            frame.f_code is _job.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)
+        ):
+            raise
+        _stop(f"hydra.run.dir: the run folder cannot be made: {error}", 2)
 
 
 def _absolute_config_path(arguments: list[str]) -> list[str]:
@@ -90,7 +98,8 @@ def _absolute(folder: str) -> str:
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    print(f"spice: {shown(message, lines=True)}", file=sys.stderr)
+    for line in message.splitlines():
+        print(f"spice: {shown(line)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "spice"
 FILES = sorted(PACKAGE.rglob("*.py"))
 #: from the ground up; floors of the same number know nothing of each other
 ROOMS = (
-    "errors", "records", "messages", "stopping", "storage", "data", "models", "evaluation", "sandbox",
+    "errors", "consent", "values", "records", "messages", "stopping", "storage", "data",
+    "models", "evaluation", "sandbox",
     "submodular", "training", "gradients", "signals", "selectors", "schedules", "library",
     "reporting", "pipeline", "cli", "__main__",
 )  # fmt: skip

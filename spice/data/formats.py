@@ -36,7 +36,7 @@ class BadRowError(ValueError):
     """A record that is no row; the message says why, the reader adds where."""
 
 
-def expand(pattern: str) -> list[Path]:
+def expand(pattern: str, key: str = "data.paths") -> list[Path]:
     """The files that a path or a pattern such as ``pools/*.jsonl`` names.
 
     Raises:
@@ -46,10 +46,10 @@ def expand(pattern: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        raise InputError(f"data.paths: {pattern} is a folder; name its files, as in *.jsonl")
+        raise InputError(f"{key}: {pattern} is a folder; name its files, as in *.jsonl")
     found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
     if not found:
-        raise InputError(f"data.paths: no such file: {pattern}")
+        raise InputError(f"{key}: no such file: {pattern}")
     return found
 
 

@@ -6,18 +6,23 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal
+
+from annotated_types import MinLen
 
 from spice.data.formats import BadRowError, expand, read_file, to_row
 from spice.errors import InputError, did_you_mean
 from spice.records import Row, row_id
 from spice.storage.files import short_hash
+from spice.values import Count, FilePath, FilePaths, Keys, Name, RefusedError, Text, Told, component
 
 FIELDS = ("instruction", "input", "response", "source", "history", "system", "messages")
+OnBadRow = Literal["error", "skip"]
 
 
 @dataclass(frozen=True)
@@ -38,16 +43,16 @@ class Pool:
         return short_hash(joined.encode())
 
 
-class Data(Protocol):
+class Data(ABC):
     """What stands behind ``data=``."""
 
+    @abstractmethod
     def load(self) -> Pool:
         """Read and check the rows."""
-        ...
 
 
-@dataclass(frozen=True)
-class FilePool:
+@component
+class FilePool(Data):
     """``data=jsonl``: JSONL, JSON or Parquet files, plain or gzipped, several at once.
 
     ``limit`` keeps the rows with the smallest ids: since ids are hashes, a uniform sample that is
@@ -55,21 +60,24 @@ class FilePool:
     ``columns`` renames columns, as in ``{instruction: question}``.
     """
 
-    paths: Sequence[str]
-    limit: int | None
-    on_bad_row: str
-    columns: Mapping[str, str] = field(default_factory=dict)
-    source: str | None = None
+    paths: Annotated[
+        FilePaths, MinLen(1), Told("must be a list of files, as in data.paths=[a.jsonl,b.jsonl]")
+    ]
+    limit: Count | None
+    on_bad_row: OnBadRow
+    columns: Mapping[str, Text] = field(default_factory=dict)
+    source: Text | None = None
+
+    def __post_init__(self) -> None:
+        _check_columns(self.columns)
 
     def load(self) -> Pool:
         """Read all files, in the order given.
 
         Raises:
-            InputError: ``paths`` is no list of files, or what :func:`build` and the reader refuse.
+            InputError: what :func:`build` and the reader refuse.
         """
-        if isinstance(self.paths, str) or not self.paths:
-            raise InputError("data.paths: give a list of files, as in data.paths=[a.jsonl,b.jsonl]")
-        files = [file for path in self.paths for file in expand(str(path))]
+        files = [file for path in self.paths for file in expand(path)]
         return build(
             (entry for file in files for entry in read_file(file)),
             origin=", ".join(map(str, files)),
@@ -80,18 +88,21 @@ class FilePool:
         )
 
 
-@dataclass(frozen=True)
-class HubPool:
+@component
+class HubPool(Data):
     """``data=hub``: a data set of the hub, or of a local folder in the hub's layout."""
 
-    name: str
-    config: str | None
-    split: str
-    limit: int | None
-    on_bad_row: str
-    columns: Mapping[str, str] = field(default_factory=dict)
-    revision: str | None = None
-    data_files: str | None = None
+    name: FilePath
+    config: Name | None
+    split: Name
+    limit: Count | None
+    on_bad_row: OnBadRow
+    columns: Mapping[str, Text] = field(default_factory=dict)
+    revision: Name | None = None
+    data_files: FilePath | None = None
+
+    def __post_init__(self) -> None:
+        _check_columns(self.columns)
 
     def load(self) -> Pool:
         """Download (or find in the cache) and read the data set."""
@@ -122,44 +133,75 @@ class HubPool:
             raise InputError(f"data set {self.name!r} cannot be loaded: {reason}") from error
 
 
-@dataclass(frozen=True)
-class MixPool:
-    """``data=paper_pool``: several pools as one, each cut to its count of rows.
+@component
+class Part:
+    """One source of a :class:`MixPool`: a data set of the hub, or the files in ``path``.
 
-    ``parts`` maps a source's name to ``name``, ``config``, ``split``, ``columns``, ``rows`` (all
-    of them if null) and ``path``; a ``path`` (local files) takes the hub's place. ``assumption``
-    is said aloud.
+    ``rows`` of it are kept, all if null.
+
+    Raises:
+        RefusedError: it has neither a name nor a path, or renames what is no field.
     """
 
-    parts: Mapping[str, Mapping[str, Any]]
-    assumption: str
-    limit: int | None
-    on_bad_row: str
+    name: FilePath | None = None
+    config: Name | None = None
+    split: Name = "train"
+    columns: Mapping[str, Text] = field(default_factory=dict)
+    data_files: FilePath | None = None
+    revision: Name | None = None
+    rows: Count | None = None
+    path: Annotated[
+        FilePath | FilePaths | None, Told("must be a file or a list of files, or null")
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.path is None and self.name is None:
+            raise RefusedError("name", None, "needs a name on the hub, or a path")
+        _check_columns(self.columns)
+
+
+@component
+class MixPool(Data):
+    """``data=paper_pool``: several pools as one, each cut to its count of rows.
+
+    ``parts`` maps a source's name to what it is made of. ``assumption`` is said aloud.
+    """
+
+    parts: Mapping[str, Annotated[Part, Keys()]]
+    assumption: Text
+    limit: Count | None
+    on_bad_row: OnBadRow
 
     def load(self) -> Pool:
         """Load each part, name its rows after it, and join them."""
-        _check(self.limit, self.on_bad_row, {})
-        loaded = [self._part(name, dict(part)) for name, part in self.parts.items()]
+        loaded = [self._part(name, part) for name, part in self.parts.items()]
         rows = identify(row for pool in loaded for row in pool.rows)
         skipped = [where for pool in loaded for where in pool.skipped]
         notes = [self.assumption, *(note for pool in loaded for note in pool.notes)]
         return Pool(_limit(rows, self.limit), skipped, notes)
 
-    def _part(self, source: str, part: dict[str, Any]) -> Pool:
-        expected, path = part.pop("rows", None), part.pop("path", None)
-        common = {"limit": expected, "on_bad_row": self.on_bad_row}
-        reader: FilePool | HubPool
-        if path is None:
-            if not part.get("name"):
-                raise InputError(f"data.parts.{source}: needs a name on the hub, or a path")
-            reader = HubPool(**part, **common)
+    def _part(self, source: str, part: Part) -> Pool:
+        reader: Data
+        if part.path is None:
+            assert part.name is not None
+            reader = HubPool(
+                part.name,
+                part.config,
+                part.split,
+                part.rows,
+                self.on_bad_row,
+                part.columns,
+                part.revision,
+                part.data_files,
+            )
         else:
-            paths = [path] if isinstance(path, str) else list(path)
-            reader = FilePool(paths, columns=part.get("columns", {}), **common)
+            paths = (part.path,) if isinstance(part.path, str) else part.path
+            reader = FilePool(paths, part.rows, self.on_bad_row, part.columns)
         pool = reader.load()
         rows = [dataclasses.replace(row, source=source) for row in pool.rows]
-        short = f"{source}: {len(rows)} rows where the paper's mix has {expected}"
-        return Pool(rows, pool.skipped, [short] if expected and len(rows) < expected else [])
+        short = f"{source}: {len(rows)} rows where the paper's mix has {part.rows}"
+        few = part.rows is not None and len(rows) < part.rows
+        return Pool(rows, pool.skipped, [short] if few else [])
 
 
 def build(
@@ -174,10 +216,8 @@ def build(
     """Turn ``(where, default source, record)`` entries into a checked pool.
 
     Raises:
-        InputError: there is no row at all, a bad one where ``on_bad_row`` is ``error``, or an
-            option is outside its range.
+        InputError: there is no row at all, or a bad one where ``on_bad_row`` is ``error``.
     """
-    _check(limit, on_bad_row, columns)
     rows, skipped = [], []
     for where, default_source, record in entries:
         try:
@@ -204,17 +244,11 @@ def identify(rows: Iterable[Row]) -> list[Row]:
     return identified
 
 
-def _check(limit: Any, on_bad_row: str, columns: Mapping[str, str]) -> None:
-    if limit is not None and (type(limit) is not int or limit < 1):
-        raise InputError(f"data.limit={limit}: must be a whole number of at least 1")
-    if on_bad_row not in {"error", "skip"}:
-        raise InputError(f"data.on_bad_row={on_bad_row}: must be error or skip")
-    for ours in columns:
+def _check_columns(columns: Mapping[str, str]) -> None:
+    for ours, theirs in columns.items():
         if ours not in FIELDS:
-            raise InputError(
-                f"data.columns.{ours}: no such field.{did_you_mean(ours, FIELDS)} "
-                f"Known: {', '.join(FIELDS)}"
-            )
+            hint = f"{did_you_mean(ours, FIELDS)} Known: {', '.join(FIELDS)}"
+            raise RefusedError(f"columns.{ours}", theirs, f"no such field.{hint}")
 
 
 def _limit(rows: list[Row], limit: int | None) -> list[Row]:

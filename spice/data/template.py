@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from typing import Literal
 
 from spice.data.chat_template import Messages, Script
-from spice.errors import InputError
-
-CHOICES = {
-    "mode": ("auto", "chat", "plain"),
-    "supervise": ("all", "last"),
-    "system_turn": ("keep", "user"),
-    "on_bad_row": ("error", "skip"),
-}
+from spice.values import RefusedError, Several, Text, component
 
 
-@dataclass(frozen=True)
+@component
 class Template:
     """How a conversation becomes text, and what of it is supervised.
 
@@ -29,39 +22,33 @@ class Template:
     Rows that a chat template does not write in full are refused or left out, by ``on_bad_row``.
 
     Raises:
-        InputError: an unknown choice, a piece without ``{content}``, too few tokens for a row, or
+        RefusedError: an unknown choice, a piece without ``{content}``, too few tokens for a row, or
             a ``date`` that is none.
     """
 
-    mode: str
-    system: str
-    user: str
-    answer: str
-    earlier_answer: str
-    max_tokens: int
-    supervise: str
-    system_turn: str
-    date: str
-    on_bad_row: str
+    mode: Literal["auto", "chat", "plain"]
+    system: Text
+    user: Text
+    answer: Text
+    earlier_answer: Text
+    max_tokens: Several
+    supervise: Literal["all", "last"]
+    system_turn: Literal["keep", "user"]
+    date: Text
+    on_bad_row: Literal["error", "skip"]
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                known = f"{', '.join(choices[:-1])} or {choices[-1]}"
-                raise InputError(f"template.{name}={getattr(self, name)}: must be {known}")
         for name in ("system", "user", "earlier_answer"):
             if "{content}" not in getattr(self, name):
-                raise InputError(f"template.{name}: must contain {{content}}")
-        if self.max_tokens < 2:
-            raise InputError(f"template.max_tokens={self.max_tokens}: must be at least 2")
+                raise RefusedError(name, getattr(self, name), "must contain {content}")
         try:
             self.day()
         except ValueError:
-            raise InputError(f"template.date={self.date}: must be a day as 2024-07-26") from None
+            raise RefusedError("date", self.date, "must be a day as 2024-07-26") from None
 
     def day(self) -> datetime.date:
         """The ``date``."""
-        return datetime.date.fromisoformat(str(self.date))
+        return datetime.date.fromisoformat(self.date)
 
     def plain_prompt(self, messages: Messages) -> str:
         """The plain pieces up to where an answer begins."""

@@ -5,21 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from spice.errors import InputError
 from spice.models.attention import widen_narrow_heads
 from spice.storage.files import short_hash, write_json
+from spice.values import FilePath, Name, component
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+Dtype = Literal["float32", "bfloat16", "float16"]
 FILES = ("*.safetensors", "*.json", "*.jinja")  # all that is ever fetched or read
 
 
-@dataclass(frozen=True)
+@component
 class Checkpoint:
     """A pretrained model in Hugging Face's layout: a local folder, or a name on the hub.
 
@@ -27,13 +29,10 @@ class Checkpoint:
     sizes be computed and configurations be tested before anything is downloaded.
     """
 
-    path: str
-    dtype: str
-    revision: str | None = None
+    path: FilePath
+    dtype: Dtype
+    revision: Name | None = None
     architecture: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "path", str(self.path))  # a folder may be named 7 or nan
 
     @property
     def is_local(self) -> bool:
@@ -49,10 +48,8 @@ class Checkpoint:
         """Refuse what cannot be loaded, before anything costly; ``role`` is model or proxy.
 
         Raises:
-            InputError: another dtype, or a folder without the files that are needed.
+            InputError: a folder without the files that are needed.
         """
-        if self.dtype not in {"float32", "bfloat16", "float16"}:
-            raise InputError(f"{role}.dtype={self.dtype}: must be float32, bfloat16 or float16")
         if self.is_local:
             _check_folder(self._local, role)
 

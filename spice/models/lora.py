@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from spice.errors import InputError
 from spice.models.checkpoint import _first_line
+from spice.values import Count, Name, Part, Some, Told, component
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
 
-@dataclass(frozen=True)
+@component
 class Lora:
     """Low-rank adapters W + (α/r)·B·A on linear layers; B starts at zero (arXiv 2106.09685).
 
@@ -21,16 +21,10 @@ class Lora:
         InputError: an option outside its range.
     """
 
-    r: int
-    alpha: int
-    dropout: float
-    targets: str | tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if self.r < 1:
-            raise InputError(f"lora.r={self.r}: must be at least 1")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"lora.dropout={self.dropout}: must be in [0, 1)")
+    r: Count
+    alpha: Count
+    dropout: Part
+    targets: Annotated[Name | Some, Told("must be a name or a list of names")]
 
     def attach(self, model: PreTrainedModel, seed: int) -> PeftModel:
         """Freeze the model and add trainable adapters, A drawn from ``seed``.

@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from spice.errors import InputError
-
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+from spice.values import Count, component
 
 
-@dataclass(frozen=True)
+@component
 class Machine:
     """What stands behind ``trainer=``: Lightning's accelerator, devices and precision.
 
@@ -24,16 +21,10 @@ class Machine:
         InputError: an option outside its range.
     """
 
-    accelerator: str
-    devices: int
-    precision: str
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
+    devices: Count
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     progress: bool
-
-    def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise InputError(
-                f"trainer.precision={self.precision}: must be one of {', '.join(PRECISIONS)}"
-            )
 
     def resolved_precision(self) -> str:
         """The precision that fine-tuning runs in here."""

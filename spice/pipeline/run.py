@@ -183,8 +183,9 @@ def begin(config: DictConfig, folder: Path, sweep: str | None = None) -> Run:
     Raises:
         InputError: as :func:`run`.
     """
-    cache = Path(config.cache_dir).expanduser()
-    state = Run(config, folder, Components.of(config), cache, sweep)
+    parts = Components.of(config)
+    cache = Path(parts.settings.cache_dir).expanduser()
+    state = Run(config, folder, parts, cache, sweep)
     STEPS[0].execute(state)
     quiet()
     return state

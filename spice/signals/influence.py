@@ -47,9 +47,6 @@ class Influence(Signal):
     i runs over the warm-up's epochs, η̄_i is the mean learning rate of epoch i, scaled to Σ = 1.
     ``share`` of the rows is warmed up on with ``lora`` and ``recipe``; features are projected to
     ``projection`` coordinates. ``seed`` draws the rows, the adapter and the projection.
-
-    Raises:
-        InputError: an option outside its range.
     """
 
     share: float
@@ -58,12 +55,6 @@ class Influence(Signal):
     projection: int
     seed: int
     aims: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise InputError(f"selector.warmup_share={self.share}: must be in (0, 1]")
-        if self.projection < 1:
-            raise InputError(f"selector.projection={self.projection}: must be at least 1")
 
     def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """All its options, and how a row's loss is put together."""

@@ -149,7 +149,7 @@ class SaveWhenStopped(pl.Callback):
         self.path = path
         self.step = 0
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Within a step the gradients of its micro-batches would be lost."""
         whole, self.step = trainer.global_step > self.step, trainer.global_step
         if whole and stopping.asked():

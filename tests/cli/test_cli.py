@@ -126,7 +126,7 @@ BAD_OPTIONS = [
     (["+selector.foo=1"], "foo"),
     (["selector.scale=uint"], "Did you mean 'unit'?"),
     (["schedule=pools", "selector.stratify=source"], "need schedule=global"),
-    (["selector.quotas={a: 2}"], "selector.quotas: shares sum to 2"),
+    (["selector.quotas={a: 2}"], "selector.quotas={a: 2.0}: shares sum to 2"),
     (["selector.quotas={nowhere: 0.5}"], "selector.quotas.nowhere: no such source"),
     (["proxy.path=nowhere"], "no such folder: nowhere"),
     (["benchmarks=paper", "benchmarks.mirror=mirror"], "lacks"),
@@ -270,6 +270,14 @@ def test_a_run_folder_replays_itself(
     assert again.returncode == 0, again.stderr
     one, two = ((tmp_path / name / "selection.json").read_bytes() for name in ("first", "second"))
     assert one == two
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line(spice: Spice, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    refused = spice("hydra.run.dir=file/run")
+    assert refused.returncode == 2
+    [line] = refused.stderr.splitlines()
+    assert line.startswith("spice: hydra.run.dir: the run folder cannot be made: ")
 
 
 def test_a_multirun_ends_with_its_table(

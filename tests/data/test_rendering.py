@@ -421,13 +421,13 @@ def test_braces_in_a_text_are_text(character_tokenizer: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mode": "chatty"}, "template.mode=chatty: must be auto, chat or plain"),
-        ({"user": "Q:"}, "template.user: must contain {content}"),
-        ({"max_tokens": 1}, "template.max_tokens=1: must be at least 2"),
-        ({"supervise": "some"}, "template.supervise=some: must be all or last"),
-        ({"system_turn": "drop"}, "template.system_turn=drop: must be keep or user"),
-        ({"on_bad_row": "x"}, "template.on_bad_row=x: must be error or skip"),
-        ({"date": "today"}, "template.date=today: must be a day as 2024-07-26"),
+        ({"mode": "chatty"}, "mode=chatty: must be auto, chat or plain. Did you mean 'chat'?"),
+        ({"user": "Q:"}, "user=Q:: must contain {content}"),
+        ({"max_tokens": 1}, "max_tokens=1: must be a whole number of at least 2"),
+        ({"supervise": "some"}, "supervise=some: must be all or last"),
+        ({"system_turn": "drop"}, "system_turn=drop: must be keep or user"),
+        ({"on_bad_row": "x"}, "on_bad_row=x: must be error or skip"),
+        ({"date": "today"}, "date=today: must be a day as 2024-07-26"),
     ],
 )
 def test_an_impossible_template_is_refused(change: dict[str, Any], message: str) -> None:

@@ -416,7 +416,7 @@ def test_the_eight_benchmarks_from_a_mirror(tmp_path, monkeypatch):
         "benchmarks.allow_code_execution=true",
     ]
     with initialize_config_dir(str(conf), version_base="1.3"):
-        suite = instantiate(compose(overrides=settings).benchmarks)
+        suite = instantiate(compose(overrides=settings).benchmarks, _convert_="all")
     suite.check()
     checkpoint = Checkpoint(f"{REAL}/checkpoints/babyllama_char105", "float32")
     tokenizer, context = checkpoint.tokenizer(), checkpoint.context()

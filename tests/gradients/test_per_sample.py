@@ -365,7 +365,7 @@ def test_a_store_of_something_else_is_refused(extract: Any) -> None:
         ({"batch_tokens": 0}, "batch_tokens"),
         ({"recompute_tokens": 0}, "recompute_tokens"),
         ({"projection": 0}, "projection"),
-        ({"dtype": "fp16"}, "gradients.dtype=fp16: one of float32, bfloat16, float16, int8"),
+        ({"dtype": "fp16"}, "^dtype=fp16: must be float32, bfloat16, float16 or int8"),
         ({"shard_rows": 0}, "shard_rows"),
     ],
     ids=str,

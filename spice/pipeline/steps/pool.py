@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from spice.evaluation.development import BenchmarkExamples
 from spice.messages import say, warn
 from spice.pipeline.budget import resolve_budget
 from spice.pipeline.steps.base import Step
@@ -21,13 +22,15 @@ class ReadPool(Step):
     name = "pool"
 
     def execute(self, run: Run) -> None:
-        """Read the rows, and refuse a budget or weights that cannot work.
+        """Read the rows, and refuse data, a budget or weights that cannot work.
 
         Raises:
             InputError: rows, budget, sources or weights are not what they should be.
         """
         with run.ledger.timed(self.name):
-            run.others = other_selections(run.config.card.compare)
+            aimed_at = isinstance(run.parts.validation, BenchmarkExamples)
+            run.parts.suite.check_data(run.cache / "datasets", aimed_at)
+            run.others = other_selections(run.parts.settings.card.compare)
             run.pool = run.parts.data.load()
             run.k = resolve_budget(run.config.budget, len(run.pool.rows))
             run.parts.selector.check_sources(row.source for row in run.pool.rows)
