@@ -32,6 +32,11 @@ class Tokenized:
         return np.array([example.supervised for example in self.examples])
 
     @property
+    def context(self) -> int:
+        """The longest sequence to be asked, in tokens: the template's where the model has none."""
+        return self.checkpoint.context() or self.renderer.max_tokens
+
+    @property
     def pad_id(self) -> int:
         """The token that fills batches up; masked everywhere."""
         return int(self.renderer.tokenizer.pad_token_id)

@@ -37,7 +37,7 @@ def ask(
         model.to(where),
         tokenized.renderer.tokenizer,
         tokenized.renderer,
-        max_length=tokenized.checkpoint.context(),
+        max_length=tokenized.context,
         seed=seed,
         on_score=lambda score, samples: None,
         cache=cache,

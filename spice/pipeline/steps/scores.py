@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from spice.messages import say
+from spice.messages import say, warn
 from spice.pipeline.steps.base import Step
 from spice.records import Score
 from spice.storage.closure import code_version, library_versions
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from spice.pipeline.plan.planner import Planner
     from spice.pipeline.run import Run
 
-CODE = ("spice.evaluation.evaluation", "spice.models.tokenized", "spice.models.lora")
+CODE = ("spice.evaluation.evaluation", "spice.models.tokenized", "spice.models.merging")
 
 
 class Evaluate(Step):
@@ -78,7 +78,7 @@ class Evaluate(Step):
             run.as_model.renderer,
             run.parts.suite,
             names,
-            max_length=run.as_model.checkpoint.context(),
+            max_length=run.as_model.context,
             seed=run.config.seed,
             on_score=keep,
             cache=run.cache / "datasets",
@@ -89,14 +89,20 @@ class Evaluate(Step):
         model: Any = run.as_model.checkpoint.load()
         if run.adapter is None:
             return model
-        from peft import PeftModel  # keeps torch out of start-up
+        # Keeps torch out of start-up.
+        from peft import PeftModel
+
+        from spice.models.merging import merged, shared_targets
 
         model = PeftModel.from_pretrained(model, str(run.adapter.folder / "adapter"))
+        if shared := shared_targets(model):
+            warn(self.name, f"{shared[0].rpartition('.')[2]} shares its weight with another layer: "
+                 "the adapter is scored beside the model; merge it elsewhere only once untied")  # fmt: skip
         if run.as_model.checkpoint.dtype != "float32":
             return model
         # The same function to rounding, in two thirds of the time; half precision would lose
         # digits of the adapter.
-        return model.merge_and_unload()
+        return merged(model)
 
     def plan(self, run: Run, planner: Planner) -> Iterator[Planned]:
         """As the untuned model answers; a tuned one may stop sooner or later."""
