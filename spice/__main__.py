@@ -1,6 +1,7 @@
 """The command line: compose a configuration, hand it to the pipeline, report in one line.
 
-``spice selector=spice budget=0.1`` or ``python -m spice …``; ``spice --help`` lists what there is.
+``spice selector=spice budget=0.1`` or ``python -m spice …``; ``spice check`` before the same runs
+nothing and tells all that is wrong; ``spice --help`` lists what there is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from spice.cli import help
+from spice.cli.check import check
 from spice.cli.explain import conf_dir, explain
 from spice.errors import InputError
 
@@ -61,6 +63,8 @@ def main() -> None:
         return
     sys.argv[1:] = _absolute_config_path(sys.argv[1:])
     try:
+        if sys.argv[1:2] == ["check"]:
+            sys.exit(check(sys.argv[2:]))
         _run()
     except InputError as error:
         _stop(str(error), 2)

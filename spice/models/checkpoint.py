@@ -71,12 +71,38 @@ class Checkpoint:
         try:
             found = snapshot_download(self.path, revision=self.revision, allow_patterns=list(FILES))
         except Exception as error:
-            raise InputError(
-                f"{self.path} cannot be fetched: {_first_line(error)}. With the files on disk, "
-                "use model=local model.path=FOLDER"
-            ) from error
+            raise self._out_of_reach(error) from error
         check_folder(Path(found), self.path)
         return Path(found)
+
+    def at_hand(self) -> bool:
+        """Whether the files are on this machine; nothing is downloaded.
+
+        Raises:
+            InputError: they are not, and the hub does not have them to give.
+        """
+        if self.is_local:
+            return True
+        from huggingface_hub import HfApi, snapshot_download
+
+        wanted: dict[str, Any] = {"revision": self.revision}
+        try:
+            snapshot_download(
+                self.path, allow_patterns=list(FILES), local_files_only=True, **wanted
+            )
+            return True
+        except Exception:  # not whole on this machine
+            try:
+                HfApi().model_info(self.path, timeout=10, **wanted)
+            except Exception as error:
+                raise self._out_of_reach(error) from error
+        return False
+
+    def _out_of_reach(self, error: Exception) -> InputError:
+        return InputError(
+            f"{self.path} cannot be fetched: {_first_line(error)}. With the files on disk, "
+            "use model=local model.path=FOLDER"
+        )
 
     def config(self) -> PretrainedConfig:
         """The language model's configuration, read from its files.

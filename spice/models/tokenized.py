@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spice.data.rendering import Example, MaskAudit, Renderer, Template, audit
+from spice.errors import InputError
 from spice.models.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -42,13 +43,28 @@ class Tokenized:
         return int(self.renderer.tokenizer.pad_token_id)
 
 
+def renderer(checkpoint: Checkpoint, template: Template) -> Renderer:
+    """How a checkpoint reads rows.
+
+    Raises:
+        InputError: its tokenizer or that one's chat template cannot be used.
+    """
+    try:
+        return Renderer(checkpoint.tokenizer(), template, checkpoint.context())
+    except InputError as error:
+        told = str(error)
+        raise InputError(
+            told if checkpoint.path in told else f"{checkpoint.path}: {told}"
+        ) from None
+
+
 def tokenize(checkpoint: Checkpoint, template: Template, pool: Pool, memo: Path) -> Tokenized:
     """Render and tokenise a pool; ``memo`` is where digests of weights are kept."""
-    renderer = Renderer(checkpoint.tokenizer(), template, checkpoint.context())
-    examples = renderer.encode(pool.rows)
+    reader = renderer(checkpoint, template)
+    examples = reader.encode(pool.rows)
     view = {
         "weights": checkpoint.digest(memo),
         "dtype": checkpoint.dtype,
-        "renderer": renderer.fingerprint(),
+        "renderer": reader.fingerprint(),
     }
-    return Tokenized(checkpoint, renderer, examples, audit(pool.rows, examples, renderer), view)
+    return Tokenized(checkpoint, reader, examples, audit(pool.rows, examples, reader), view)

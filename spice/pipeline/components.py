@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
@@ -52,32 +54,28 @@ class Components:
 
     @classmethod
     def of(cls, config: DictConfig) -> Components:
-        """Make them all, and refuse what cannot work; no model is loaded and no row is read."""
-        selector, suite = make(config, "selector"), make(config, "benchmarks")
-        recipe = make(config, "finetune")
-        parts = cls(
-            data=make(config, "data"),
-            template=make(config, "template"),
+        """Make them all; no model is loaded and no row is read."""
+        return cls.by(partial(make, config))
+
+    @classmethod
+    def by(cls, group: Callable[[str], Any]) -> Components:
+        """The same by what makes a group."""
+        selector, suite, recipe = group("selector"), group("benchmarks"), group("finetune")
+        return cls(
+            data=group("data"),
+            template=group("template"),
             selector=selector,
-            schedule=make(config, "schedule"),
-            extraction=make(config, "gradients"),
-            lora=make(config, "lora"),
+            schedule=group("schedule"),
+            extraction=group("gradients"),
+            lora=group("lora"),
             recipe=recipe,
             suite=suite,
-            validation=make(config, "validation") if selector.aims else None,
-            machine=make(config, "trainer"),
-            tracker=make(config, "logger"),
-            proxy=make(config, "proxy") if selector.reads_pool else None,
-            model=make(config, "model") if recipe or suite.names else None,
+            validation=group("validation") if selector.aims else None,
+            machine=group("trainer"),
+            tracker=group("logger"),
+            proxy=group("proxy") if selector.reads_pool else None,
+            model=group("model") if recipe or suite.names else None,
         )
-        parts.schedule.check(selector, config.names.selector)
-        suite.check()
-        for role, checkpoint in (("proxy", parts.proxy), ("model", parts.model)):
-            if checkpoint:
-                checkpoint.check(role)
-        for reader in (c for signal in selector.needs.values() for c in signal.readers()):
-            reader.check("selector.more_proxies")
-        return parts
 
 
 def make(config: DictConfig, group: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from spice.errors import InputError
 
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
@@ -30,10 +31,35 @@ class Machine:
     progress: bool
 
     def __post_init__(self) -> None:
+        if self.accelerator not in ACCELERATORS:
+            raise InputError(
+                f"trainer.accelerator={self.accelerator}: must be one of {', '.join(ACCELERATORS)}"
+            )
+        if type(self.devices) is not int or self.devices < 1:
+            raise InputError(f"trainer.devices={self.devices}: must be a whole number, at least 1")
         if self.precision not in PRECISIONS:
             raise InputError(
                 f"trainer.precision={self.precision}: must be one of {', '.join(PRECISIONS)}"
             )
+
+    def check(self) -> None:
+        """Refuse what this machine has not.
+
+        Raises:
+            InputError: a GPU is asked for where there is none, or more than there are.
+        """
+        if self.accelerator not in ("gpu", "cuda"):
+            return
+        import torch
+
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not found:
+            raise InputError(
+                f"trainer.accelerator={self.accelerator}: torch finds no GPU here; "
+                "trainer.accelerator=auto takes one where there is one"
+            )
+        if self.devices > found:
+            raise InputError(f"trainer.devices={self.devices}: this machine has {found} GPUs")
 
     def resolved_precision(self) -> str:
         """The precision that fine-tuning runs in here."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from spice.errors import InputError
 
 DIGITS = 16  # hexadecimal ones of a hash: 64 bits, far more than any cache has entries
 
@@ -39,6 +42,30 @@ def write_jsonl(path: Path, records: Iterable[Any]) -> None:
     """One record a line; whole or not at all."""
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
     publish(path, lambda partial: partial.write_text("".join(lines), encoding="utf-8"))
+
+
+def check_writable(folder: Path, key: str) -> None:
+    """Refuse a folder that could not be made and written to; nothing is made.
+
+    Raises:
+        InputError: so it is; ``key`` is what the user calls it.
+    """
+    there = nearest(folder)
+    if not there.is_dir():
+        raise InputError(f"{key}: {folder} cannot be a folder: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{key}: {there} cannot be written to")
+
+
+def free_bytes(folder: Path) -> int:
+    """Of the disk that a folder is on, or would be."""
+    return shutil.disk_usage(nearest(folder)).free
+
+
+def nearest(folder: Path) -> Path:
+    """What is there of a path: itself, or the closest of those that hold it."""
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
 
 
 def short_hash(data: bytes) -> str:
