@@ -39,9 +39,7 @@ def check(arguments: Sequence[str]) -> int:
     # Keeps all of it out of start-up.
     from spice.pipeline import check
     from spice.pipeline.draft import Draft
-    from spice.pipeline.machine import quiet
 
-    quiet()
     draft = Draft(config, folder, fetch=False)
     if wrong := [*wrong, *check.mistakes(draft)]:
         return _tell_mistakes(wrong)
@@ -71,7 +69,7 @@ def _without_the_wrong(name: str, overrides: Sequence[str]) -> tuple[DictConfig 
     lost: list[str] = []  # groups without the option that was meant: their keys tell nothing
     config = None
     for override in sorted(overrides, key=lambda word: not _chooses(word)):
-        key, _, value = override.lstrip("+~").partition("=")
+        key = override.lstrip("+~").partition("=")[0]
         if key.partition(".")[0] in lost:
             continue
         try:

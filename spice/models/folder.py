@@ -90,9 +90,9 @@ def _check_unquantised(config: dict[str, Any], folder: Path, role: str) -> None:
 
 def _check_text_part(config: dict[str, Any], folder: Path, role: str) -> None:
     """Of models that see and hear as well, those that transformers has as language models too."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as known
+    from transformers.models.auto import modeling_auto
 
-    if config.get("model_type") not in known:
+    if config.get("model_type") not in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         text = config["text_config"].get("model_type", "its language model")
         raise InputError(
             f"{role}.path: {folder} is a {config.get('model_type')}, of which transformers has no "

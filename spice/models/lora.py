@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +61,7 @@ class Lora:
             task_type="CAUSAL_LM",
         )
         linear = linear_layers(model)
-        with torch.random.fork_rng(), warnings.catch_warnings():
-            # That a target is tied: see spice/models/merging.py.
-            warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
+        with torch.random.fork_rng():
             torch.manual_seed(seed)
             try:
                 adapted = get_peft_model(model, config)
@@ -89,6 +86,8 @@ class Lora:
         if self.targets == ALL:
             return
         linear, embedding = linear_layers(model), _embeddings(model)
+        if not self.targets:
+            raise InputError(f"lora.targets={self._said}: names no layer. {_there_are(linear)}")
         for target in [self.targets] if isinstance(self.targets, str) else self.targets:
             if found := [name for name in embedding if self._names(target, name)]:
                 raise InputError(

@@ -117,11 +117,11 @@ def _of_reader(draft: Draft, role: str) -> str:
 
 
 def _parameters(draft: Draft, role: str) -> int:
-    return sum(p.numel() for p in draft.bare(role).parameters())
+    return 0 if (model := draft.bare(role)) is None else model.num_parameters()
 
 
 def _of_adapters(draft: Draft, role: str) -> Iterator[str]:
-    for lora, model in zip(draft.adapters(role), draft.adapted(role), strict=True):
+    for lora, model in zip(draft.adapters(role), draft.adapted(role), strict=False):
         factors = [p for p in model.parameters() if p.requires_grad]
         size = sum(p.numel() for p in factors)
         yield f"r={lora.r}, {len(factors)} factors of {size:,} parameters"
@@ -129,10 +129,11 @@ def _of_adapters(draft: Draft, role: str) -> Iterator[str]:
 
 def _gradient_bytes(draft: Draft) -> int:
     """What the stored gradients of a pool take, read at a fresh adapter: those of B alone."""
-    extraction = draft.group("gradients")
-    if extraction.lora not in draft.adapters("proxy"):
+    extraction, adapters = draft.group("gradients"), draft.adapters("proxy")
+    stored = draft.group("schedule").needs(draft.group("selector"))
+    if not stored or extraction.lora not in adapters or not draft.adapted("proxy"):
         return 0
-    model = draft.adapted("proxy")[draft.adapters("proxy").index(extraction.lora)]
+    model = draft.adapted("proxy")[adapters.index(extraction.lora)]
     d = sum(p.numel() for name, p in model.named_parameters() if "lora_B" in name)
     layout = CODINGS[extraction.dtype].layout(extraction.projection or d)
     return len(draft.pool.rows) * sum(kind.itemsize * count for kind, count in layout.values())
@@ -150,12 +151,13 @@ def _items(draft: Draft, name: str) -> str:
         return f"skipped: {reason}"
     if suite.tasks[name].source is None:  # lm-eval's own take long to read
         return f"data of {', '.join(suite.tasks[name].datasets)}"
-    from torch import nn
+    import torch
 
     from spice.evaluation.evaluation import Evaluation  # keeps torch out of start-up
 
-    nobody: Any = None  # is asked
+    model: Any = torch.nn.Module()  # is not asked
+    nobody: Any = None
     with TemporaryDirectory() as cache:
-        asked = Evaluation(nn.Module(), nobody, nobody, suite, max_length=0, seed=0,
+        asked = Evaluation(model, nobody, nobody, suite, max_length=0, seed=0,
                            on_score=nobody, cache=Path(cache))  # fmt: skip
         return f"{sum(asked.items(name)):,} items"

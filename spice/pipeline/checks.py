@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from spice.evaluation.at_hand import check_data
 from spice.pipeline import run_folder
+from spice.pipeline.machine import quiet
 from spice.storage.files import check_writable
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def checks(draft: Draft) -> Iterator[Check]:
     yield lambda: draft.k
     yield lambda: draft.group("selector").check_sources(row.source for row in draft.pool.rows)
     yield lambda: check_data(draft.group("benchmarks"), draft.cache / "datasets")
+    yield quiet  # which takes transformers; from here on it is at work
     for role in draft.readers:
         yield partial(draft.renderer, role)
         yield partial(draft.bare, role)

@@ -1,8 +1,9 @@
-"""A configuration on its way to a run: what it names is made and read once, when it is asked for."""
+"""A configuration on its way to a run: what it names is made and read when it is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ class Draft:
     def _targets(self) -> list[Row]:
         from tempfile import TemporaryDirectory
 
-        if not self.wants("validation"):
+        if not self.group("selector").aims:
             return []
         with TemporaryDirectory() as cache:
             return self.group("validation").rows(self.group("benchmarks"), Path(cache))
@@ -120,7 +121,11 @@ class Draft:
 
     def _examples(self, role: str, rows: int) -> list[Example] | None:
         found = self.renderer(role)
-        return found and found.encode(self.pool.rows[:: -(-len(self.pool.rows) // rows)])
+        return (
+            None
+            if found is None
+            else found.encode(self.pool.rows[:: -(-len(self.pool.rows) // rows)])
+        )
 
     def bare(self, role: str) -> PreTrainedModel | None:
         """The model without its weights, none of which is missing; None as above."""
@@ -129,8 +134,10 @@ class Draft:
     def adapted(self, role: str) -> list[PeftModel]:
         """A model without its weights for each adapter that is put on it; none as above."""
         of = self.checkpoint(role)
-        found = [self._once(f"{lora} on {of}", lambda lora=lora: self._on(lora, role))
-                 for lora in self.adapters(role)]  # fmt: skip
+        found = [
+            self._once(f"{lora} on {of}", partial(self._on, lora, role))
+            for lora in self.adapters(role)
+        ]
         return [model for model in found if model is not None]
 
     def adapters(self, role: str) -> list[Lora]:

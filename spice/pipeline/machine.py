@@ -96,3 +96,4 @@ def quiet() -> None:
         logging.getLogger(f"pytorch_lightning.{name}").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    warnings.filterwarnings("ignore", module="peft")  # of tied weights: spice/models/merging.py

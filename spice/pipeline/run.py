@@ -15,7 +15,6 @@ from spice.pipeline import run_folder
 from spice.pipeline.checks import checks
 from spice.pipeline.draft import Draft
 from spice.pipeline.ledger import Ledger
-from spice.pipeline.machine import quiet
 from spice.pipeline.plan import report
 from spice.pipeline.plan.planner import Planner
 from spice.pipeline.readings import Readings
@@ -207,7 +206,6 @@ def begin(config: DictConfig, folder: Path, sweep: str | None = None) -> Run:
         for check in checks(state.draft):
             check()
     STEPS[0].execute(state)
-    quiet()
     return state
 
 

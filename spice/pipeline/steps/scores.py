@@ -95,9 +95,9 @@ class Evaluate(Step):
         from spice.models.merging import merged, shared_targets
 
         model = PeftModel.from_pretrained(model, str(run.adapter.folder / "adapter"))
-        if shared := shared_targets(model):
-            warn(self.name, f"{shared[0].rpartition('.')[2]} shares its weight with another layer: "
-                 "the adapter is scored beside the model; merge it elsewhere only once untied")  # fmt: skip
+        if shared := [name.rpartition(".")[2] for name in shared_targets(model)]:
+            told = "shares its weight with another layer: scored beside the model, not merged"
+            warn(self.name, f"{shared[0]} {told}; merge the adapter elsewhere only once untied")
         if run.as_model.checkpoint.dtype != "float32":
             return model
         # The same function to rounding, in two thirds of the time; half precision would lose
