@@ -36,14 +36,12 @@ def check(arguments: Sequence[str]) -> int:
     folder = Path(config.hydra.run.dir)
     with open_dict(config):
         del config["hydra"]
-    # Keeps all of it out of start-up.
-    from spice.pipeline import check
-    from spice.pipeline.draft import Draft
+    from spice.pipeline.check import examine  # keeps all of it out of start-up
 
-    draft = Draft(config, folder, fetch=False)
-    if wrong := [*wrong, *check.mistakes(draft)]:
+    mistakes, lines, warnings = examine(config, folder)
+    if wrong := [*wrong, *mistakes]:
         return _tell_mistakes(wrong)
-    _tell_found(list(check.found(draft)), list(check.warnings(draft)))
+    _tell_found(lines, warnings)
     return 0
 
 

@@ -71,7 +71,7 @@ class Checkpoint:
         try:
             found = snapshot_download(self.path, revision=self.revision, allow_patterns=list(FILES))
         except Exception as error:
-            raise self._out_of_reach(error) from error
+            raise _out_of_reach(self.path, error) from error
         check_folder(Path(found), self.path)
         return Path(found)
 
@@ -83,26 +83,7 @@ class Checkpoint:
         """
         if self.is_local:
             return True
-        from huggingface_hub import HfApi, snapshot_download
-
-        wanted: dict[str, Any] = {"revision": self.revision}
-        try:
-            snapshot_download(
-                self.path, allow_patterns=list(FILES), local_files_only=True, **wanted
-            )
-            return True
-        except Exception:  # not whole on this machine
-            try:
-                HfApi().model_info(self.path, timeout=10, **wanted)
-            except Exception as error:
-                raise self._out_of_reach(error) from error
-        return False
-
-    def _out_of_reach(self, error: Exception) -> InputError:
-        return InputError(
-            f"{self.path} cannot be fetched: {_first_line(error)}. With the files on disk, "
-            "use model=local model.path=FOLDER"
-        )
+        return _downloaded(self.path, self.revision)
 
     def config(self) -> PretrainedConfig:
         """The language model's configuration, read from its files.
@@ -170,7 +151,7 @@ class Checkpoint:
         Raises:
             InputError: as :meth:`outline`.
         """
-        model = self._read("cpu")
+        model = _read(self.folder(), self.dtype, None)
         widen_narrow_heads(model)
         return model.eval()
 
@@ -181,30 +162,7 @@ class Checkpoint:
             InputError: transformers cannot load it, or a weight has another shape, is missing (it
                 would be drawn at random), or is of a layer that the configuration leaves out.
         """
-        return self._read("meta")
-
-    def _read(self, device: str) -> PreTrainedModel:
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        folder = self.folder()
-        try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=getattr(torch, self.dtype),
-                device_map=None if device == "cpu" else device,
-                use_safetensors=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # the report has them
-                output_loading_info=True,
-            )
-        except MemoryError:
-            raise
-        except Exception as error:  # no such architecture, half an expert, a damaged file
-            raise InputError(f"{folder} cannot be loaded: {_first_line(error)}") from error
-        model, report = loaded
-        _check_report(model, report, folder)
-        return model
+        return _read(self.folder(), self.dtype, "meta")
 
     def skeleton(self) -> PreTrainedModel:
         """The model without weights (on the meta device), from ``architecture`` alone."""
@@ -239,6 +197,51 @@ class Checkpoint:
         digest = total.hexdigest()[:16]
         _remember(record, digest, folder)
         return digest
+
+
+def _downloaded(name: str, revision: str | None) -> bool:
+    """Whether a model of the hub is on this machine; the hub is asked for one that is not."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        snapshot_download(
+            name, revision=revision, allow_patterns=list(FILES), local_files_only=True
+        )
+        return True
+    except Exception:  # not whole on this machine
+        try:
+            HfApi().model_info(name, revision=revision, timeout=10)
+        except Exception as error:
+            raise _out_of_reach(name, error) from error
+    return False
+
+
+def _out_of_reach(name: str, error: Exception) -> InputError:
+    return InputError(
+        f"{name} cannot be fetched: {_first_line(error)}. With the files on disk, "
+        "use model=local model.path=FOLDER"
+    )
+
+
+def _read(folder: Path, dtype: str, device: str | None) -> PreTrainedModel:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            device_map=device,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # the report has them
+            output_loading_info=True,
+        )
+    except Exception as error:  # no such architecture, half an expert, a damaged file
+        raise InputError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+    model, report = loaded
+    _check_report(model, report, folder)
+    return model
 
 
 def _check_report(model: PreTrainedModel, report: dict[str, Any], folder: Path) -> None:

@@ -11,23 +11,34 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf.errors import OmegaConfBaseException
 
 from spice.errors import InputError
 from spice.pipeline.checks import checks
+from spice.pipeline.draft import Draft
+from spice.pipeline.plan.asking import items
 from spice.storage.coding import CODINGS
 from spice.storage.files import free_bytes
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from spice.pipeline.checks import Check
-    from spice.pipeline.draft import Draft
 
 ROWS = 1000  # that are rendered; the tokens of a larger pool are estimated
 NAMED = 6  # sources, benchmarks
 
 Line = tuple[str, str]
+
+
+def examine(config: DictConfig, folder: Path) -> tuple[list[str], list[Line], list[str]]:
+    """All that is wrong; where nothing is, what a run would be begun with, and what to look at."""
+    draft = Draft(config, folder, fetch=False)
+    if wrong := mistakes(draft):
+        return wrong, [], []
+    return [], list(found(draft)), list(warnings(draft))
 
 
 def mistakes(draft: Draft) -> list[str]:
@@ -146,18 +157,10 @@ def _of_benchmarks(draft: Draft) -> str:
 
 
 def _items(draft: Draft, name: str) -> str:
-    suite: Any = draft.group("benchmarks")
+    suite = draft.group("benchmarks")
     if reason := suite.skip_reason(name):
         return f"skipped: {reason}"
     if suite.tasks[name].source is None:  # lm-eval's own take long to read
         return f"data of {', '.join(suite.tasks[name].datasets)}"
-    import torch
-
-    from spice.evaluation.evaluation import Evaluation  # keeps torch out of start-up
-
-    model: Any = torch.nn.Module()  # is not asked
-    nobody: Any = None
     with TemporaryDirectory() as cache:
-        asked = Evaluation(model, nobody, nobody, suite, max_length=0, seed=0,
-                           on_score=nobody, cache=Path(cache))  # fmt: skip
-        return f"{sum(asked.items(name)):,} items"
+        return f"{sum(items(suite, name, Path(cache))):,} items"

@@ -57,7 +57,7 @@ def test_what_a_run_would_begin_with_is_told_and_nothing_is_written(
     shown = " ".join(capsys.readouterr().out.split())
     assert "pool 40 rows of 2 sources: words 20, math 20" in shown
     assert "llama, 21,920 parameters, 2 layers of 32, up to 128 tokens, plain template" in shown
-    assert "lora of proxy r=16, 28 factors of 19,456 parameters" in shown
+    assert "lora of proxy r=16, 28 factors of 14,848 parameters" in shown
     assert "selector spice, 4 of 40 rows" in shown
     assert "nothing is wrong" in shown
     assert "about" not in shown  # of so few rows all are counted

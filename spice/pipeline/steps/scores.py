@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from spice.messages import say, warn
+from spice.models.merging import merged, shared_targets
 from spice.pipeline.steps.base import Step
 from spice.records import Score
 from spice.storage.closure import code_version, library_versions
@@ -89,10 +90,7 @@ class Evaluate(Step):
         model: Any = run.as_model.checkpoint.load()
         if run.adapter is None:
             return model
-        # Keeps torch out of start-up.
-        from peft import PeftModel
-
-        from spice.models.merging import merged, shared_targets
+        from peft import PeftModel  # keeps torch out of start-up
 
         model = PeftModel.from_pretrained(model, str(run.adapter.folder / "adapter"))
         if shared := [name.rpartition(".")[2] for name in shared_targets(model)]:
