@@ -163,6 +163,17 @@ def on(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
 
 
+def without(model: nn.Module) -> str | None:
+    """What is said of a mixture of experts, on whose routed ones no adapter can be."""
+    found = [name for name, _ in model.named_modules() if name.split(".")[-1] == EXPERTS]
+    if not found:
+        return None
+    return (
+        f"the routed experts of {len(found)} layers have no adapter and stay as they are: they are "
+        "no linear layers that see every token"
+    )
+
+
 def _leaves(names: list[str]) -> list[str]:
     """The last parts of names, each once."""
     return list(dict.fromkeys(name.rpartition(".")[2] for name in names))

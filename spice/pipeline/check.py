@@ -89,6 +89,7 @@ def warnings(draft: Draft) -> Iterator[str]:
     if skipped := draft.pool.skipped:
         yield f"{len(skipped):,} rows would be skipped, the first: {skipped[0]}"
     for role in draft.readers:
+        yield from (f"{role}: {told}" for told in draft.notes(role))
         if (read := draft.examples(role, ROWS)) and (
             empty := [e for e in read if not e.supervised]
         ):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spice.errors import InputError
-from spice.models.lora import Lora
+from spice.models.lora import Lora, without
 from spice.models.tokenized import renderer
 from spice.pipeline.budget import resolve_budget
 from spice.pipeline.components import Components, make
@@ -139,6 +139,11 @@ class Draft:
             for lora in self.adapters(role)
         ]
         return [model for model in found if model is not None]
+
+    def notes(self, role: str) -> list[str]:
+        """What is to be said of the adapters on a model, each once."""
+        told = (without(model) for model in self.adapted(role))
+        return list(dict.fromkeys(note for note in told if note))
 
     def adapters(self, role: str) -> list[Lora]:
         """Those that are put on the model of a role."""

@@ -12,7 +12,7 @@ from peft import PeftModel
 
 from spice.errors import InputError
 from spice.models.checkpoint import Checkpoint
-from spice.models.lora import Lora, on
+from spice.models.lora import Lora, on, without
 from spice.models.merging import merged, shared_targets
 
 MakeCheckpoint = Callable[..., Path]
@@ -71,7 +71,9 @@ def test_experts_are_refused_with_the_targets_that_work(
 
 def test_a_shared_expert_has_adapters_like_any_other_layer(make_checkpoint: MakeCheckpoint) -> None:
     outline = Checkpoint(str(make_checkpoint("qwen2_moe")), "float32").outline()
-    found = on(lora("all-linear").attach(outline, seed=0))
+    adapted = lora("all-linear").attach(outline, seed=0)
+    assert "the routed experts of 2 layers have no adapter" in str(without(adapted))
+    found = on(adapted)
     assert sum("shared_expert" in name for name in found) == 2 * 4
     assert not any("experts" in name.split(".") for name in found)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from spice.messages import warn
 from spice.pipeline.steps.base import Step
 
 if TYPE_CHECKING:
@@ -24,3 +25,5 @@ class ReadTokens(Step):
         for role, checkpoint in (("proxy", run.parts.proxy), ("model", run.parts.model)):
             if checkpoint:
                 run.readings.of(role, checkpoint)
+                for told in run.draft.notes(role):
+                    warn("lora", f"{role}: {told}")
