@@ -1,6 +1,7 @@
 """The command line: compose a configuration, hand it to the pipeline, report in one line.
 
-``spice selector=spice budget=0.1`` or ``python -m spice …``; ``spice --help`` lists what there is.
+``spice selector=spice budget=0.1`` or ``python -m spice …``; ``spice check`` before the same runs
+nothing and tells all that is wrong; ``spice --help`` lists what there is.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from spice import stopping
 from spice.cli import handed_on, help
+from spice.cli.check import check
 from spice.cli.explain import conf_dir, explain
 from spice.errors import InputError
 from spice.messages import shown
@@ -64,8 +66,11 @@ def main() -> None:
         return
     sys.argv[1:] = _absolute_config_path(sys.argv[1:])
     try:
-        handed_on.check(sys.argv[1:])
+        arguments = sys.argv[1:]
+        handed_on.check(arguments)
         with stopping.listening():
+            if arguments[:1] == ["check"]:
+                sys.exit(check(arguments[1:]))
             _run()
     except InputError as error:
         _stop(str(error), 2)
