@@ -48,6 +48,7 @@ GROUPS: dict[str, tuple[type, ...]] = {
 OPTIONAL = ("validation", "proxy", "model")
 BROKEN = object()  # stands where a value could not be made
 ABSENT = "???"
+REFERRED = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)(?:,[^}]*)?\}")  # to another key
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ class _Maker:
         node = self._written
         for length, name in enumerate(path, start=1):
             node = node.get(name) if isinstance(node, dict) else None
-            if isinstance(node, str) and (referred := re.fullmatch(r"\$\{([\w.]+)\}", node)):
+            if isinstance(node, str) and (referred := REFERRED.fullmatch(node)):
                 return self._key((*referred[1].split("."), *path[length:]))
         return ".".join(path)
 
