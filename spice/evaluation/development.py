@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from spice.data.pool import FilePool, identify
+from spice.data.unread import told
 from spice.errors import InputError
 from spice.evaluation.benchmarks import Benchmark, Suite
+from spice.messages import warn
 from spice.records import Row
 
 
@@ -78,8 +80,11 @@ class FileExamples:
     paths: Sequence[str]
 
     def rows(self, suite: Suite, cache: Path) -> list[Row]:
-        """All rows of the files."""
-        return FilePool(self.paths, None, "error").load().rows
+        """All rows of the files; what else they hold is told."""
+        pool = FilePool(self.paths, None, "error", key="validation").load()
+        for line in (*pool.notes, *told(pool.unread)):
+            warn("validation", line)
+        return pool.rows
 
 
 def _tasks(benchmark: Benchmark) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +57,12 @@ def write_card(
     others: Mapping[str, Sequence[str]],
     seed: int,
     trusted: Mapping[str, Any] | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> None:
     """Write both cards; ``lengths`` n are supervised tokens, zeros where no model was read.
 
-    ``trusted`` is what :func:`spice.reporting.trust.examine` found, where rows were weighed.
+    ``trusted`` is what :func:`spice.reporting.trust.examine` found, where rows were weighed;
+    ``reading`` is how the pool was read, as :meth:`spice.data.pool.Pool.report` has it.
     """
     sides = {"first": picks(selection, rows, lengths)[:SHOWN]}
     if selection["k"] > 2 * SHOWN:
@@ -71,6 +74,7 @@ def write_card(
         "lengths": quantiles(lengths, selection["indices"]),
         "overlaps": overlaps(selection, rows, others, seed),
         "trust": _trust(trusted),
+        "reading": {"skipped": [], "changed": {}, "unread": [], **(reading or {})},
     }
     environment = Environment(
         loader=PackageLoader("spice.reporting", "templates"),
@@ -82,6 +86,7 @@ def write_card(
     environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
     environment.filters["cut"] = _cut
     environment.filters["fence"] = _fence
+    environment.filters["plain"] = _plain
     for name in ("card.md", "card.html"):
         (folder / name).write_text(
             environment.get_template(f"{name}.j2").render(content), encoding="utf-8"
@@ -156,6 +161,11 @@ def overlaps(
 
 def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+
+
+def _plain(text: str) -> str:
+    """A name as Markdown that shows it as it is, in a table too."""
+    return re.sub(r"([\\`*\[\]<>|~&]|\b_|_\b)", r"\\\1", text)
 
 
 def _fence(text: str) -> str:

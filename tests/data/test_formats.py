@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spice.data.formats import BadRowError, read_file, to_row
+from spice.data.files import read_file
+from spice.data.layouts import Rules, find_row
+from spice.data.values import BadRowError
 from spice.data.pool import FilePool, Pool
 from spice.errors import InputError
 from spice.records import Row
@@ -76,7 +78,7 @@ def test_all_formats_hold_the_same_rows(
     path = tmp_path / (f"{name}.gz" if packed else name)
     path.write_bytes(gzip.compress(content) if packed else content)
     expected = [Row(id="", **record) for record in records]
-    assert [to_row(r, "else") for _, _, r in read_file(path)] == expected
+    assert [find_row(r, "else").row for _, _, r in read_file(path)] == expected
     assert [texts(row) for row in load(path).rows] == [texts(row) for row in expected]
 
 
@@ -192,18 +194,18 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_of_a_record_is_understood(form: str) -> None:
     record, expected = FORMS[form]
-    assert texts(to_row(record, "s")) == expected
+    assert texts(find_row(record, "s").row) == expected
 
 
 def test_columns_are_renamed_and_go_before_their_namesakes() -> None:
     columns = {"instruction": "question", "response": "answer", "source": "category"}
     record = {"question": "Q", "answer": "A", "instruction": "no", "category": "math"}
-    assert to_row(record, "s", columns) == Row("", "Q", "", "A", "math")
-    assert to_row(dict(reversed(record.items())), "s", columns) == Row("", "Q", "", "A", "math")
+    assert find_row(record, "s", Rules(columns)).row == Row("", "Q", "", "A", "math")
+    assert find_row(dict(reversed(record.items())), "s", Rules(columns)).row == Row("", "Q", "", "A", "math")
 
 
 def test_columns_can_be_swapped() -> None:
-    swapped = to_row(GOOD, "s", {"instruction": "input", "input": "instruction"})
+    swapped = find_row(GOOD, "s", Rules({"instruction": "input", "input": "instruction"})).row
     assert (swapped.instruction, swapped.input) == ("to Ann", "Say hi.")
 
 
@@ -377,7 +379,7 @@ field_values = json_values | st.lists(turns, max_size=4)
 @given(st.dictionaries(st.sampled_from(KEYS), field_values) | json_values)
 def test_whatever_json_holds_is_a_row_of_text_or_a_reason(record: Any) -> None:
     try:
-        row = to_row(record, "s")
+        row = find_row(record, "s").row
     except BadRowError as error:
         assert str(error)  # noqa: PT017 (either outcome is fine)
     else:
