@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from spice.data.values import BadRowError, absent, empty, kind, text
+from spice.errors import did_you_mean
 
 ROLES = {
     "system": "system",
@@ -95,6 +96,11 @@ def decoded(value: Any) -> Any:
         return value
 
 
+def has_role(message: Mapping[str, Any]) -> bool:
+    """Whether this is a turn, and no record of another kind."""
+    return any(key in message for key in ROLE_KEYS)
+
+
 def untaught(turns: list[dict[str, Any]], roles: Mapping[str, str]) -> list[dict[str, Any]]:
     """The turns, of which no answer is to be learnt."""
     known = {**ROLES, **roles}
@@ -136,9 +142,15 @@ def _role(name: Any, column: str, roles: Mapping[str, str], found: Conversation)
         if role := roles.get(name, ROLES.get(name)):
             return role
         if name in TOOL_ROLES:
-            raise BadRowError(f"a turn of '{column}' is {name!r}'s: tool calls cannot be rendered")
-        hint = f"data.roles={{{name}: user}} says whose turns these are"
-        raise BadRowError(f"unknown role {name!r} in '{column}' ({hint})")
+            raise BadRowError(
+                f"a turn of '{column}' has the role {name!r}: tool calls cannot be rendered"
+            )
+        ours = ROLES.get(name.lower(), "user")
+        others = ", ".join(side for side in dict.fromkeys(ROLES.values()) if side != ours)
+        raise BadRowError(
+            f"unknown role {name!r} in '{column}'.{did_you_mean(name, (*roles, *ROLES))} "
+            f"data.roles={{{name}: {ours}}} (or {others}) says whose turns these are"
+        )
     raise BadRowError(f"unknown role {name!r} in '{column}'")
 
 

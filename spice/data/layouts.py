@@ -3,7 +3,7 @@
 Understood are Alpaca (``instruction``/``input``/``output``), Dolly (``instruction``/``context``/
 ``response``), OpenOrca (``system_prompt``/``question``/``response``), GSM8K (``question``/
 ``answer``), ``prompt``/``completion`` as text or as turns, chats (``messages``), ShareGPT
-(``conversations``), UltraChat (``data``), other pairs of text, and the rows that we write ourselves.
+(``conversations``), UltraChat (``data``), other pairs of text, and the rows that we write.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from spice.data.conversations import CALLS, Conversation, decoded, read_conversation, untaught
+from spice.data.conversations import (
+    CALLS,
+    Conversation,
+    decoded,
+    has_role,
+    read_conversation,
+    untaught,
+)
 from spice.data.values import BadRowError, absent, empty, kind, listed, one_line, text
 from spice.records import Row
 
@@ -83,11 +90,12 @@ class Fields:
         return next(iter(full or there), None)
 
     def _holds(self, name: str, column: str) -> bool:
-        value = self.record.get(column)
+        value: Any = self.record.get(column)
         if absent(value):
             return False
         if name == "messages" and column not in PLAIN:  # everyday words: only turns count
-            return _are_turns(value) or (column == "data" and _are_texts(value))
+            said = _are_turns(value) and has_role(value[0])
+            return said or (column == "data" and _are_texts(value))
         return isinstance(value, str) or column == name or name not in OPTIONAL
 
     def value(self, name: str) -> Any:
@@ -146,8 +154,12 @@ def find_row(
     given = fields.text("source")
     row = Row(id="", source=one_line(named or given or source), **content)
     unread = fields.unread(row) | (talk.unread if talk else {})
-    changed = [*(talk.mended if talk else []), *([CLEANED] if not named and one_line(given) != given.strip() else [])]
+    changed = [*(talk.mended if talk else []), *_cleaned(given if not named else "")]
     return Found(row, unread, changed, talk.roles if talk else None)
+
+
+def _cleaned(source: str) -> list[str]:
+    return [CLEANED] if one_line(source) != source.strip() else []
 
 
 def _conversation(fields: Fields, rules: Rules) -> Conversation | None:

@@ -191,8 +191,9 @@ class MixPool:
         if path is None:
             if not part.get("name"):
                 raise InputError(f"{key}: needs a name on the hub, or a path")
-            there = {k: part.get(k) for k in ("name", "config", "revision", "data_files")}
-            reader = HubPool(**there, split=part.get("split") or "train", **common)
+            there: dict[str, Any] = {"config": None, "split": "train", **part}
+            on_hub = {k: v for k, v in there.items() if k not in (*common, "rows", "path")}
+            reader = HubPool(**on_hub, **common)
         else:
             reader = FilePool([path] if isinstance(path, str) else list(path), **common)
         pool = reader.load()

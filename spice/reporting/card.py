@@ -76,6 +76,14 @@ def write_card(
         "trust": _trust(trusted),
         "reading": {"skipped": [], "changed": {}, "unread": [], **(reading or {})},
     }
+    environment = _environment()
+    for name in ("card.md", "card.html"):
+        (folder / name).write_text(
+            environment.get_template(f"{name}.j2").render(content), encoding="utf-8"
+        )
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("spice.reporting", "templates"),
         autoescape=select_autoescape(["html.j2"]),
@@ -87,10 +95,7 @@ def write_card(
     environment.filters["cut"] = _cut
     environment.filters["fence"] = _fence
     environment.filters["plain"] = _plain
-    for name in ("card.md", "card.html"):
-        (folder / name).write_text(
-            environment.get_template(f"{name}.j2").render(content), encoding="utf-8"
-        )
+    return environment
 
 
 def _trust(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:

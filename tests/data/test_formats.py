@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from spice.data.files import read_file
 from spice.data.layouts import Rules, find_row
-from spice.data.values import BadRowError
 from spice.data.pool import FilePool, Pool
+from spice.data.values import BadRowError
 from spice.errors import InputError
 from spice.records import Row
 
@@ -201,7 +201,9 @@ def test_columns_are_renamed_and_go_before_their_namesakes() -> None:
     columns = {"instruction": "question", "response": "answer", "source": "category"}
     record = {"question": "Q", "answer": "A", "instruction": "no", "category": "math"}
     assert find_row(record, "s", Rules(columns)).row == Row("", "Q", "", "A", "math")
-    assert find_row(dict(reversed(record.items())), "s", Rules(columns)).row == Row("", "Q", "", "A", "math")
+    assert find_row(dict(reversed(record.items())), "s", Rules(columns)).row == Row(
+        "", "Q", "", "A", "math"
+    )
 
 
 def test_columns_can_be_swapped() -> None:
