@@ -152,7 +152,7 @@ def find_row(
     if not content["instruction"].strip() and not content["input"].strip():
         raise BadRowError("the instruction is empty")
     given = fields.text("source")
-    row = Row(id="", source=one_line(named or given or source), **content)
+    row = Row(id="", source=one_line(named or given) or one_line(source), **content)
     unread = fields.unread(row) | (talk.unread if talk else {})
     changed = [*(talk.mended if talk else []), *_cleaned(given if not named else "")]
     return Found(row, unread, changed, talk.roles if talk else None)
@@ -233,7 +233,7 @@ def _found(fields: Fields) -> str:
 
 
 def _history(history: Any) -> tuple[tuple[str, str], ...]:
-    history = decoded([] if history is None or history == "" else history)
+    history = decoded([] if empty(history) else history)
     if not isinstance(history, list) or any(
         not isinstance(turn, list | tuple) or len(turn) != 2 for turn in history
     ):
@@ -243,7 +243,7 @@ def _history(history: Any) -> tuple[tuple[str, str], ...]:
 
 def _taught(taught: Any, answers: int) -> tuple[bool, ...]:
     """What our own files say of each answer."""
-    taught = decoded([] if taught is None or taught == "" else taught)
+    taught = decoded([] if empty(taught) else taught)
     if taught == []:
         return ()
     if not isinstance(taught, list) or [type(t) for t in taught] != [bool] * answers:
