@@ -173,6 +173,7 @@ def run(config: DictConfig, folder: Path, sweep: str | None = None) -> ResultsRe
         run_folder.claimed(folder, plain),
         tracker.run(_on_top(plain), name, sweep, folder) as state.tracked,
     ):
+        state.readings.begin()
         for step in STEPS[1:]:
             step.execute(state)
     return state.results
@@ -188,6 +189,7 @@ def plan(config: DictConfig, folder: Path, sweep: str | None = None) -> None:
     """
     state = begin(config, folder, sweep)
     folder.mkdir(parents=True, exist_ok=True)
+    state.readings.begin()
     planner = Planner(state)
     planned = [asdict(line) for step in STEPS[1:] for line in step.plan(state, planner)]
     write_json(folder / "plan.json", planned)

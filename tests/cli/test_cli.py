@@ -178,20 +178,26 @@ def assert_one_error(run: subprocess.CompletedProcess[str], message: str) -> Non
     assert "gradients" not in run.stdout  # nothing costly had begun
 
 
-def test_skipped_rows_are_counted_and_listed(
+def test_skipped_rows_and_unread_columns_are_counted_and_listed(
     spice: Spice,
     local: list[str],
     write_jsonl: Callable[..., Path],
     records: list[Any],
     tmp_path: Path,
 ) -> None:
-    path = write_jsonl(broken_on_line_17(without_response(records)))
+    noted = [{**record, "passage": "Some words"} for record in records]
+    path = write_jsonl(broken_on_line_17(without_response(noted)))
     options = ["data=jsonl", f"data.paths=[{path}]", "data.on_bad_row=skip", "hydra.run.dir=run"]
-    done = spice(*local, *options)
+    done = spice(*local, *options, "data.columns={input: input}")
     assert done.returncode == 0, done.stderr
     assert "2 rows skipped" in done.stdout
-    skipped = json.loads((tmp_path / "run" / "audit.json").read_text())["skipped"]
-    assert [line.split(": ")[0].rsplit(":", 1)[1] for line in skipped] == ["5", "17"]
+    for source, rows in (("math", 20), ("words", 18)):
+        assert f"warning: {source}: not read: 'passage' in {rows} rows" in done.stdout
+    audit = json.loads((tmp_path / "run" / "audit.json").read_text())
+    assert [line.split(": ")[0].rsplit(":", 1)[1] for line in audit["skipped"]] == ["5", "17"]
+    assert sorted(column["rows"] for column in audit["unread"]) == [18, 20]
+    assert "proxy" in audit
+    assert "| words | passage | 18 |" in (tmp_path / "run" / "card.md").read_text()
 
 
 # -- interruption, replay, company --------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from spice.data.unread import labels_told, told
 from spice.messages import say, warn
 from spice.pipeline.steps.base import Step
 
@@ -37,4 +38,10 @@ class ReadPool(Step):
         if skipped := run.pool.skipped:
             shown = "\n           ".join(skipped[:SHOWN])
             warn(self.name, f"{len(skipped)} rows skipped, the first:\n           {shown}")
+        for what, count in run.pool.changed.items():
+            warn(self.name, f"{what}: in {count:,} rows")
+        for line in told(run.pool.unread):
+            warn(self.name, line)
+        if labels := labels_told(run.pool.unread):
+            say(self.name, labels)
         say(self.name, f"{len(run.pool.rows):,} rows, key {run.pool.digest()}")

@@ -259,5 +259,5 @@ def _tell(run: Run) -> None:
 def _write_card(run: Run, trusted: Mapping[str, Any] | None) -> None:
     write_card(
         run.folder, run.pool.rows, _lengths(run), run.selection, run.diagnostics, run.others,
-        run.config.seed, trusted,
+        run.config.seed, trusted, run.pool.report(),
     )  # fmt: skip
