@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from annotated_types import MinLen
 
-from spice.data.formats import expand
+from spice.data.files import expand
 from spice.data.pool import FilePool, identify
 from spice.data.unread import told
 from spice.errors import InputError

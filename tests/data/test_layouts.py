@@ -277,7 +277,7 @@ def test_roles_are_mapped_and_wrong_names_are_told(write_jsonl: WriteJsonl) -> N
     assert "data.roles.usr: no turn has such a role. Did you mean 'user'?" in (
         refusal(path, roles=both)
     )
-    assert "data.roles.model=asistant: must be one of system, user, assistant. Did you" in (
+    assert "roles.model=asistant: must be one of system, user, assistant. Did you" in (
         refusal(path, roles={"model": "asistant"})
     )
 
@@ -298,15 +298,15 @@ def test_a_column_that_no_row_has_is_told(
 
 @pytest.mark.parametrize("value", ["question", ["question"], {"instruction": 1}])
 def test_columns_must_be_names_by_names(write_jsonl: WriteJsonl, value: Any) -> None:
-    assert refusal(write_jsonl([LAYOUTS["dolly"][0]]), columns=value).startswith("data.columns")
+    assert refusal(write_jsonl([LAYOUTS["dolly"][0]]), columns=value).startswith("columns")
 
 
 def test_a_part_of_a_mix_says_where_its_own_names_are_wrong(write_jsonl: WriteJsonl) -> None:
     path = str(write_jsonl([{"ask": "Q", "answer": "A"}]))
     for part, message in (
         ({"path": path, "columns": {"instruction": "aks"}}, r"data\.parts\.mine\.columns\.instr"),
-        ({"paht": path}, r"data\.parts\.mine\.paht: no such key\. Did you mean 'path'"),
-        ({"path": path, "rows": 0}, r"data\.parts\.mine\.rows=0: must be"),
+        ({"paht": path}, r"parts\.mine\.paht: no such key\. Did you mean 'path'"),
+        ({"path": path, "rows": 0}, r"parts\.mine\.rows=0: must be"),
     ):
         with pytest.raises(InputError, match=message):
             MixPool({"mine": part}, "", None, "error").load()

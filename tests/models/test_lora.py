@@ -44,7 +44,7 @@ def refusal(make_checkpoint: MakeCheckpoint) -> Callable[..., str]:
         ("(", "lora.targets=(: no regular expression (missing )"),
         ("q_proj", "the ends of names go in a list: [q_proj]"),
         ("all-lienar", "Did you mean 'all-linear'?"),
-        ([], "lora.targets=[]"),
+        ([], "targets=[]: must be a name or a list of names"),
         (["embed_tokens"], "model.embed_tokens is an embedding, and adapters go on linear layers"),
         (["q_proj", "embed_tokens"], "is an embedding"),
     ],
