@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from spice.cli import help
 from spice.cli.explain import conf_dir, explain
 from spice.errors import InputError
+from spice.storage import disk
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -68,6 +69,11 @@ def main() -> None:
         _stop(explain(error), 2)
     except OmegaConfBaseException as error:  # such as a mandatory key left out
         _stop(str(error).splitlines()[0], 2)
+    except Exception as error:
+        told = disk.refusal(error)
+        if told is None:
+            raise
+        _stop(told, 2)
     except KeyboardInterrupt:
         _stop("interrupted; the same command goes on from the finished stages", 130)
 

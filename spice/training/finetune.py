@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from spice.data.batches import Batch, PaddedBatches, TrainingPlan
 from spice.data.rendering import Example
 from spice.models.loss import NonFiniteLossError, check_finite, response_nll
+from spice.storage.seals import is_whole_checkpoint
 from spice.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def finetune(
     module = FineTuning(model, recipe, plan, examples, seed)
     fitting = _fitting(recipe, plan, checkpoints, trainer)
     last = checkpoints / "last.ckpt"
-    resumed = str(last) if last.is_file() else None
+    resumed = str(last) if is_whole_checkpoint(last) else None
     batches = PaddedBatches(examples, plan.batches, pad_id)
     loader = DataLoader(batches, batch_size=None, sampler=plan)
     fitting.fit(module, loader, ckpt_path=resumed, weights_only=True)
