@@ -96,6 +96,6 @@ def _parsed(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
         found = read(path)
     except (ValueError, YAMLError, OmegaConfBaseException):  # UTF-8 that is none included
         found = None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not found:
         raise InputError(f"{path} is damaged; delete {path.parent}, or give another hydra.run.dir")
     return found
