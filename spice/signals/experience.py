@@ -19,6 +19,7 @@ from spice.signals.base import Signal
 from spice.signals.embeddings import Embeddings
 from spice.signals.forward import ForwardSignal, read_off
 from spice.signals.losses import Losses
+from spice.storage import seals
 from spice.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Experience:
         from spice.training.finetune import finetune  # keeps torch out of start-up
 
         model: Any = source.tokenized.checkpoint.load()
-        if (folder / "adapter").is_dir():
+        if not seals.damaged(folder / "adapter"):
             return PeftModel.from_pretrained(model, str(folder / "adapter")).eval()
         rows = self.rows(folder, source, model)
         source.say(f"tuning briefly on {len(rows)} rows")
@@ -89,6 +90,7 @@ class Experience:
             seed=self.seed,
             trainer={**source.trainer, "logger": False},
         )
+        seals.seal(folder / "adapter")
         return tuned.eval()
 
     def work(self, source: Source) -> list[Work]:

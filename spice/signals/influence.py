@@ -25,6 +25,7 @@ from spice.models.lora import Lora
 from spice.models.recompute import recompute_long_batches
 from spice.signals.base import Signal
 from spice.signals.experience import drawn_rows
+from spice.storage import tensors
 from spice.storage.coding import FLOAT32
 from spice.storage.files import read_json, write_json
 from spice.training.recipe import Recipe
@@ -121,11 +122,15 @@ class Influence(Signal):
     ) -> list[float]:
         """Train on a share of the rows; each epoch's mean learning rate, scaled to Σ = 1."""
         from spice.training.epochs import EpochKeeper
-        from spice.training.finetune import finetune, learning_rates
+        from spice.training.finetune import finetune, learning_rates, reached
 
         drawn = drawn_rows(source.ids, rows, self.share, self.seed)
         ends = epoch_ends(len(drawn), self.recipe)
-        if not (folder / f"epoch-{len(ends) - 1}.safetensors").is_file():
+        lost = [end for epoch, end in enumerate(ends)
+                if not tensors.is_whole(folder / f"epoch-{epoch}.safetensors")]  # fmt: skip
+        if lost:
+            if reached(folder) >= lost[0]:  # going on from there would pass by that epoch's end
+                shutil.rmtree(folder / "checkpoints")
             source.say(f"warming up on {len(drawn)} rows, {self.recipe.epochs} epochs")
             keeper, trainer = EpochKeeper(folder, ends), source.trainer
             finetune(

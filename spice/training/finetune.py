@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
+CHECKPOINT = Path("checkpoints/last.ckpt")  # what an interrupted tuning goes on from
+
+
 class FineTuning(pl.LightningModule):
     """Trains the adapter of ``model``; the base stays frozen and is not part of checkpoints."""
 
@@ -123,10 +126,10 @@ def finetune(
         NonFiniteLossError: a loss, or what the last step left, is NaN or infinite.
     """
     plan = recipe.plan(rows, seed)
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / CHECKPOINT.parent
     module = FineTuning(model, recipe, plan, examples, seed)
     fitting = _fitting(recipe, plan, checkpoints, trainer)
-    last = checkpoints / "last.ckpt"
+    last = folder / CHECKPOINT
     resumed = str(last) if is_whole_checkpoint(last) else None
     batches = PaddedBatches(examples, plan.batches, pad_id)
     loader = DataLoader(batches, batch_size=None, sampler=plan)
@@ -140,6 +143,14 @@ def finetune(
     loss = fitting.callback_metrics.get("train/loss")
     final = float(loss) if loss is not None else None
     return {"steps": len(plan.steps), "rows": len(rows), "final_loss": final}
+
+
+def reached(folder: Path) -> int:
+    """The optimizer steps that a tuning in ``folder`` would go on from; 0 for a fresh start."""
+    last = folder / CHECKPOINT
+    if not is_whole_checkpoint(last):
+        return 0
+    return torch.load(last, map_location="cpu", weights_only=True)["global_step"]
 
 
 def _fitting(
