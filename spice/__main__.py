@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,6 +24,7 @@ from spice.cli.check import check
 from spice.cli.explain import conf_dir, explain
 from spice.errors import InputError
 from spice.messages import shown
+from spice.storage import disk
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -78,12 +78,11 @@ def main() -> None:
         _stop(explain(error), 2)
     except OmegaConfBaseException as error:  # such as a mandatory key left out
         _stop(str(error).splitlines()[0], 2)
-    except OSError as error:
-        if any(
-            frame.f_code is _job.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)
-        ):
+    except Exception as error:
+        told = disk.refusal(error)
+        if told is None:
             raise
-        _stop(f"hydra.run.dir: the run folder cannot be made: {error}", 2)
+        _stop(told, 2)
 
 
 def _absolute_config_path(arguments: list[str]) -> list[str]:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from spice.errors import InputError
 from spice.models.attention import widen_narrow_heads
 from spice.models.folder import check_folder
-from spice.storage.files import short_hash, write_json
+from spice.storage import disk
+from spice.storage.files import short_hash
+from spice.storage.seals import publish_sealed, read_sealed
 from spice.values import FilePath, Name, component
 
 if TYPE_CHECKING:
@@ -184,8 +186,8 @@ class Checkpoint:
         files = sorted(path for pattern in FILES for path in folder.glob(pattern))
         stats = [(str(path), *_identity(path)) for path in files]
         record = memo / f"{short_hash(json.dumps(stats).encode())}.json"
-        if record.is_file():
-            return json.loads(record.read_text(encoding="utf-8"))["digest"]
+        if (known := read_sealed(record)) is not None:
+            return json.loads(known)["digest"]
         _check_finite(folder)
         total = hashlib.sha256()
         for path in files:
@@ -266,9 +268,11 @@ def _unnumbered(name: str) -> str:
 def _remember(record: Path, digest: str, folder: Path) -> None:
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
-        write_json(record, {"digest": digest, "folder": str(folder)})
+        told = json.dumps({"digest": digest, "folder": str(folder)}, ensure_ascii=False)
+        publish_sealed(record, lambda path: path.write_text(told, encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"cache_dir: {record.parent} cannot be written: {error}") from error
+        why = disk.why(error.errno, record.parent)
+        raise InputError(f"cache_dir: {record.parent} cannot be written: {why}") from error
 
 
 def _identity(path: Path) -> tuple[int, int, int]:

@@ -160,11 +160,16 @@ class Run:
 def run(config: DictConfig, folder: Path, sweep: str | None = None) -> ResultsRecord:
     """Run the whole path for one configuration; returns what ``results.json`` holds.
 
-    ``folder`` receives all files of the run, ``sweep`` names the multirun that it is part of.
+    ``folder`` receives all files of the run, ``sweep`` names the multirun that it is part of. If
+    the same run is finished there, its results are returned and nothing is done.
 
     Raises:
-        InputError: the configuration or what it names cannot work, or the folder is taken.
+        InputError: the configuration or what it names cannot work, or the folder is another run's.
     """
+    same: Any = OmegaConf.to_container(config, resolve=True)
+    done: Any = run_folder.finished(folder, same)
+    if done is not None:
+        return done
     state = begin(config, folder, sweep)
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     name = f"{config.names.selector}-{config.budget}-seed{config.seed}"

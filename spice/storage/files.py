@@ -22,12 +22,28 @@ def publish(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside ``path``, flush to disk, then rename: readers see all of it or nothing.
 
     One writer at a time has a store's folder; :mod:`spice.storage.stages` sees to that.
+
+    Raises:
+        OSError: the disk is full or takes nothing; the file is named.
     """
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    write(partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        write(partial)
+        sync(partial)
+        partial.replace(path)
+        sync(path.parent)
+    except OSError as error:  # a write that fails does not say where
+        error.filename = error.filename or str(path)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold what a file or a folder's list of names says."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def publish_folder(path: Path, write: Callable[[Path], object]) -> None:

@@ -18,10 +18,14 @@ from spice.data.batches import Batch, PaddedBatches, TrainingPlan
 from spice.data.rendering import Example
 from spice.models.loss import NonFiniteLossError, check_finite, response_nll
 from spice.storage.files import publish_folder
+from spice.storage.seals import is_whole_checkpoint
 from spice.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+
+CHECKPOINT = Path("checkpoints/last.ckpt")  # what an interrupted tuning goes on from
 
 
 class FineTuning(pl.LightningModule):
@@ -124,11 +128,11 @@ def finetune(
         NonFiniteLossError: a loss, or what the last step left, is NaN or infinite.
     """
     plan = recipe.plan(rows, seed)
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / CHECKPOINT.parent
     module = FineTuning(model, recipe, plan, examples, seed)
     fitting = _fitting(recipe, plan, checkpoints, trainer)
-    last = checkpoints / "last.ckpt"
-    resumed = str(last) if last.is_file() else None
+    last = folder / CHECKPOINT
+    resumed = str(last) if is_whole_checkpoint(last) else None
     batches = PaddedBatches(examples, plan.batches, pad_id)
     loader = DataLoader(batches, batch_size=None, sampler=plan)
     with stopping.deferred():
@@ -155,6 +159,14 @@ class SaveWhenStopped(pl.Callback):
         if whole and stopping.asked():
             trainer.save_checkpoint(self.path)
             stopping.obey()
+
+
+def reached(folder: Path) -> int:
+    """The optimizer steps that a tuning in ``folder`` would go on from; 0 for a fresh start."""
+    last = folder / CHECKPOINT
+    if not is_whole_checkpoint(last):
+        return 0
+    return torch.load(last, map_location="cpu", weights_only=True)["global_step"]
 
 
 def _fitting(

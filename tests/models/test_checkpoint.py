@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from spice.errors import InputError
 from spice.models.checkpoint import Checkpoint
 from spice.models.lora import Lora
+from spice.storage.seals import publish_sealed
 
 CONF = Path(__file__).parents[2] / "conf"
 MakeCheckpoint = Callable[..., Path]
@@ -374,7 +375,7 @@ def test_the_digest_is_remembered_until_a_file_changes(folder: Path, tmp_path: P
     memo = tmp_path / "memo"
     first = checkpoint(folder).digest(memo)
     (record,) = memo.iterdir()
-    record.write_text(json.dumps({"digest": "remembered"}))
+    publish_sealed(record, lambda path: path.write_text(json.dumps({"digest": "remembered"})))
     assert checkpoint(folder).digest(memo) == "remembered"
     os.utime(folder / "model.safetensors")
     assert checkpoint(folder).digest(memo) == first

@@ -80,9 +80,34 @@ def test_a_changed_row_a_changed_weight_and_changed_code_reuse_nothing(
 def test_no_run_is_written_over(start: Run, tmp_path: Path) -> None:
     start()
     before = (tmp_path / "run0" / "results.json").read_bytes()
+    with pytest.raises(InputError, match=r"finished run with other selector.*hydra\.run\.dir"):
+        start("selector.penalty=0.7", folder=tmp_path / "run0")
     with pytest.raises(InputError, match="finished run"):
-        start(folder=tmp_path / "run0")
+        start("plan=true", folder=tmp_path / "run0")
     assert (tmp_path / "run0" / "results.json").read_bytes() == before
+
+
+def test_a_run_that_is_finished_gives_its_results_at_once(
+    start: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = start()
+    shutil.rmtree(tmp_path / "cache")
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run0").rglob("*")}
+    caplog.clear()
+    with caplog.at_level("INFO", "spice"):
+        assert start("trainer.progress=true", folder=tmp_path / "run0") == first
+    assert [str(tmp_path / "run0") in record.message for record in caplog.records] == [True]
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run0").rglob("*")} == files
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("name", ["results.json", "config.yaml"])
+def test_a_damaged_run_folder_is_named(start: Run, tmp_path: Path, name: str) -> None:
+    start("selector=random", "finetune=none")
+    for content in (b"{", b"", b"\xff\xfe"):
+        (tmp_path / "run0" / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"{name} is damaged; delete {tmp_path}/run0"):
+            start("selector=random", "finetune=none", folder=tmp_path / "run0")
 
 
 def test_random_and_full_read_no_proxy(start: Run) -> None:

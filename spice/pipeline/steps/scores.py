@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spice.messages import say, warn
@@ -37,12 +39,11 @@ class Evaluate(Step):
         with run.ledger.timed(self.name):
             keys = self.keys(run, run.adapter.key if run.adapter else None)
             missing = [name for name, key in keys.items() if not run.stages.has(self.name, key)]
-            if missing:
-                self._evaluate(run, missing, keys)
+            scored = self._evaluate(run, missing, keys)
             run.scores = [self._load(run, name, key) for name, key in keys.items()]
         told = {name: digest(key) for name, key in keys.items()}
-        run.ledger.note(self.name, told, reused=not missing)
-        done = f"{len(missing)} scored" if missing else "reused"
+        run.ledger.note(self.name, told, reused=not scored)
+        done = f"{scored} scored" if scored else "reused"
         say(self.name, f"key {digest(told)}, {done}")
 
     def keys(self, run: Run, adapter: str | None) -> dict[str, dict[str, Any]]:
@@ -63,22 +64,29 @@ class Evaluate(Step):
         shutil.copy(found / "samples.jsonl", run.folder / "samples" / f"{name}.jsonl")
         return Score(benchmark=name, **read_json(found / "score.json"))
 
-    def _evaluate(self, run: Run, names: list[str], keys: Mapping[str, dict[str, Any]]) -> None:
+    def _evaluate(self, run: Run, names: list[str], keys: Mapping[str, dict[str, Any]]) -> int:
+        """Score one benchmark after the other, unless another run has done it by then.
+
+        Returns how many were scored.
+        """
+        model = functools.cache(lambda: self._model(run))
+        made = (run.stages.run(self.name, keys[name], partial(self._score, run, name, model))
+                for name in names)  # fmt: skip
+        return sum(not done.reused for done in made)
+
+    def _score(self, run: Run, name: str, model: Callable[[], Any], folder: Path) -> None:
         from spice.evaluation.evaluation import evaluate  # keeps torch out of start-up
 
         def keep(score: Score, samples: list[dict[str, Any]]) -> None:
-            def build(folder: Path) -> None:
-                record = {k: v for k, v in dataclasses.asdict(score).items() if k != "benchmark"}
-                write_json(folder / "score.json", record)
-                write_jsonl(folder / "samples.jsonl", samples)
-
-            run.stages.run(self.name, keys[score.benchmark], build)
+            record = {k: v for k, v in dataclasses.asdict(score).items() if k != "benchmark"}
+            write_json(folder / "score.json", record)
+            write_jsonl(folder / "samples.jsonl", samples)
 
         evaluate(
-            self._model(run),
+            model(),
             run.as_model.renderer,
             run.parts.suite,
-            names,
+            [name],
             max_length=run.as_model.context,
             seed=run.config.seed,
             on_score=keep,
