@@ -44,7 +44,7 @@ def examine(config: DictConfig, folder: Path) -> tuple[list[str], list[Line], li
 def mistakes(draft: Draft) -> list[str]:
     """What is wrong, each once; empty if a run would begin."""
     found: dict[str, None] = {}
-    for check in chain(checks(draft), _read(draft)):
+    for check in chain(checks(draft), _between_parts(draft), _read(draft)):
         try:
             check()
         except InputError as error:
@@ -52,6 +52,13 @@ def mistakes(draft: Draft) -> list[str]:
         except OmegaConfBaseException as error:  # such as a mandatory key left out
             found[str(error).splitlines()[0]] = None
     return list(found)
+
+
+def _between_parts(draft: Draft) -> Iterator[Check]:
+    """What parts ask of each other, which a run asks only once each is right by itself."""
+    name = str(draft.config.names.selector)
+    yield lambda: draft.group("schedule").check(draft.group("selector"), name)
+    yield lambda: draft.group("benchmarks").check()
 
 
 def _read(draft: Draft) -> Iterator[Check]:

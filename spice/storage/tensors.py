@@ -19,7 +19,9 @@ LONGEST = 2**27  # of a header, as safetensors has it
 
 
 def save(tensors: Mapping[str, np.ndarray], path: Path, about: str = "") -> None:
-    """Write named arrays in safetensors' format; ``about`` says what they are.
+    """Write named arrays, n × d or of any other shape, in safetensors' format.
+
+    ``about`` says what they are.
 
     Numbers of 16 bits without a sign are bfloat16, which numpy does not know.
     """
@@ -37,7 +39,7 @@ def save(tensors: Mapping[str, np.ndarray], path: Path, about: str = "") -> None
 
 
 def save_torch(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write named tensors from any device, of the kinds that :data:`KINDS` has."""
+    """Write named tensors, n × d or of any other shape, from any device, of the kinds in :data:`KINDS`."""
     save({name: _array(value.cpu().contiguous()) for name, value in tensors.items()}, path)
 
 

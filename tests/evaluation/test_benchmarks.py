@@ -134,14 +134,14 @@ def test_only_picks_in_the_suites_order():
     "name", ["../../x", "..", ".hidden", "-o", "a/b", "a\\b", "", " ", "a b", "a\n", "ü", "x" * 300]
 )
 def test_a_name_that_is_no_file_of_the_run_folder_is_refused(name):
-    with pytest.raises(InputError, match=r"benchmarks\.tasks: .*letters, digits") as caught:
+    with pytest.raises(InputError, match=r"letters, digits|and not empty") as caught:
         Suite({name: Benchmark(name, "mine", 0, "acc,none")}).check()
     assert "\n" not in str(caught.value)
 
 
 def test_a_benchmark_bears_the_name_that_it_is_listed_under():
     with pytest.raises(InputError, match=r"benchmarks\.tasks\.a\.name='b': must be 'a'"):
-        Suite({"a": Benchmark("b", "mine", 0, "acc,none")}, only=()).check()
+        Suite({"a": Benchmark("b", "mine", 0, "acc,none")}).check()
 
 
 def test_code_runs_only_with_consent_and_a_sandbox(tmp_path, monkeypatch):

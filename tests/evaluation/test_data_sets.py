@@ -8,6 +8,7 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 from compose import composed
+from omegaconf import open_dict
 
 from spice.errors import InputError
 from spice.pipeline.components import make
@@ -38,5 +39,7 @@ def test_a_run_without_its_data_sets_ends_before_it_reads_a_row(
     config: Any = composed(
         "benchmarks=paper", "data=jsonl", "data.paths=[no.jsonl]", f"cache_dir={tmp_path / 'c'}"
     )
+    with open_dict(config):
+        del config["hydra"]
     with pytest.raises(InputError, match=r"HF_DATASETS_OFFLINE is set.*benchmarks\.mirror"):
         run(config, tmp_path / "run")

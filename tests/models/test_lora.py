@@ -54,7 +54,7 @@ def test_targets_that_are_no_linear_layers_are_refused_with_those_there_are(
 ) -> None:
     told = refusal(targets)
     assert said in told
-    assert "no regular expression" in told or "q_proj" in told
+    assert not targets or "no regular expression" in told or "q_proj" in told
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.05])
