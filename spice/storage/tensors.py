@@ -32,8 +32,12 @@ def save(tensors: Mapping[str, np.ndarray], path: Path, about: str = "") -> None
     import torch
     from safetensors.torch import save_file as save_torch
 
-    signed = {name: torch.from_numpy(values.view(np.int16)) for name, values in tensors.items()}
-    save_torch({name: v.view(torch.bfloat16) for name, v in signed.items()}, path, metadata=noted)
+    def tensor(values: np.ndarray) -> Tensor:
+        if values.dtype != np.uint16:
+            return torch.from_numpy(values)
+        return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
+
+    save_torch({name: tensor(values) for name, values in tensors.items()}, path, metadata=noted)
 
 
 def save_torch(tensors: Mapping[str, Tensor], path: Path) -> None:
