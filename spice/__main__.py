@@ -1,6 +1,7 @@
 """The command line: compose a configuration, hand it to the pipeline, report in one line.
 
-``spice selector=spice budget=0.1`` or ``python -m spice …``; ``spice --help`` lists what there is.
+``spice selector=spice budget=0.1`` or ``python -m spice …``; ``spice check`` before the same runs
+nothing and tells all that is wrong; ``spice --help`` lists what there is.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from spice.cli import help
+from spice import stopping
+from spice.cli import handed_on, help
+from spice.cli.check import check
 from spice.cli.explain import conf_dir, explain
 from spice.errors import InputError
+from spice.messages import shown
 from spice.storage import disk
 
 if TYPE_CHECKING:
@@ -69,7 +73,12 @@ def main() -> None:
         return
     sys.argv[1:] = _absolute_config_path(sys.argv[1:])
     try:
-        _run()
+        arguments = sys.argv[1:]
+        handed_on.check(arguments)
+        with stopping.listening():
+            if arguments[:1] == ["check"]:
+                sys.exit(check(arguments[1:]))
+            _run()
     except InputError as error:
         _stop(str(error), 2)
     except (ConfigCompositionException, HydraException) as error:
@@ -81,8 +90,6 @@ def main() -> None:
         if told is None:
             raise
         _stop(told, 2)
-    except KeyboardInterrupt:
-        _stop("interrupted; the same command goes on from the finished stages", 130)
 
 
 def _absolute_config_path(arguments: list[str]) -> list[str]:
@@ -102,7 +109,8 @@ def _absolute(folder: str) -> str:
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    print(f"spice: {message}", file=sys.stderr)
+    for line in message.splitlines():
+        print(f"spice: {shown(line)}", file=sys.stderr)
     sys.exit(code)
 
 

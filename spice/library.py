@@ -134,7 +134,12 @@ def _settings(options: Options) -> dict[str, Any]:
     for name in options:
         if name not in DEFAULTS:
             raise TypeError(f"select() got an unexpected keyword argument {name!r}")
-    return {**DEFAULTS, **options}
+    return {**DEFAULTS, **{name: _plain(value) for name, value in options.items()}}
+
+
+def _plain(value: Any) -> Any:
+    """numpy's numbers and booleans as Python's own."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _count(k: int) -> int:
@@ -175,6 +180,8 @@ def _array(values: Any) -> Any:
     """What came from torch as numpy; bfloat16 included, which numpy does not know."""
     if not hasattr(values, "detach"):
         return values
+    if str(values.layout) != "torch.strided" or values.is_meta:
+        raise InputError("gradients and weights must be dense tensors that hold values")
     values = values.detach().cpu()
     short = values.is_floating_point() and values.element_size() < 4
     return (values.float() if short else values).numpy()

@@ -52,6 +52,23 @@ class Row:
             turns.append({"role": "assistant", "content": assistant})
         return [*turns, {"role": "user", "content": self.prompt}]
 
+    def up_to_last_taught(self) -> Row:
+        """The same conversation without the turns behind the last answer that is to be learnt."""
+        if not any(self.taught):
+            return self
+        last = max(turn for turn, learn in enumerate(self.taught) if learn)
+        if last == len(self.history):
+            return self
+        prompt, response = self.history[last]
+        return dataclasses.replace(
+            self,
+            instruction=prompt,
+            input="",
+            response=response,
+            history=self.history[:last],
+            taught=self.taught[: last + 1],
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The row as a JSON object, empty optional fields left out."""
         record = dataclasses.asdict(self)
@@ -71,6 +88,11 @@ def row_id(
     parts = [system, [list(turn) for turn in history], instruction, input, response]
     text = json.dumps(parts if all(taught) else [*parts, list(taught)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def text_of(id: str) -> str:
+    """The part of an id that exact copies of a row share."""
+    return id.partition("#")[0]
 
 
 class Signals:
@@ -158,7 +180,8 @@ class Score:
 
     ``value`` and ``stderr`` are in the metric's own unit (a share in [0, 1] for all built-in
     benchmarks); ``n`` counts scored items, ``cut`` those whose prompt or answer did not fit the
-    model's context; ``subtasks`` holds the same for each part of a group.
+    model's context; ``subtasks`` holds the same for each part of a group. ``unguarded`` is what
+    generated code was not kept from, in one line.
     """
 
     benchmark: str
@@ -171,13 +194,14 @@ class Score:
     cut: int = 0
     excluded: int = 0
     skipped: str | None = None
+    unguarded: str | None = None
     subtasks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The score as a JSON object, without the benchmark's name and empty remarks."""
         record = dataclasses.asdict(self)
         record.pop("benchmark")
-        optional = {"skipped", "subtasks", "cut", "excluded"}
+        optional = {"skipped", "unguarded", "subtasks", "cut", "excluded"}
         return {k: v for k, v in record.items() if v or k not in optional}
 
 
@@ -200,6 +224,7 @@ class Diagnostics(TypedDict, total=False):
     sources: dict[str, dict[str, float]]  # each one's share of the pool and of the picks
     mix_distance: float | None  # total variation between these shares
     excluded: dict[str, int]  # rows that could not be picked, by reason
+    copies: int  # picks whose very text was picked before
     reliability: dict[str, Any]  # how far rows were trusted, without the rows themselves
     warnings: list[str]  # what its owner should know before drawing conclusions
 

@@ -26,13 +26,14 @@ def blocks(page: str, language: str) -> list[str]:
 def run_command(folder: Path, page: str, *more: str) -> subprocess.CompletedProcess[str]:
     """The page's command, on a small pool and with nothing behind the selection."""
     [command] = blocks(page, "bash")
-    assignment, program, *arguments = command.split()
-    assert (assignment, program) == ("PYTHONPATH=.", "spice")
+    path, plugins, program, *arguments = command.split()
+    assert (path, program) == ("PYTHONPATH=.", "spice")
+    name, _, package = plugins.partition("=")
     small = ["data.size=40", "finetune=none", "benchmarks=none", "logger=csv", "cache_dir=cache"]
     paths = f"{folder}{os.pathsep}{ROOT}"
     return subprocess.run(
         [sys.executable, "-m", "spice", *arguments, *small, *more], cwd=folder,
-        env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": paths, name: package}, capture_output=True, text=True,
     )  # fmt: skip
 
 

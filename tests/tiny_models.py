@@ -8,8 +8,15 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from spice.data.rendering import Renderer, Template
+from spice.data.rendering import Renderer
+from spice.data.template import Template
 
+PUBLISHED = {  # the template's options as the configuration has them
+    "supervise": "all",
+    "system_turn": "keep",
+    "date": "2024-07-26",
+    "on_bad_row": "error",
+}
 SPECIAL = ["<unk>", "<s>", "</s>"]
 LETTERS = list(string.ascii_letters + string.digits + string.punctuation + " \n")
 
@@ -82,5 +89,6 @@ def renderer(tokenizer: PreTrainedTokenizerFast, context: int = 128) -> Renderer
         answer="A: ",
         earlier_answer="{content}\n",
         max_tokens=context,
+        **PUBLISHED,
     )
     return Renderer(tokenizer, template, context)

@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.real import pool
 from spice.data.pool import Pool
-from spice.data.rendering import Template
+from spice.data.template import Template
 from spice.gradients import store as gradients
 from spice.gradients.extraction import Extraction
 from spice.models.checkpoint import Checkpoint
@@ -43,6 +43,10 @@ TEMPLATE = Template(
     answer="",
     earlier_answer="{content}",
     max_tokens=MAX_TOKENS,
+    supervise="all",
+    system_turn="keep",
+    date="2024-07-26",
+    on_bad_row="error",
 )
 
 

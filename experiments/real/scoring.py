@@ -66,7 +66,7 @@ def suite(name: str) -> Suite:
     overrides = ["benchmarks=paper", f"benchmarks.mirror={pools().parent / 'benchmarks'}"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("config", overrides=overrides)
-    whole: Suite = instantiate(config.benchmarks)
+    whole: Suite = instantiate(config.benchmarks, _convert_="all")
     one = replace(whole.tasks[name], shots=SHOTS)
     return replace(
         whole, tasks={name: one}, limit=LIMITS[name], chat=True, max_new_tokens=NEW_TOKENS

@@ -26,7 +26,8 @@ def pad(examples: Sequence[Example], rows: Sequence[int], pad_id: int) -> Batch:
     mask = torch.zeros((len(chosen), width), dtype=torch.long)
     for i, e in enumerate(chosen):
         ids[i, : len(e.ids)] = torch.tensor(e.ids)
-        labels[i, e.start : len(e.ids)] = ids[i, e.start : len(e.ids)]
+        for start, end in e.spans:
+            labels[i, start:end] = ids[i, start:end]
         mask[i, : len(e.ids)] = 1
     return {"input_ids": ids, "attention_mask": mask, "labels": labels, "rows": list(rows)}
 

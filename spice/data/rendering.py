@@ -1,88 +1,67 @@
 """Rows to text to tokens: the one renderer behind gradients, fine-tuning and chat-style scoring.
 
-A row is rendered as *prompt* + *response* + *end token*, and only the last two are supervised.
-The boundary is exact for every tokenizer: prompt tokens are those that generation starts from, and
-no token holds characters from both sides, even where the tokenizer would merge across.
+A row is a conversation. Its answers, each with its end mark, are supervised; all else is not.
+The boundaries are exact for every tokenizer: the tokens before an answer are those that generation
+starts from, and no token holds characters from both sides, even where the tokenizer would merge
+across.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from spice.data.chat_template import ChatTemplate, Messages, Script, Span, UnwritableError
+from spice.data.template import Template
+from spice.data.tokens import Marks, Pieces
 from spice.errors import InputError
 from spice.records import Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Messages = list[dict[str, str]]
 CHUNK = 1024  # rows handed to the tokenizer at once, so that it can use its threads
-
-
-@dataclass(frozen=True)
-class Template:
-    """How a conversation becomes text.
-
-    ``mode`` ``chat`` takes the tokenizer's own chat template, ``plain`` the four pieces given
-    here, ``auto`` the first where there is one. Each piece but ``answer`` holds ``{content}``;
-    ``answer`` opens the response. ``max_tokens`` bounds a row; a shorter context of the model
-    bounds it further.
-
-    Raises:
-        InputError: an unknown mode, a piece without ``{content}``, or too few tokens for a row.
-    """
-
-    mode: str
-    system: str
-    user: str
-    answer: str
-    earlier_answer: str
-    max_tokens: int
-
-    def __post_init__(self) -> None:
-        if self.mode not in {"auto", "chat", "plain"}:
-            raise InputError(f"template.mode={self.mode}: must be auto, chat or plain")
-        for name in ("system", "user", "earlier_answer"):
-            if "{content}" not in getattr(self, name):
-                raise InputError(f"template.{name}: must contain {{content}}")
-        if self.max_tokens < 2:
-            raise InputError(f"template.max_tokens={self.max_tokens}: must be at least 2")
+NAMED = 5  # rows that an error shows
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A tokenised row: ``ids`` t tokens, supervised from ``start`` on."""
+    """A tokenised row: ``ids`` t tokens, supervised from ``start`` on but for ``gaps``.
+
+    A gap, from and to, is what stands between two answers, or behind the last that is supervised.
+    """
 
     ids: list[int]
     start: int
     truncated: bool = False
+    gaps: tuple[Span, ...] = ()
 
     @property
     def supervised(self) -> int:
         """The number of supervised tokens."""
-        return len(self.ids) - self.start
+        return len(self.ids) - self.start - sum(end - start for start, end in self.gaps)
 
+    @property
+    def spans(self) -> list[Span]:
+        """The stretches of supervised tokens, from and to; one for each answer."""
+        edges = [self.start, *(edge for gap in self.gaps for edge in gap), len(self.ids)]
+        return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
 
-@dataclass(frozen=True)
-class MaskAudit:
-    """What the renderer did to a pool; printed and saved with each run."""
+    def cut(self, tokens: int) -> Example:
+        """The first ``tokens`` of it, as something truncated."""
+        gaps = tuple((start, min(end, tokens)) for start, end in self.gaps if start < tokens)
+        return Example(self.ids[:tokens], min(self.start, tokens), True, gaps)
 
-    rows: int
-    tokens: int
-    supervised_tokens: int
-    truncated_rows: int
-    unsupervised_rows: int
-    unsupervised_ids: list[str]
-    exact_duplicates: int
-    template: str
-    max_tokens: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """The audit as a JSON object."""
-        return dataclasses.asdict(self)
+    def last_answer(self) -> Example:
+        """The same up to the end of the last supervised answer, which alone is supervised."""
+        if not self.gaps:
+            return self
+        start, end = self.spans[-1]
+        return Example(self.ids[:end], start, self.truncated)
 
 
 class Renderer:
@@ -106,189 +85,230 @@ class Renderer:
             raise InputError("the tokenizer has no end token (eos_token), so no response can end")
         #: the token that ends every response: the chat template's own, else eos
         self.end_id = int(tokenizer.eos_token_id)
-        self._chat_ending = self._chat_end = ""
-        if self.chat:
-            self._learn_chat_ending()
+        self._chat = ChatTemplate(tokenizer, template.day()) if self.chat else None
+        if self._chat and self._chat.end_id is not None:
+            self.end_id = self._chat.end_id
         distinct = tokenizer.bos_token_id not in (None, tokenizer.eos_token_id)
         #: whether a tokenised prompt starts with bos (a chat template writes its own)
         self.add_bos = distinct and not self.chat
+        self._pieces = Pieces(tokenizer, split_special=not self.chat)
+        self._marks = Marks(tokenizer, self._chat.written() if self._chat else "")
+        self._spelled: dict[str, str] = {}  # prompts with marks in what somebody says
 
     def fingerprint(self) -> dict[str, Any]:
         """All that decides the tokens of a row besides the tokenizer's files."""
+        template = dataclasses.asdict(self.template)
+        del template["on_bad_row"]  # a lost row has no tokens either way
         return {
-            **dataclasses.asdict(self.template),
+            **template,
             "max_tokens": self.max_tokens,
             "chat_template": self.tokenizer.chat_template if self.chat else None,
         }
 
+    def taught(self, row: Row) -> list[bool]:
+        """Of each answer, the response last, whether it is to be learnt."""
+        said = list(row.taught) or [True] * (len(row.history) + 1)
+        return said if self.template.supervise == "all" else [False] * (len(said) - 1) + said[-1:]
+
     def prompt_text(self, messages: Messages) -> str:
         """Everything up to where the assistant's answer begins."""
-        if self.chat:
-            return self._apply_chat_template(messages, add_generation_prompt=True)
-        return "".join(self._piece(m) for m in messages) + self.template.answer
+        text, spelled = self._prompt(messages)
+        if spelled is not None:
+            self._spelled[text] = spelled
+        return text
 
     def prompt_ids(self, text: str) -> list[int]:
-        """The tokens that generation starts from."""
-        return self._bos() + self._tokenise([text])["input_ids"][0]
+        """The tokens that generation starts from: of a :meth:`prompt_text`, or one begun upon."""
+        for known, spelled in self._spelled.items():
+            if text.startswith(known):
+                return self._ids(text, spelled + text[len(known) :])
+        return self._ids(text, text if self._chat is None and self._marks.within([text]) else None)
+
+    def asked_ids(self, messages: Messages) -> list[int]:
+        """The tokens that generation starts from, of a conversation that waits for an answer."""
+        return self._ids(*self._prompt(messages))
 
     def opening_ids(self) -> list[int]:
         """The tokens that open any response, without a prompt before them."""
-        if not self.chat:
+        if self._chat is None:
             return self.prompt_ids(self.template.answer)
         turn: Messages = [{"role": "user", "content": "?"}]
-        asked = self._apply_chat_template(turn, add_generation_prompt=True)
-        return self.prompt_ids(asked.removeprefix(self._apply_chat_template(turn)))
-
-    def encode(self, rows: Sequence[Row]) -> list[Example]:
-        """Tokenise rows, in their order."""
-        chunks = (rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK))
-        return [example for chunk in chunks for example in self._encode_chunk(chunk)]
-
-    def _encode_chunk(self, rows: Sequence[Row]) -> Iterable[Example]:
-        texts = [self._split_text(row.messages(), row.response) for row in rows]
-        prompts = self._tokenise([prompt for prompt, _ in texts])["input_ids"]
-        whole = self._tokenise([prompt + tail for prompt, tail in texts], offsets=True)
-        for i, row in enumerate(rows):
-            prompt, tail = texts[i]
-            ids = _behind(
-                prompts[i], len(prompt), whole["input_ids"][i], whole["offset_mapping"][i]
-            )
-            response = self.continuation(tail) if ids is None else ids
-            if not self._chat_end:
-                response = [*response, self.end_id]
-            example = self._fit(self._bos() + prompts[i], response)
-            yield self._drop_history(row, response, example) if example.truncated else example
-
-    def _split_text(self, messages: Messages, response: str) -> tuple[str, str]:
-        """The prompt's text, and what the template writes from the response on.
-
-        Of a chat template's own ending, what stands behind the end token is left out.
-        """
-        prompt = self.prompt_text(messages)
-        if not self.chat:
-            return prompt, response
-        whole = self._apply_chat_template([*messages, {"role": "assistant", "content": response}])
-        if not whole.startswith(prompt):
-            raise InputError(
-                "the tokenizer's chat template writes the prompt differently once it is answered, "
-                "so the response's boundary is not defined; use template=plain"
-            )
-        if not whole.endswith(self._chat_ending):
-            raise InputError(
-                "the tokenizer's chat template does not end all answers in the same way, "
-                "so the end token is not defined; use template=plain"
-            )
-        return prompt, whole[len(prompt) :].removesuffix(self._chat_ending) + self._chat_end
-
-    def _fit(self, prompt: list[int], response: list[int]) -> Example:
-        """Cut the response's end, never its beginning, and never the prompt.
-
-        A prompt that leaves no room is kept to its first tokens and supervises nothing.
-        """
-        ids = prompt + response
-        cut = len(ids) > self.max_tokens
-        return Example(ids[: self.max_tokens], min(len(prompt), self.max_tokens), truncated=cut)
-
-    def _drop_history(self, row: Row, response: list[int], example: Example) -> Example:
-        """Make room by leaving out the oldest turns first, before any of the response is cut."""
-        for dropped in range(1, len(row.history) + 1):
-            shorter = dataclasses.replace(row, history=row.history[dropped:])
-            prompt = self.prompt_ids(self.prompt_text(shorter.messages()))
-            example = self._fit(prompt, response)
-            if not example.truncated:
-                break
-        return dataclasses.replace(example, truncated=True)
+        asked = self._chat.write(turn, asking=True)
+        return self.prompt_ids(asked.removeprefix(self._chat.write(turn)))
 
     def continuation(self, text: str) -> list[int]:
-        """Tokens of ``text`` as they follow other text, without a word-start mark in front.
+        """Tokens of ``text`` as they follow other text, without a word-start mark in front."""
+        return self._pieces.continuation(text)
 
-        Some tokenizers put a space before the first word of whatever they are given; behind an
-        anchor that does not merge with the text there is no such first word.
+    def encode(self, rows: Sequence[Row]) -> list[Example]:
+        """Tokenise rows, in their order.
+
+        Raises:
+            InputError: the chat template does not write some of them in full.
         """
-        for anchor in ("\n", "0", "a", "."):
-            tokens = self._tokenise([anchor, anchor + text], offsets=True)
-            head, both = tokens["input_ids"]
-            ids = _behind(head, len(anchor), both, tokens["offset_mapping"][1])
-            if ids is not None:
-                return ids
-        return self._tokenise([text])["input_ids"][0]
+        examples, lost = self.attempt(rows)
+        if lost:
+            raise InputError(refusal(rows, lost))
+        return examples
 
-    def _apply_chat_template(self, messages: Messages, **options: Any) -> str:
+    def attempt(self, rows: Sequence[Row]) -> tuple[list[Example], dict[int, str]]:
+        """Tokenise rows as far as they can be written; also which cannot, and why.
+
+        In the place of those stands an example without tokens.
+        """
+        examples, lost = [Example([], 0)] * len(rows), {}
+        for start in range(0, len(rows), CHUNK):
+            cuts: dict[int, _Cut] = {}
+            for i in range(start, min(start + CHUNK, len(rows))):
+                try:
+                    cuts[i] = self._cut(rows[i])
+                except UnwritableError as error:
+                    lost[i] = error.why
+            for i, example in zip(cuts, self._examples(list(cuts.values())), strict=True):
+                try:
+                    examples[i] = self._fit(rows[i], example)
+                except UnwritableError as error:
+                    lost[i] = error.why
+        return examples, lost
+
+    def _fit(self, row: Row, example: Example) -> Example:
+        """Make room for an answer that is learnt: the turns behind it go first, then the oldest.
+
+        Only then is its end cut, never its beginning, and never the prompt: one that leaves no
+        room is kept to its first tokens and supervises nothing.
+        """
+        if len(example.ids) <= self.max_tokens:
+            return example
+        row = row.up_to_last_taught()
+
+        def without(turns: int) -> Example:
+            rest = dataclasses.replace(row, history=row.history[turns:], taught=row.taught[turns:])
+            return self._examples([self._cut(rest)])[0]
+
+        turns = bisect_left(
+            range(len(row.history)),
+            True,
+            key=lambda turns: len(without(turns).ids) <= self.max_tokens,
+        )
+        return without(turns).cut(self.max_tokens)
+
+    def _cut(self, row: Row) -> _Cut:
+        messages = self._turns(row.messages())
+        if self._chat is None:
+            script = self.template.plain_script(messages, row.response)
+        else:
+            answer = {"role": "assistant", "content": row.response}
+            script = self._chat.script([*messages, answer])
+        return _Cut.of(script, self.taught(row))
+
+    def _examples(self, cuts: Sequence[_Cut]) -> list[Example]:
+        """What is learnt of texts that are cut into pieces, tokenised together."""
+        marked = [self._marks.within(cut.text[a:b] for a, b in cut.said) for cut in cuts]
+        plain = [(c.text, c.ends) for c, m in zip(cuts, marked, strict=True) if not m]
+        spelled = [
+            self._marks.spell(c.text, c.said, c.ends)
+            for c, m in zip(cuts, marked, strict=True)
+            if m
+        ]
+        tokens = {False: iter(self._pieces.of(plain))}
+        if spelled:
+            tokens[True] = iter(self._guarded.of(spelled))
+        end = [] if self._chat and self._chat.end_mark else [self.end_id]
+        return [
+            cut.example(self._bos(), next(tokens[m]), end)
+            for cut, m in zip(cuts, marked, strict=True)
+        ]
+
+    def _turns(self, messages: Messages) -> Messages:
+        """The conversation as the template gets it."""
+        roles = [message["role"] for message in messages[:2]]
+        if self.template.system_turn == "keep" or roles != ["system", "user"]:
+            return messages
+        first = "\n\n".join(message["content"] for message in messages[:2])
+        return [{"role": "user", "content": first}, *messages[2:]]
+
+    def _prompt(self, messages: Messages) -> tuple[str, str | None]:
+        """A prompt's text, and how it is spelled where somebody says a mark in it."""
+        messages = self._turns(messages)
+        if self._chat is None:
+            text = self.template.plain_prompt(messages)
+            return text, text if self._marks.within([text]) else None
+        text = self._chat.write(messages, asking=True)
+        if not self._marks.within(message["content"] for message in messages):
+            return text, None
         try:
-            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
-        except Exception as error:  # the template is a program of its own, and may raise anything
-            turns = ", ".join(message["role"] for message in messages)
-            raise InputError(
-                f"the tokenizer's chat template cannot write a conversation of {turns}: {error}; "
-                "use template=plain"
-            ) from error
+            said = [span for span, _ in self._chat.locate(messages, text, asking=True)]
+        except UnwritableError:  # where it says so, it is not known what is the template's
+            return text, None
+        return text, self._marks.spell(text, said, [])[0]
 
-    def _learn_chat_ending(self) -> None:
-        """See what the chat template writes behind an answer, and which end token is in it."""
-        answer = "(the answer)"
-        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
-        _, found, ending = self._apply_chat_template(turns).rpartition(answer)
-        if not found:
-            raise InputError("the tokenizer's chat template leaves answers out; use template=plain")
-        self._chat_ending = ending
-        tokens = self.tokenizer.added_tokens_decoder.items()
-        marks = {str(t): i for i, t in tokens if t.special and str(t) in ending}
-        if marks:
-            first = min(marks, key=ending.index)
-            self.end_id = marks[first]
-            self._chat_end = ending[: ending.index(first) + len(first)]
+    def _ids(self, text: str, spelled: str | None) -> list[int]:
+        known = self._pieces.whole(text) if spelled is None else self._guarded.whole(spelled)
+        return self._bos() + known
+
+    @cached_property
+    def _guarded(self) -> Pieces:
+        """For the rare texts that hold marks: the copy of the tokenizer takes a while to make."""
+        return Pieces(self._marks.tokenizer, split_special=False)
 
     def _bos(self) -> list[int]:
         return [self.tokenizer.bos_token_id] if self.add_bos else []
 
-    def _tokenise(self, texts: list[str], offsets: bool = False) -> Any:
-        # In the plain template a "</s>" in somebody's text is text, not the end token.
-        return self.tokenizer(
-            texts,
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_offsets_mapping=offsets,
-            split_special_tokens=not self.chat,
-            verbose=False,
-        )
 
-    def _piece(self, message: dict[str, str]) -> str:
-        pieces = {
-            "system": self.template.system,
-            "user": self.template.user,
-            "assistant": self.template.answer + self.template.earlier_answer,
-        }
-        return pieces[message["role"]].replace("{content}", message["content"])
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A text in pieces that end at ``ends``, and of each whether it is learnt."""
+
+    text: str
+    said: tuple[Span, ...]
+    ends: list[int]
+    learnt: list[bool]
+    ends_taught: bool
+
+    @classmethod
+    def of(cls, script: Script, taught: Sequence[bool]) -> _Cut:
+        """Cut at the edges of the answers that are taught; no piece but the first is empty."""
+        ends: list[int] = []
+        learnt: list[bool] = []
+        at = 0
+        for (start, end), learn in zip(script.answers, taught, strict=True):
+            if learn:
+                if start > at or not ends:
+                    ends.append(start)
+                    learnt.append(False)
+                if end > start:
+                    ends.append(end)
+                    learnt.append(True)
+                at = end
+        if at < len(script.text) or not ends:
+            ends.append(len(script.text))
+            learnt.append(False)
+        return cls(script.text, script.said, ends, learnt, taught[-1])
+
+    def example(self, bos: list[int], pieces: Sequence[list[int]], end: list[int]) -> Example:
+        """The pieces' tokens behind ``bos``, with ``end`` as a part of the last answer."""
+        ids, spans = list(bos), []
+        for tokens, learn in zip(pieces, self.learnt, strict=True):
+            spans += [(len(ids), len(ids) + len(tokens))] * (learn and bool(tokens))
+            ids += tokens
+        if end and self.ends_taught:
+            spans.append((len(ids), len(ids) + len(end)))
+        ids += end
+        starts, ends = [start for start, _ in spans] + [len(ids)], [end for _, end in spans]
+        gaps = tuple((a, b) for a, b in zip(ends, starts[1:], strict=True) if a < b)
+        return Example(ids, starts[0], gaps=gaps)
 
 
-def _behind(
-    head: list[int], boundary: int, ids: list[int], offsets: list[tuple[int, int]]
-) -> list[int] | None:
-    """The tokens that follow ``head``, which are those of the first ``boundary`` characters.
-
-    None if a token straddles the boundary. Its offsets alone would not tell: a tokenizer may leave
-    the space out that a word begins with. Nor would the tokens: two different words may be unknown.
-    """
-    n = len(head)
-    if ids[:n] != head or n == len(ids):
-        return None
-    straddled = offsets[n][0] < boundary or (n > 0 and offsets[n - 1][1] > boundary)
-    return None if straddled else ids[n:]
-
-
-def audit(rows: Sequence[Row], examples: Sequence[Example], renderer: Renderer) -> MaskAudit:
-    """Count what a run will learn from, and what it will not."""
-    empty = [row.id for row, example in zip(rows, examples, strict=True) if not example.supervised]
-    return MaskAudit(
-        rows=len(rows),
-        tokens=sum(len(e.ids) for e in examples),
-        supervised_tokens=sum(e.supervised for e in examples),
-        truncated_rows=sum(e.truncated for e in examples),
-        unsupervised_rows=len(empty),
-        unsupervised_ids=empty,
-        exact_duplicates=sum("#" in row.id for row in rows),
-        template="chat" if renderer.chat else "plain",
-        max_tokens=renderer.max_tokens,
+def refusal(rows: Sequence[Row], lost: dict[int, str]) -> str:
+    """Why rows are refused, and the ways out."""
+    few = "; ".join(f"row {i + 1} ({rows[i].id}): {why}" for i, why in list(lost.items())[:NAMED])
+    more = "; …" if len(lost) > NAMED else ""
+    system = ", template.system_turn=user moves what a system turn says"
+    return (
+        f"{len(lost):,} of {len(rows):,} rows cannot be written in full: {few}{more}. "
+        f"Mend them, or use template=plain, which writes all"
+        f"{system if any(rows[i].system for i in lost) else ''}; "
+        "data.on_bad_row=skip leaves rows of the pool out"
     )
 
 

@@ -12,19 +12,22 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from spice.errors import InputError, did_you_mean
+from spice.evaluation import data_sets
 from spice.evaluation.code_execution.pass_at_k import sandbox_available
 from spice.storage.seals import hash_of
+from spice.values import Count, FilePath, Name, Names, Some, Told, Whole, component
 
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 CONSENT = "benchmarks.allow_code_execution=true"
 
 
-@dataclass(frozen=True)
+@component
 class Benchmark:
     """One benchmark: a task or group of lm-eval, its shots and its headline metric.
 
@@ -35,15 +38,15 @@ class Benchmark:
     only nltk's ``punkt_tab`` data can check; without that data their items are left out.
     """
 
-    name: str
-    task: str
-    shots: int
-    metric: str
-    datasets: tuple[str, ...] = ()
+    name: Name
+    task: Name
+    shots: Whole
+    metric: Name
+    datasets: Names = ()
     runs_code: bool = False
-    include_path: str | None = None
-    split: str | None = None
-    punkt: tuple[str, ...] = ()
+    include_path: FilePath | None = None
+    split: Name | None = None
+    punkt: Names = ()
 
     @property
     def folder(self) -> Path | None:
@@ -69,8 +72,6 @@ class Benchmark:
             InputError: an option outside its range, or a task that lm-eval does not know.
         """
         key = f"benchmarks.tasks.{self.name}"
-        if self.shots < 0:
-            raise InputError(f"{key}.shots={self.shots}: must be at least 0")
         if "," not in self.metric:
             raise InputError(f"{key}.metric={self.metric}: must be lm-eval's 'metric,filter'")
         if self.folder is not None and not self.folder.is_dir():
@@ -80,7 +81,7 @@ class Benchmark:
             raise InputError(f"{key}.task: no task '{self.task}'.{did_you_mean(self.task, known)}")
 
 
-@dataclass(frozen=True)
+@component
 class Suite:
     """The benchmarks of a run and how they are scored; empty ``tasks`` score nothing.
 
@@ -91,50 +92,56 @@ class Suite:
     """
 
     tasks: Mapping[str, Benchmark] = field(default_factory=dict)
-    only: tuple[str, ...] | None = None
-    mirror: str | None = None
-    limit: int | None = None
+    only: Annotated[Name | Some | None, Told("must be a name or a list of names, or null")] = None
+    mirror: FilePath | None = None
+    limit: Count | None = None
     allow_code_execution: bool = False
-    batch_size: int = 8
+    batch_size: Count = 8
     chat: bool = False
-    max_new_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.only, str):
-            object.__setattr__(self, "only", (self.only,))
+    max_new_tokens: Count | None = None
 
     @property
     def names(self) -> list[str]:
         """The benchmarks to score, in their order."""
-        return [name for name in self.tasks if self.only is None or name in self.only]
+        only = self._only
+        return [name for name in self.tasks if only is None or name in only]
 
     @property
     def mirror_path(self) -> Path | None:
         """The mirror's folder."""
         return None if self.mirror is None else Path(self.mirror).expanduser()
 
-    def check(self) -> None:
+    def check(self, aimed_at: bool = False) -> None:
         """Refuse, before any model is loaded, what would fail after it was trained.
+
+        ``aimed_at`` says that the development examples are read, of what is not scored too.
 
         Raises:
             InputError: an unknown name, an option outside its range, a task that cannot be scored,
                 or a mirror that lacks its data.
         """
-        for name in self.only or ():
+        for name, benchmark in self.tasks.items():
+            _check_name(name, benchmark)
+        for name in self._only or ():
             if name not in self.tasks:
                 hint = did_you_mean(name, self.tasks) or f" Known: {', '.join(self.tasks)}."
                 raise InputError(f"benchmarks.only: no benchmark '{name}'.{hint}")
-        for key in ("limit", "batch_size", "max_new_tokens"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise InputError(f"benchmarks.{key}={value}: must be at least 1")
         if self.mirror_path is not None and not self.mirror_path.is_dir():
             raise InputError(f"benchmarks.mirror: no such folder: {self.mirror_path}")
         for name in self.names:
             self._benchmark(name).check()
-            if self.mirror_path is not None and self.skip_reason(name) is None:
-                for hub_id in self.tasks[name].datasets:
-                    _check_mirrored(name, self.mirror_path / hub_id)
+        if self.mirror_path is not None:
+            for name, hub_id in self._data_sets(aimed_at):
+                data_sets.check_mirrored(name, self.mirror_path / hub_id)
+
+    def check_data(self, cache: Path, aimed_at: bool) -> None:
+        """Refuse, where there is no mirror, data that is neither in the cache nor to be had.
+
+        Raises:
+            InputError: the hub does not give a data set, and ``cache`` does not hold it.
+        """
+        if self.mirror_path is None:
+            data_sets.check_available(self._data_sets(aimed_at), cache)
 
     def skip_reason(self, name: str) -> str | None:
         """Why a benchmark must not be scored here, or None."""
@@ -172,10 +179,30 @@ class Suite:
         needed = frozenset(self._benchmark(name).punkt)
         return needed if needed and not _find_punkt(self.mirror_path) else frozenset()
 
+    def _data_sets(self, aimed_at: bool) -> list[tuple[str, str]]:
+        """What is read, by the benchmark and the hub's name of the data set."""
+        read = [name for name in self.names if aimed_at or self.skip_reason(name) is None]
+        return [(name, hub_id) for name in read for hub_id in self.tasks[name].datasets]
+
+    @property
+    def _only(self) -> tuple[str, ...] | None:
+        return (self.only,) if isinstance(self.only, str) else self.only
+
     def _benchmark(self, name: str) -> Benchmark:
         if name not in self.tasks:
             raise InputError(f"no benchmark '{name}'.{did_you_mean(name, self.tasks)}")
         return self.tasks[name]
+
+
+def _check_name(name: str, benchmark: Benchmark) -> None:
+    """A benchmark's name names a file of the run folder, and must name none elsewhere."""
+    if not NAME.fullmatch(name):
+        raise InputError(
+            f"benchmarks.tasks: a benchmark is named {name!r}; names are letters, digits, '_', '-' "
+            "and '.', and begin with none of the last two"
+        )
+    if benchmark.name != name:
+        raise InputError(f"benchmarks.tasks.{name}.name={benchmark.name!r}: must be '{name}'")
 
 
 def _package(name: str) -> Path:
@@ -208,40 +235,6 @@ def digest(folder: Path, suffixes: tuple[str, ...] | None = None) -> str:
         if wanted and path.is_file() and "__pycache__" not in inside.parts:
             total.update(f"{inside.as_posix()}\0{hash_of(path)}\0".encode())
     return total.hexdigest()[:16]
-
-
-def _check_mirrored(name: str, folder: Path) -> None:
-    """A dataset in the hub's own layout: a README whose front matter lists ``configs``."""
-    readme = folder / "README.md"
-    if not readme.is_file():
-        raise InputError(f"benchmarks.mirror lacks {name}: expected {readme}")
-    configs = _front_matter(readme).get("configs")
-    if not configs:
-        raise InputError(f"benchmarks.mirror: the front matter of {readme} lists no configs")
-    for config in configs:
-        for pattern in _patterns(config.get("data_files", [])):
-            if not any(folder.glob(pattern)):
-                raise InputError(
-                    f"benchmarks.mirror: {folder} lacks {pattern}, which its README lists"
-                )
-
-
-def _front_matter(readme: Path) -> dict[str, Any]:
-    import yaml
-
-    head, _, rest = readme.read_text(encoding="utf-8").partition("---\n")
-    try:
-        found = yaml.safe_load(rest.partition("\n---")[0]) if not head else None
-    except yaml.YAMLError as error:
-        raise InputError(f"benchmarks.mirror: {readme} has a broken front matter") from error
-    return found if isinstance(found, dict) else {}
-
-
-def _patterns(data_files: str | Iterable[Any]) -> list[str]:
-    """The file patterns of a config: one, several, or several per split."""
-    entries = [data_files] if isinstance(data_files, str) else list(data_files)
-    paths = [entry["path"] if isinstance(entry, dict) else entry for entry in entries]
-    return [p for path in paths for p in ([path] if isinstance(path, str) else path)]
 
 
 def _find_punkt(mirror: Path | None) -> bool:

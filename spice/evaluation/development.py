@@ -5,33 +5,31 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import MinLen
+
+from spice.data.files import expand
 from spice.data.pool import FilePool, identify
+from spice.data.unread import told
 from spice.errors import InputError
 from spice.evaluation.benchmarks import Benchmark, Suite
+from spice.messages import warn
 from spice.records import Row
+from spice.values import Count, FilePaths, Told, component
 
 
-@dataclass(frozen=True)
+@component
 class BenchmarkExamples:
     """``validation=benchmarks``: up to ``per_task`` examples of each (sub)task of the suite.
 
     They are what lm-eval shows as shots (GSM8K's and MMLU's few-shot splits, BBH's and MBPP's
     worked examples), else the validation split, else the training split; the first ones. A task
     that has none of these, or scores just that split, gives none.
-
-    Raises:
-        InputError: ``per_task`` is below 1.
     """
 
-    per_task: int
-
-    def __post_init__(self) -> None:
-        if self.per_task < 1:
-            raise InputError(f"validation.per_task={self.per_task}: must be at least 1")
+    per_task: Count
 
     def rows(self, suite: Suite, cache: Path) -> list[Row]:
         """The examples; ``source`` is ``benchmark/subtask``.
@@ -71,15 +69,27 @@ class BenchmarkExamples:
         ]
 
 
-@dataclass(frozen=True)
+@component
 class FileExamples:
     """``validation=jsonl``: rows of files, whose ``source`` is ``benchmark/subtask`` or a name."""
 
-    paths: Sequence[str]
+    paths: Annotated[FilePaths, MinLen(1), Told("must be a list of files, as in [a.jsonl,b.jsonl]")]
+
+    def check(self) -> None:
+        """Refuse files that are not there.
+
+        Raises:
+            InputError: so it is.
+        """
+        for path in self.paths:
+            expand(path, "validation.paths")
 
     def rows(self, suite: Suite, cache: Path) -> list[Row]:
-        """All rows of the files."""
-        return FilePool(self.paths, None, "error").load().rows
+        """All rows of the files; what else they hold is told."""
+        pool = FilePool(self.paths, None, "error", key="validation").load()
+        for line in (*pool.notes, *told(pool.unread)):
+            warn("validation", line)
+        return pool.rows
 
 
 def _tasks(benchmark: Benchmark) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 from spice.errors import InputError
 from spice.evaluation import live_model, surroundings
 from spice.evaluation.benchmarks import Benchmark, Suite
+from spice.evaluation.code_execution.pass_at_k import missing_walls
 from spice.records import Score
 
 if TYPE_CHECKING:
@@ -131,6 +133,8 @@ class Evaluation(pl.LightningModule):
         )
         assert results is not None  # None is for other processes than the first
         score = _score(benchmark, results, cut=len(live.cut), excluded=excluded)
+        if benchmark.runs_code:
+            score = replace(score, unguarded=missing_walls() or None)
         _warn(score, self.max_length)
         return score, _samples(benchmark, results["samples"], live.cut)
 
@@ -184,7 +188,11 @@ def evaluate(
         cache=cache,
     )
     testing = pl.Trainer(
-        **trainer, logger=False, enable_model_summary=False, enable_checkpointing=False
+        **trainer,
+        default_root_dir=cache,
+        logger=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
     )
     testing.test(evaluation, verbose=False)
 
@@ -275,6 +283,8 @@ def _warn(score: Score, max_length: int) -> None:
             score.n,
             max_length,
         )
+    if score.unguarded:
+        log.warning("%s: %s", score.benchmark, score.unguarded)
     if score.excluded:
         log.warning(
             "%s: %d items are left out: checking them needs nltk's punkt_tab, which is neither "

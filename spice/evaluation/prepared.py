@@ -15,7 +15,9 @@ from spice.storage import seals
 from spice.storage.files import DIGITS
 
 
-def load_prepared(load: Callable[..., Any], path: str, *given: Any, cache: Path, **more: Any) -> Any:
+def load_prepared(
+    load: Callable[..., Any], path: str, *given: Any, cache: Path, **more: Any
+) -> Any:
     """A data set, prepared in a folder of ``cache`` that holds it alone.
 
     The folder of what is read from local files is called after a hash of their bytes: a changed

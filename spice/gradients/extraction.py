@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from spice.data.batch_limit import BatchLimit
-from spice.errors import InputError, did_you_mean
 from spice.gradients.projection import Sketch
 from spice.models.lora import Lora
 from spice.models.recompute import recompute_long_batches
 from spice.storage.coding import CODINGS, stored_as
+from spice.values import Count, OneOf, Seed, component
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-REDUCTIONS = ("mean", "sum")
 
-
-@dataclass(frozen=True)
+@component
 class Extraction:
     """What stands behind ``gradients=``.
 
@@ -38,27 +35,14 @@ class Extraction:
     """
 
     lora: Lora
-    reduction: str
-    projection: int | None
-    dtype: str
-    batch_size: int
-    batch_tokens: int
-    recompute_tokens: int
-    shard_rows: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        options = (("reduction", REDUCTIONS), ("dtype", tuple(CODINGS)))
-        for name, known in options:
-            if getattr(self, name) not in known:
-                allowed = ", ".join(known)
-                hint = did_you_mean(str(getattr(self, name)), known)
-                raise InputError(f"gradients.{name}={getattr(self, name)}: one of {allowed}.{hint}")
-        if self.projection is not None and self.projection < 1:
-            raise InputError(f"gradients.projection={self.projection}: must be at least 1, or null")
-        for name in ("batch_size", "batch_tokens", "recompute_tokens", "shard_rows"):
-            if getattr(self, name) < 1:
-                raise InputError(f"gradients.{name}={getattr(self, name)}: must be at least 1")
+    reduction: Literal["mean", "sum"]
+    projection: Count | None
+    dtype: Annotated[str, OneOf(*CODINGS)]
+    batch_size: Count
+    batch_tokens: Count
+    recompute_tokens: Count
+    shard_rows: Count
+    seed: Seed
 
     def fingerprint(self) -> dict[str, Any]:
         """What decides the stored gradients."""

@@ -149,6 +149,7 @@ def fill(
     several = trainer.get("devices", 1) not in (1, "auto")
     predicting = pl.Trainer(
         **{**trainer, "callbacks": [*trainer.get("callbacks", []), ShardWriter(store)]},
+        default_root_dir=store.folder,
         strategy="ddp_spawn" if several else "auto",
         use_distributed_sampler=False,  # shards are shared out, not rows
         inference_mode=False,  # per-sample gradients need autograd

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def response_nll(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Negative log-likelihood of each row's response, summed over its tokens.
+    """Negative log-likelihood of each row's answers, summed over their tokens.
 
     Returns ``nll`` (b, nats, float32) and ``count`` (b supervised tokens). Logits are computed
     from the batch's first supervised position on only: with 150,000 words they are the largest

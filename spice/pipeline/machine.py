@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from spice.errors import InputError
+from spice.values import Count, component
 
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
-
-@dataclass(frozen=True)
+@component
 class Machine:
     """What stands behind ``trainer=``: Lightning's accelerator, devices and precision.
 
@@ -24,16 +22,29 @@ class Machine:
         InputError: an option outside its range.
     """
 
-    accelerator: str
-    devices: int
-    precision: str
+    accelerator: Literal["auto", "cpu", "gpu", "cuda"]
+    devices: Count
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     progress: bool
 
-    def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
+    def check(self) -> None:
+        """Refuse what this machine has not.
+
+        Raises:
+            InputError: a GPU is asked for where there is none, or more than there are.
+        """
+        if self.accelerator not in ("gpu", "cuda"):
+            return
+        import torch
+
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not found:
             raise InputError(
-                f"trainer.precision={self.precision}: must be one of {', '.join(PRECISIONS)}"
+                f"trainer.accelerator={self.accelerator}: torch finds no GPU here; "
+                "trainer.accelerator=auto takes one where there is one"
             )
+        if self.devices > found:
+            raise InputError(f"trainer.devices={self.devices}: this machine has {found} GPUs")
 
     def resolved_precision(self) -> str:
         """The precision that fine-tuning runs in here."""
@@ -45,8 +56,13 @@ class Machine:
         return "bf16-mixed" if has_bf16 and self.accelerator != "cpu" else "32-true"
 
     def trainer_arguments(self) -> dict[str, Any]:
-        """Arguments that every Trainer of a run shares."""
+        """Arguments that every Trainer of a run shares.
+
+        Lightning's own plugin for Slurm would count its tasks for processes of ours, answer its
+        signals, and start from any ``hpc_ckpt_*.ckpt`` that it finds.
+        """
         from pytorch_lightning.callbacks import TQDMProgressBar
+        from pytorch_lightning.plugins.environments import LightningEnvironment
 
         # In a log file a bar that redraws ten times a second is noise.
         rate = 1 if sys.stderr.isatty() else 200
@@ -55,6 +71,7 @@ class Machine:
             "accelerator": self.accelerator,
             "devices": self.devices,
             "deterministic": "warn",
+            "plugins": [LightningEnvironment()],
             "enable_progress_bar": self.progress,
             "callbacks": bars,
         }
@@ -70,3 +87,4 @@ def quiet() -> None:
         logging.getLogger(f"pytorch_lightning.{name}").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    warnings.filterwarnings("ignore", module="peft")  # of tied weights: spice/models/merging.py

@@ -12,10 +12,13 @@ from spice.reporting.lines import audit_line
 from spice.storage.files import read_json, write_json
 
 if TYPE_CHECKING:
+    from spice.data.audit import MaskAudit
     from spice.data.pool import Pool
-    from spice.data.rendering import Template
+    from spice.data.template import Template
     from spice.models.checkpoint import Checkpoint
     from spice.pipeline.ledger import Ledger
+
+SHOWN = 3  # rows that are not written
 
 
 @dataclass
@@ -32,6 +35,10 @@ class Readings:
     ledger: Ledger
     _read: dict[str, Tokenized] = field(default_factory=dict)
 
+    def begin(self) -> None:
+        """Write what is known of the pool before any model has read it."""
+        write_json(self.folder / "audit.json", self.pool.report())
+
     def of(self, role: str, checkpoint: Checkpoint) -> Tokenized:
         """The pool as a checkpoint reads it; ``role`` is proxy, model or a name of its own."""
         if role not in self._read:
@@ -42,12 +49,18 @@ class Readings:
     def _tokenize(self, role: str, checkpoint: Checkpoint) -> Tokenized:
         found = tokenize(checkpoint, self.template, self.pool, self.memo)
         path = self.folder / "audit.json"
-        known = read_json(path) if path.is_file() else {"skipped": self.pool.skipped}
+        known = read_json(path) if path.is_file() else self.pool.report()
         write_json(path, {**known, role: found.audit.as_dict()})
         say("audit", audit_line(role, found.audit))
-        if found.audit.unsupervised_rows:
-            left_out = (
-                f"{found.audit.unsupervised_rows} rows leave the {role} nothing to learn from"
-            )
-            warn("audit", f"{left_out}: their prompts fill its tokens; listed in audit.json")
+        self._warn(role, found.audit)
         return found
+
+    def _warn(self, role: str, audit: MaskAudit) -> None:
+        lost = audit.lost_rows
+        if lost:
+            few = "; ".join(f"{row}: {why}" for row, why in list(lost.items())[:SHOWN])
+            warn("audit", f"{len(lost)} rows skipped for the {role}, listed in audit.json: {few}")
+        if empty := audit.unsupervised_rows - len(lost):
+            left_out = f"{empty} rows leave the {role} nothing to learn from"
+            why = "their prompts fill its tokens, or none of their answers is to be learnt"
+            warn("audit", f"{left_out}: {why}; listed in audit.json")

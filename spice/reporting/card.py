@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from spice.messages import in_markdown, shown
 from spice.records import Row, chosen_ids
 from spice.reporting.trust import trust_line
 from spice.selectors.random_subset import RandomSubset
@@ -56,10 +57,12 @@ def write_card(
     others: Mapping[str, Sequence[str]],
     seed: int,
     trusted: Mapping[str, Any] | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> None:
     """Write both cards; ``lengths`` n are supervised tokens, zeros where no model was read.
 
-    ``trusted`` is what :func:`spice.reporting.trust.examine` found, where rows were weighed.
+    ``trusted`` is what :func:`spice.reporting.trust.examine` found, where rows were weighed;
+    ``reading`` is how the pool was read, as :meth:`spice.data.pool.Pool.report` has it.
     """
     sides = {"first": picks(selection, rows, lengths)[:SHOWN]}
     if selection["k"] > 2 * SHOWN:
@@ -71,21 +74,31 @@ def write_card(
         "lengths": quantiles(lengths, selection["indices"]),
         "overlaps": overlaps(selection, rows, others, seed),
         "trust": _trust(trusted),
+        "reading": {"skipped": [], "changed": {}, "unread": [], **(reading or {})},
     }
-    environment = Environment(
-        loader=PackageLoader("spice.reporting", "templates"),
-        autoescape=select_autoescape(["html.j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
-    environment.filters["cut"] = _cut
-    environment.filters["fence"] = _fence
+    environment = _environment()
     for name in ("card.md", "card.html"):
         (folder / name).write_text(
             environment.get_template(f"{name}.j2").render(content), encoding="utf-8"
         )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("spice.reporting", "templates"),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": lambda share: f"{100 * share:.0f} %",
+        "cut": _cut,
+        "fence": _fence,
+        "text": in_markdown,
+    }
+    return environment
 
 
 def _trust(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -152,6 +165,11 @@ def overlaps(
     found.append(overlap("a uniform draw", selection["ids"], [ids[i] for i in drawn]))
     found += [overlap(name, selection["ids"], theirs) for name, theirs in others.items()]
     return found
+
+
+def _shown(value: Any) -> Any:
+    """Whatever a card prints; line breaks of texts stay."""
+    return shown(value, lines=True) if isinstance(value, str) else value
 
 
 def _cut(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spice.records import Diagnostics, Selection, Signals
+from spice.records import Diagnostics, Selection, Signals, text_of
 
 LARGE = 0.05  # "large" norms are the pool's 5 % largest
 SHORTNESS = -0.5  # a strong rank correlation of ‖g‖ with the response's tokens
@@ -34,6 +34,7 @@ def report(selection: Selection, signals: Signals) -> Diagnostics:
         "sources": mix,
         "mix_distance": mix_distance(mix) if selection.k else None,
         "excluded": {why: len(rows) for why, rows in selection.excluded.items()},
+        "copies": selection.k - len({text_of(signals.ids[row]) for row in selection.indices}),
     }
     if selection.gains is not None:
         facts |= _gradient_report(selection, signals)
@@ -48,6 +49,11 @@ def warnings_of(facts: Diagnostics, penalty: float | None) -> list[str]:
     if sum(excluded.values()) > MISSED * facts["rows"]:
         told = ", ".join(f"{count:,} {why}" for why, count in excluded.items())
         found.append(f"{told}: of {facts['rows']:,} rows these could not be picked")
+    if facts["copies"]:
+        found.append(
+            f"{facts['copies']:,} of the picks are exact copies of other picks: a model learns "
+            "them that often; take copies out of the pool if this is not meant"
+        )
     if penalty and facts.get("changed_by_penalty") == 0:
         found.append(
             f"the penalty is inert: λ={penalty:g} changed no pick against λ=0 "

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from spice.messages import shown
+
+LONGEST = 40  # characters of a name beside its bar
 INK, ACCENT, MUTED = "#26323a", "#c8553d", "#9fb3bd"
 
 
@@ -61,7 +64,7 @@ def sources(shares: Mapping[str, Mapping[str, float]], path: Path) -> Path:
     axes.barh(at - 0.2, [100 * shares[n]["pool"] for n in names], 0.38, color=MUTED, label="pool")
     picked = [100 * shares[n]["picked"] for n in names]
     axes.barh(at + 0.2, picked, 0.38, color=ACCENT, label="picked")
-    axes.set_yticks(at, names)
+    axes.set_yticks(at, map(_label, names), parse_math=False)
     axes.invert_yaxis()
     axes.set(xlabel="share (%)", title="Sources")
     figure.legend(frameon=False, ncols=2, loc="outside lower right")
@@ -76,12 +79,17 @@ def comparison(
     at = np.arange(len(labels))
     bars = 100 * np.array(errors)
     axes.errorbar(100 * np.array(values), at, xerr=bars, fmt="o", color=ACCENT, capsize=3)
-    axes.set_yticks(at, labels)
+    axes.set_yticks(at, map(_label, labels), parse_math=False)
     axes.set_ylim(-0.5, len(labels) - 0.5)
     axes.invert_yaxis()
     axes.grid(axis="x", color="#e5eaed")
     axes.set(xlabel="average score (%), ± one standard error", title="Selectors compared")
     return _save(figure, path)
+
+
+def _label(name: str) -> str:
+    text = shown(name)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
 
 
 def _panels(count: int, rows: int = 0) -> tuple[Figure, Any]:

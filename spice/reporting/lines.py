@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spice.data.rendering import MaskAudit
+from spice.data.audit import MaskAudit
+from spice.messages import shown
 
 
 def audit_line(role: str, audit: MaskAudit) -> str:
     """The mask audit in one line."""
     return (
         f"{role}: {audit.rows:,} rows, {audit.tokens:,} tokens, "
-        f"{audit.supervised_tokens:,} supervised, {audit.truncated_rows:,} rows truncated, "
+        f"{audit.supervised_tokens:,} supervised, {_answers(audit)}"
+        f"{audit.truncated_rows:,} rows truncated, "
         f"{audit.unsupervised_rows:,} without supervision, "
         f"{audit.exact_duplicates:,} exact duplicates "
         f"({audit.template} template, at most {audit.max_tokens:,} tokens)"
+    )
+
+
+def _answers(audit: MaskAudit) -> str:
+    """How many answers are learnt; said where it is not one of each row."""
+    if audit.answers == audit.supervised_answers == audit.rows:
+        return ""
+    return (
+        f"{audit.supervised_answers:,} of {audit.answers:,} answers "
+        f"({audit.untaught_answers:,} exempt, {audit.cut_answers:,} cut), "
     )
 
 
@@ -40,7 +52,9 @@ def sources_line(facts: Mapping[str, Any]) -> str:
     A single source leaves nothing to be far from.
     """
     shares = facts["sources"].items()
-    each = ", ".join(f"{s} {share['picked']:.0%} (pool {share['pool']:.0%})" for s, share in shares)
+    each = ", ".join(
+        f"{shown(s)} {share['picked']:.0%} (pool {share['pool']:.0%})" for s, share in shares
+    )
     return each if len(shares) < 2 else f"{each}; mix distance {facts['mix_distance']:.0%}"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spice.errors import InputError
-from spice.messages import say
+from spice.messages import in_markdown, say, shown
 
 log = logging.getLogger("spice")
 
@@ -148,8 +148,7 @@ def markdown(lines: Sequence[Line]) -> str:
     """The table in Markdown."""
     columns = header(lines)
     rows = [columns, ["---"] * len(columns), *(cells(line, columns) for line in lines)]
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in escaped) + "\n"
+    return "\n".join(f"| {' | '.join(map(in_markdown, row))} |" for row in rows) + "\n"
 
 
 def as_csv(lines: Sequence[Line]) -> str:
@@ -173,15 +172,16 @@ def text_table(lines: Sequence[Line], title: str) -> str:
     """The table for a terminal: a column per setting, or a row where that would be wider."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     columns = header(lines)
     rows = [cells(line, columns) for line in lines]
     grid = [columns, *rows] if len(lines) > len(columns) else list(zip(columns, *rows, strict=True))
     table = Table(title=title, title_justify="left")
     for i, name in enumerate(grid[0]):
-        table.add_column(name, justify="right" if i else "left")
+        table.add_column(Text(shown(name)), justify="right" if i else "left")
     for row in grid[1:]:
-        table.add_row(*row)
+        table.add_row(*(Text(shown(cell)) for cell in row))
     out = io.StringIO()
     Console(file=out, width=max(80, 18 * len(grid[0]))).print(table)
     return out.getvalue()

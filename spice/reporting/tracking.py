@@ -5,15 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from annotated_types import MaxLen, MinLen
+from pydantic import Field, Strict
 
 from spice.errors import InputError
 from spice.evaluation.environment import environment
+from spice.values import Name, Told, component
+
+LONGEST = 128  # characters of a name that W&B takes
+#: what W&B itself would refuse once the run has begun
+Project = Annotated[
+    str,
+    Field(pattern=r"^[^/\\#?%:]{1,128}$"),
+    Told("must be 1 to 128 characters, none of them / \\ # ? % :"),
+]
+Group = Annotated[str, MinLen(1), MaxLen(128), Told("must be 1 to 128 characters")]
+Tag = Annotated[str, MinLen(1), MaxLen(64)]
+Tags = Annotated[
+    tuple[Tag, ...], Strict(False), Told("must be a list of tags, each of 1 to 64 characters")
+]
 
 
-@dataclass
+@component
 class Tracker:
     """What stands behind ``logger=``.
 
@@ -21,26 +38,23 @@ class Tracker:
     one multirun share a group, ``auto`` naming it after the multirun's folder. A key for W&B is
     read by W&B itself from its own places (the environment or its login file), never from the
     configuration.
-
-    Raises:
-        InputError: an option outside its range.
     """
 
-    wandb: str
-    project: str
-    entity: str | None
-    group: str | None
-    tags: Sequence[str] = field(default_factory=tuple)
-
-    def __post_init__(self) -> None:
-        if self.wandb not in {"offline", "online", "disabled"}:
-            raise InputError(f"logger.wandb={self.wandb}: must be offline, online or disabled")
+    wandb: Literal["offline", "online", "disabled"]
+    project: Project
+    entity: Name | None
+    group: Group | None
+    tags: Tags = ()
 
     @contextmanager
     def run(
         self, config: Mapping[str, Any], name: str, sweep: str | None, folder: Path
     ) -> Iterator[TrackedRun]:
-        """One tracked run, with its files under ``folder``; ``sweep`` names its multirun."""
+        """One tracked run, with its files under ``folder``; ``sweep`` names its multirun.
+
+        Raises:
+            InputError: W&B refuses the run.
+        """
         if self.wandb == "disabled":
             yield TrackedRun(folder, None)
             return
@@ -49,24 +63,45 @@ class Tracker:
         home = folder / "wandb"
         home.mkdir(exist_ok=True)
         with environment(WANDB_DATA_DIR=str(home), WANDB_CACHE_DIR=str(home / "cache")):
-            started = wandb.init(
-                project=self.project,
-                entity=self.entity,
-                group=sweep if self.group == "auto" else self.group,
-                tags=list(self.tags),
-                name=name,
-                config=dict(config),
-                dir=str(folder),
-                mode=self.wandb,  # type: ignore[arg-type]
-                settings=wandb.Settings(silent=True, console="off"),
-                reinit="finish_previous",
-            )
+            try:
+                started = wandb.init(
+                    project=self.project,
+                    entity=self.entity,
+                    group=self._group(sweep),
+                    tags=list(self.tags),
+                    name=name[:LONGEST],
+                    config=dict(config),
+                    dir=str(folder),
+                    mode=self.wandb,
+                    settings=wandb.Settings(silent=True, console="off"),
+                    reinit="finish_previous",
+                )
+            except (wandb.Error, ValueError) as error:
+                raise InputError(self._refused(error)) from error
             try:
                 yield TrackedRun(folder, started)
             except BaseException:
                 started.finish(exit_code=1)
                 raise
             started.finish()
+
+    def _group(self, sweep: str | None) -> str | None:
+        """Its multirun's folder, or its end where it is longer than W&B allows."""
+        if self.group == "auto":
+            return sweep[-LONGEST:] if sweep else None
+        return self.group
+
+    def _refused(self, error: Exception) -> str:
+        """What W&B says, and the settings that it can be about."""
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        if "key" in why.lower():
+            mend = "set WANDB_API_KEY to a key of your account"
+        else:
+            mend = "see to logger.project and logger.entity, and that its server can be reached"
+        return (
+            f"logger.wandb={self.wandb}: W&B refuses the run ({why}); {mend}, or take "
+            "logger.wandb=offline"
+        )
 
 
 @dataclass

@@ -41,13 +41,13 @@ def verified(doc: Doc, results: list[str]) -> dict[str, float]:
 
 def passes(doc: Doc, results: list[str]) -> dict[str, float]:
     """1 if the given head with the generated code passes the checks, in a process apart."""
-    program = f"{doc['head']}{results[0].strip()}\n\n{doc['checks']}\n"
-    return {"pass@1": float(_parses(program) and _passes(program))}
+    program = f"{doc['head']}{results[0].strip()}\n"
+    return {"pass@1": float(_parses(program) and _passes(program, doc["checks"]))}
 
 
 @functools.cache  # the runs of a sweep mostly write the same programs, and a process costs 30 ms
-def _passes(program: str) -> bool:
-    return run_program(program).passed
+def _passes(program: str, checks: str) -> bool:
+    return run_program(program, test=checks).passed
 
 
 def _parses(program: str) -> bool:

@@ -139,18 +139,13 @@ class LearningProxy(pl.LightningModule):
 
 
 def go_through(module: LearningProxy, trainer: dict[str, Any]) -> None:
-    """Do what is left, under Lightning.
-
-    Raises:
-        KeyboardInterrupt: the user stopped it; what is done is kept.
-    """
+    """Do what is left, under Lightning."""
     fitting = pl.Trainer(
         **trainer,
+        default_root_dir=module.folder,
         max_epochs=1,
         logger=False,
         enable_model_summary=False,
         enable_checkpointing=False,
     )
     fitting.fit(module)
-    if fitting.interrupted:
-        raise KeyboardInterrupt

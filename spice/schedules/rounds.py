@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spice.errors import InputError
@@ -10,13 +9,14 @@ from spice.gradients.work import Work
 from spice.messages import say
 from spice.schedules.base import Request, Schedule
 from spice.selectors.base import Method, OnlineSelector
+from spice.values import component
 
 if TYPE_CHECKING:
     from spice.gradients.extraction import Extraction
     from spice.records import Selection
 
 
-@dataclass(frozen=True)
+@component
 class Rounds(Schedule):
     """The selector draws a round, the proxy trains on it, and the selector sees what came of it."""
 

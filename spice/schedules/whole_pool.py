@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,12 +9,13 @@ import numpy as np
 from spice.errors import InputError
 from spice.schedules.base import Request, Schedule
 from spice.selectors.base import GradientSelector, Method, Selector
+from spice.values import component
 
 if TYPE_CHECKING:
     from spice.records import Selection
 
 
-@dataclass(frozen=True)
+@component
 class WholePool(Schedule):
     """All signals are read first, then the selector picks once."""
 

@@ -157,7 +157,7 @@ class WindowByWindow(LearningProxy):
             return whole[[place[row] for row in rows]]
         # Equal rows are told by their text: a product's rounding depends on its place.
         first: dict[Any, int] = {}
-        texts = [(self.examples[row].start, *self.examples[row].ids) for row in rows]
+        texts = [(tuple(self.examples[row].spans), *self.examples[row].ids) for row in rows]
         copies = [first.setdefault(text, place[row]) for text, row in zip(texts, rows, strict=True)]
         return in_their_span(gram(self.model, batches, reduction))[copies]
 

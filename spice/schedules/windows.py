@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +15,14 @@ from spice.records import Selection
 from spice.schedules.base import Request, Schedule
 from spice.selectors.base import GradientSelector, Method
 from spice.selectors.mix import largest_remainders
+from spice.values import Count, NonNegative, Positive, component
 
 if TYPE_CHECKING:
     from spice.gradients.extraction import Extraction
     from spice.signals.base import Signal
 
 
-@dataclass(frozen=True)
+@component
 class Windows(Schedule):
     """The published way (arXiv 2601.23155, section 4).
 
@@ -34,20 +35,11 @@ class Windows(Schedule):
         InputError: an option outside its range.
     """
 
-    pool_size: int
-    refresh_every: int
+    pool_size: Count
+    refresh_every: Count
     train_proxy: bool
-    learning_rate: float
-    weight_decay: float
-
-    def __post_init__(self) -> None:
-        for name in ("pool_size", "refresh_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"schedule.{name}={getattr(self, name)}: must be at least 1")
-        if not self.learning_rate > 0:
-            raise InputError(f"schedule.learning_rate={self.learning_rate}: must be above 0")
-        if not self.weight_decay >= 0:
-            raise InputError(f"schedule.weight_decay={self.weight_decay}: must be at least 0")
+    learning_rate: Positive
+    weight_decay: NonNegative
 
     def check(self, selector: Method, name: str) -> None:
         """Selectors that choose by gradients alone, each window for itself.

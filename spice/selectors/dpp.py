@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from spice.errors import InputError
 from spice.records import Selection, Signals
 from spice.selectors.base import Selector
 from spice.selectors.mix import Mix
@@ -16,13 +14,14 @@ from spice.signals.base import Signal
 from spice.signals.embeddings import Embeddings
 from spice.signals.gradients import Gradients
 from spice.submodular.rooms import Places, Rooms, told
+from spice.values import component
 
 FEATURES: dict[str, Signal] = {"embeddings": Embeddings(), "gradients": Gradients()}
 ENOUGH = 2000  # the median distance is read off this many rows, those with the smallest ids
 EXHAUSTED = 1e-10
 
 
-@dataclass(frozen=True)
+@component
 class Dpp(Mix, Selector):
     """Maximise det L_S step by step, L_xy = exp(−‖u_x − u_y‖² / 2σ²) of normalised ``features``.
 
@@ -34,12 +33,7 @@ class Dpp(Mix, Selector):
         InputError: an option outside its range.
     """
 
-    features: str
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.features not in FEATURES:
-            raise InputError(f"selector.features={self.features}: one of {', '.join(FEATURES)}")
+    features: Literal["embeddings", "gradients"]
 
     @property
     def needs(self) -> Mapping[str, Signal]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,9 +14,10 @@ from spice.selectors.mix import Mix
 from spice.signals.base import Signal
 from spice.signals.token_information import TokenInformation
 from spice.submodular.rooms import Places, Rooms, told
+from spice.values import Count, component
 
 
-@dataclass(frozen=True)
+@component
 class FisherSft(Mix, Selector):
     """Greedily maximise log det(I + Σ_{i∈S} A_i), A_i = Σ_j x_ij x_ijᵀ over a row's tokens.
 
@@ -27,7 +27,7 @@ class FisherSft(Mix, Selector):
     stand in for them.
     """
 
-    dimension: int | None
+    dimension: Count | None
 
     @property
     def needs(self) -> Mapping[str, Signal]:

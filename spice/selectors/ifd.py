@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from spice.errors import InputError
 from spice.records import Selection, Signals
 from spice.selectors.base import Selector
 from spice.selectors.mix import Mix
@@ -16,11 +15,10 @@ from spice.signals.base import Signal
 from spice.signals.experience import Experience, ExperiencedLosses
 from spice.signals.losses import Losses
 from spice.submodular.rooms import told
+from spice.values import component
 
-RATIOS = ("loss", "perplexity")
 
-
-@dataclass(frozen=True)
+@component
 class Ifd(Mix, Selector):
     """Take the highest scores that still show some help from the instruction.
 
@@ -34,13 +32,8 @@ class Ifd(Mix, Selector):
         InputError: an option outside its range.
     """
 
-    ratio: str
+    ratio: Literal["loss", "perplexity"]
     experience: Experience | None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.ratio not in RATIOS:
-            raise InputError(f"selector.ratio={self.ratio}: one of {', '.join(RATIOS)}")
 
     @property
     def needs(self) -> Mapping[str, Signal]:

@@ -16,16 +16,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from spice.errors import InputError
 from spice.records import Selection, Signals
 from spice.selectors.base import OnlineSelector
 from spice.selectors.ifd import ifd
 from spice.signals.base import Signal
 from spice.signals.experience import Experience, ExperiencedLosses, k_means
 from spice.signals.losses import Losses
+from spice.values import Count, Part, Positive, Seed, Share, component
 
 
-@dataclass(frozen=True)
+@component
 class Lead(OnlineSelector):
     """Up to k rows in the order in which they are first trained on.
 
@@ -41,26 +41,14 @@ class Lead(OnlineSelector):
     """
 
     warmup: Experience
-    clusters: int
-    share: float
-    uses: int
-    exploration: float
-    smoothing: float
-    learning_rate: float
-    batch_size: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        for name in ("clusters", "uses", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"selector.{name}={getattr(self, name)}: must be at least 1")
-        for name in ("share", "exploration"):
-            if not 0 < getattr(self, name) <= 1:
-                raise InputError(f"selector.{name}={getattr(self, name)}: must be in (0, 1]")
-        if not 0 <= self.smoothing < 1:
-            raise InputError(f"selector.smoothing={self.smoothing}: must be in [0, 1)")
-        if not self.learning_rate > 0:
-            raise InputError(f"selector.learning_rate={self.learning_rate}: must be above 0")
+    clusters: Count
+    share: Share
+    uses: Count
+    exploration: Share
+    smoothing: Part
+    learning_rate: Positive
+    batch_size: Count
+    seed: Seed
 
     @property
     def needs(self) -> Mapping[str, Signal]:

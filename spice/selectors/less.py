@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,9 +15,10 @@ from spice.signals.base import Signal
 from spice.signals.influence import Influence
 from spice.submodular.rooms import told
 from spice.training.recipe import Recipe
+from spice.values import Count, Seed, Share, component
 
 
-@dataclass(frozen=True)
+@component
 class Less(Mix, Selector):
     """Take the rows with the greatest influence on any target; see :class:`Influence`.
 
@@ -27,15 +27,11 @@ class Less(Mix, Selector):
     the method aims at one benchmark at a time.
     """
 
-    warmup_share: float
+    warmup_share: Share
     lora: Lora
     recipe: Recipe
-    projection: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self.needs  # refuses what makes no sense
+    projection: Count
+    seed: Seed
 
     @property
     def needs(self) -> Mapping[str, Signal]:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from spice.errors import InputError, did_you_mean
 from spice.submodular.rooms import Rooms
+from spice.values import NonNegative, RefusedError, component
 
 SLACK = 1e-9  # shares that were meant to sum to 1 may miss it by rounding
 
 
-@dataclass(frozen=True, kw_only=True)
+@component(kw_only=True)
 class Mix:
     """What selectors inherit that pick by scores: the picks' shares of the sources.
 
@@ -29,28 +27,24 @@ class Mix:
     these has rows left, to all in proportion to theirs: a budget is always filled.
 
     Raises:
-        InputError: no such way to stratify, both ways at once, or shares that are none.
+        RefusedError: no such way to stratify, both ways at once, or shares that are none.
     """
 
-    stratify: str | None = None
-    quotas: Mapping[Any, Any] | None = None
+    stratify: Literal["source"] | None = None
+    quotas: Mapping[Any, NonNegative] | None = None
 
     def __post_init__(self) -> None:
-        if self.stratify not in {None, "source"}:
-            raise InputError(f"selector.stratify={self.stratify}: must be null or source")
         if not self.quotas:
             return
         if self.stratify:
-            raise InputError(
-                "selector.quotas: the mix is kept by selector.stratify already; "
-                "set that to null, or leave the quotas out"
+            raise RefusedError(
+                "quotas",
+                self.quotas,
+                "the mix is kept by selector.stratify already; set that to null, or leave this out",
             )
-        for name, share in self.quotas.items():
-            if not _is_share(share):
-                raise InputError(f"selector.quotas.{name}={share}: must be a number of at least 0")
         total = sum(self.quotas.values())
         if total > 1 + SLACK:
-            raise InputError(f"selector.quotas: shares sum to {total:g}; must be at most 1")
+            raise RefusedError("quotas", self.quotas, f"shares sum to {total:g}; must be at most 1")
 
     @property
     def mixed(self) -> bool:
@@ -154,11 +148,6 @@ def filled(
             counts[name] += taken
             left -= taken
     return counts
-
-
-def _is_share(value: object) -> bool:
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value >= 0  # type: ignore[arg-type, operator]
 
 
 def _notes(asked: Mapping[str, int], counts: Mapping[str, int]) -> list[str]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from spice.records import Selection, Signals
 from spice.selectors.base import Selector
+from spice.values import component
 
 
-@dataclass(frozen=True)
+@component
 class Nothing(Selector):
     """Choose nothing; the budget does not apply, and the model is scored as it is."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,9 +17,10 @@ from spice.errors import InputError
 from spice.records import Selection, Signals, chosen_ids
 from spice.selectors.base import Selector
 from spice.selectors.mix import largest_remainders
+from spice.values import Count, FilePath, component
 
 
-@dataclass(frozen=True)
+@component
 class RandomMatched(Selector):
     """Draw k rows in the strata's shares of the selection in ``like``, a run folder.
 
@@ -28,15 +28,13 @@ class RandomMatched(Selector):
     supervised tokens of their responses.
 
     Raises:
-        InputError: ``like`` holds no selection, or ``bins`` is below 1.
+        InputError: ``like`` holds no selection.
     """
 
-    like: str
-    bins: int
+    like: FilePath
+    bins: Count
 
     def __post_init__(self) -> None:
-        if self.bins < 1:
-            raise InputError(f"selector.bins={self.bins}: must be at least 1")
         _ = self.given
 
     @property

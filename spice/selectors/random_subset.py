@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,9 +10,10 @@ from spice.records import Selection, Signals
 from spice.selectors.base import Selector
 from spice.selectors.mix import Mix
 from spice.submodular.rooms import Rooms, told
+from spice.values import component
 
 
-@dataclass(frozen=True)
+@component
 class RandomSubset(Mix, Selector):
     """Draw k rows without replacement, over rows sorted by id.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import cycle, islice
 
 import numpy as np
@@ -13,12 +12,13 @@ from spice.records import Selection, Signals
 from spice.selectors.base import Selector
 from spice.signals.base import Signal
 from spice.signals.embeddings import Embeddings, TargetEmbeddings, TargetSources
+from spice.values import component
 
 AT_ONCE = 2**24  # cosines held in memory: 128 MiB
 DIGITS = 12  # copies of a row tie, although blocked products differ in their last bits
 
 
-@dataclass(frozen=True)
+@component
 class Rds(Selector):
     """Round robin over the targets by the cosines of states pooled with weights 2i / t(t + 1).
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import MinLen
 
-from spice.errors import InputError
 from spice.models.checkpoint import Checkpoint
 from spice.records import Selection, Signals
 from spice.selectors.base import Selector
@@ -16,11 +16,10 @@ from spice.selectors.ranking import top
 from spice.signals.base import Signal
 from spice.signals.ratings import LEVELS, Panel, RaterSizes, Ratings
 from spice.submodular.rooms import told
+from spice.values import FilePaths, NonNegative, RefusedError, Texts, Told, component
 
-NORMALISATIONS = ("softmax", "linear")
 
-
-@dataclass(frozen=True)
+@component
 class SelectIt(Mix, Selector):
     """Take the rows that the proxy grades highest, clearly, and alike for every ``requests``.
 
@@ -32,28 +31,19 @@ class SelectIt(Mix, Selector):
     their numbers of parameters; without any it is the sentence's.
 
     Raises:
-        InputError: an option outside its range.
+        RefusedError: an option outside its range.
     """
 
-    requests: Sequence[str]
-    normalisation: str
-    penalty: float
-    more_proxies: Sequence[str]
+    requests: Annotated[Texts, MinLen(1), Told("must be a list of requests to grade")]
+    normalisation: Literal["softmax", "linear"]
+    penalty: NonNegative
+    more_proxies: FilePaths
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.normalisation not in NORMALISATIONS:
-            known = ", ".join(NORMALISATIONS)
-            raise InputError(f"selector.normalisation={self.normalisation}: one of {known}")
-        if isinstance(self.requests, str) or not self.requests:
-            raise InputError("selector.requests: give a list of requests to grade")
         for request in self.requests:
             if "{instruction}" not in request or "{response}" not in request:
-                raise InputError(
-                    f"selector.requests: {request[:40]!r} lacks {{instruction}} or {{response}}"
-                )
-        if not self.penalty >= 0:
-            raise InputError(f"selector.penalty={self.penalty}: must be at least 0")
+                raise RefusedError("requests", request, "lacks {instruction} or {response}")
 
     @property
     def needs(self) -> Mapping[str, Signal]:

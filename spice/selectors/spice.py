@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
-from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from spice.errors import InputError, did_you_mean
+from spice.errors import InputError
 from spice.records import Selection, Signals
 from spice.selectors.account import account
 from spice.selectors.base import GradientSelector
 from spice.selectors.mix import Mix
-from spice.selectors.problem import Alpha, alpha_and_eta, candidates
+from spice.selectors.problem import alpha_and_eta, candidates
 from spice.selectors.scaling import SCALES, rescale, weighted
 from spice.signals.gradients import Gradients
+from spice.signals.reliability import Consensus, Validation
 from spice.submodular.fisher import MODES, OF_PRODUCTS
 from spice.submodular.kernel import Rows, Subset
 from spice.submodular.objective import MAXIMIZERS, Objective, way
 from spice.submodular.rooms import Rooms
+from spice.values import (
+    Fraction,
+    NonNegative,
+    OneOf,
+    Positive,
+    RefusedError,
+    Share,
+    Told,
+    component,
+)
 
 if TYPE_CHECKING:
     from spice.signals.base import Signal
-    from spice.signals.reliability import Consensus, Validation
     from spice.submodular.kept_runs import KeptRuns
 
 #: options that greedy runs over one objective do not differ by
 CUTS = ("penalty", "stop_ratio", "stop_inclusive", "maximizer", "stratify", "quotas")
-#: options that are numbers: what else each may be, its range, and how that is told
-NUMBERS: dict[str, tuple[tuple[Any, ...], Callable[[float], bool], str]] = {
-    "penalty": ((), lambda value: value >= 0, "must be a number of at least 0"),
-    "alpha": (("relative",), lambda value: value > 0, "must be above 0, or 'relative'"),
-    "clip_quantile": ((), lambda value: 0 < value <= 1, "must be in (0, 1]"),
-    "stop_ratio": ((None,), lambda value: 0 <= value <= 1, "must be in [0, 1]"),
-}
 
 
-@dataclass(frozen=True)
+@component
 class Spice(Mix, GradientSelector):
     """Pick by Δ_x(S) − λ c(x|S); see :mod:`spice.submodular.greedy` for the formulas.
 
@@ -56,20 +57,23 @@ class Spice(Mix, GradientSelector):
     ``reliability`` weighs rows: w_x ĝ_x is what is chosen from (:mod:`spice.gradients.agreement`).
 
     Raises:
-        InputError: an option outside its range, a ``maximizer`` for a form of the information that
-            has one way only, or ``reliability`` at another scale than ``unit``.
+        RefusedError: a ``maximizer`` for a form of the information that has one way only, or
+            ``reliability`` at another scale than ``unit``.
     """
 
-    penalty: float
-    alpha: Alpha
-    scale: str
-    clip_quantile: float
-    stop_ratio: float | None
+    penalty: NonNegative
+    alpha: Annotated[Positive | Literal["relative"], Told("must be above 0, or 'relative'")]
+    scale: Annotated[str, OneOf(*SCALES)]
+    clip_quantile: Share
+    stop_ratio: Fraction | None
     stop_inclusive: bool
     keep_zero: bool
-    fisher: str
-    maximizer: str
-    reliability: Consensus | Validation | None
+    fisher: Annotated[str, OneOf(*MODES)]
+    maximizer: Annotated[str, OneOf(*MAXIMIZERS)]
+    reliability: Annotated[
+        Consensus | Validation | None,
+        Told("must be null, or hold the keys of Consensus or Validation"),
+    ]
 
     @property
     def needs(self) -> Mapping[str, Signal]:
@@ -79,22 +83,11 @@ class Spice(Mix, GradientSelector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, known in (("scale", SCALES), ("fisher", MODES), ("maximizer", MAXIMIZERS)):
-            given = getattr(self, name)
-            if given not in known:
-                hint = did_you_mean(str(given), known)
-                raise InputError(f"selector.{name}={given}: one of {', '.join(known)}.{hint}")
         if self.fisher != "exact" and self.maximizer != "auto":
             several = "only fisher=exact has several ways; set it to auto"
-            raise InputError(f"selector.maximizer={self.maximizer}: {several}")
-        for name, (others, within, range_told) in NUMBERS.items():
-            given = getattr(self, name)
-            if given not in others and not (_is_number(given) and within(given)):
-                raise InputError(f"selector.{name}={given}: {range_told}")
+            raise RefusedError("maximizer", self.maximizer, several)
         if self.reliability and self.scale != "unit":
-            raise InputError(
-                f"selector.scale={self.scale}: reliability weighs directions; set it to unit"
-            )
+            raise RefusedError("scale", self.scale, "reliability weighs directions; set it to unit")
 
     def select(
         self, signals: Signals, k: int, rng: np.random.Generator, eligible: Sequence[int]
@@ -248,7 +241,3 @@ def _by_trust(
         return eligible, []
     trusted = [row for row in eligible if weights[row] > 0]
     return trusted, [row for row in eligible if not weights[row] > 0]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Gt, Lt
 
-from spice.errors import InputError
 from spice.records import Selection, Signals
 from spice.selectors.base import Selector
 from spice.signals.base import Signal
 from spice.signals.embeddings import Embeddings, TargetEmbeddings
+from spice.values import Count, NonNegative, Positive, Told, component
 
 
-@dataclass(frozen=True)
+@component
 class Tsds(Selector):
     """Draw rows by the optimal transport from the target examples, against their density.
 
@@ -29,23 +30,11 @@ class Tsds(Selector):
         InputError: an option outside its range.
     """
 
-    neighbours: int | None
-    density_neighbours: int | None
-    bandwidth: float
-    alpha: float
-    scale: float
-
-    def __post_init__(self) -> None:
-        for name in ("neighbours", "density_neighbours"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"selector.{name}={value}: must be at least 1, or null")
-        if not self.bandwidth >= 0:
-            raise InputError(f"selector.bandwidth={self.bandwidth}: must be at least 0")
-        if not 0 < self.alpha < 1:
-            raise InputError(f"selector.alpha={self.alpha}: must be between 0 and 1")
-        if not self.scale > 0:
-            raise InputError(f"selector.scale={self.scale}: must be above 0")
+    neighbours: Count | None
+    density_neighbours: Count | None
+    bandwidth: NonNegative
+    alpha: Annotated[float, Gt(0), Lt(1), Told("must be between 0 and 1")]
+    scale: Positive
 
     @property
     def needs(self) -> Mapping[str, Signal]:

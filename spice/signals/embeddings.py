@@ -12,6 +12,7 @@ import numpy as np
 from spice.gradients import work
 from spice.signals.base import Signal
 from spice.signals.forward import ForwardSignal, read_off
+from spice.storage.files import write_array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +31,8 @@ Pooling = Literal["mean", "weighted"]
 @dataclass(frozen=True)
 class Embeddings(ForwardSignal):
     """The mean Σ_i w_i s_i of the last layer's hidden states over the t tokens of a row, n × h.
+
+    Of a conversation these are the tokens of all its turns.
 
     ``mean`` weighs all tokens alike, w_i = 1/t; ``weighted`` by their place, w_i = i / Σ_j j =
     2i / t(t + 1), so that tokens that have seen more of the row count more (arXiv 2202.08904).
@@ -83,7 +86,7 @@ class TargetEmbeddings(Signal):
         """Read the targets as rows of a pool of their own."""
         model, signal = source.tokenized.checkpoint.load(), Embeddings(self.pooling)
         found = read_off(model, signal, source, folder / "store", source.key, rows=source.targets)
-        np.save(folder / "embeddings.npy", found)
+        write_array(folder / "embeddings.npy", found)
 
     def work(self, source: Source) -> list[Work]:
         """One forward pass over the targets."""
@@ -107,7 +110,7 @@ class TargetSources(Signal):
 
     def build(self, folder: Path, source: Source) -> None:
         """Write them down."""
-        np.save(folder / "sources.npy", np.array([row.source for row in source.targets]))
+        write_array(folder / "sources.npy", np.array([row.source for row in source.targets]))
 
     def load(self, folder: Path, source: Source) -> np.ndarray:
         """The names of the examples' sources, m."""

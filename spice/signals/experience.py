@@ -7,12 +7,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from spice.data.rendering import Example, eligible_rows
-from spice.errors import InputError
 from spice.gradients import work
 from spice.models.lora import Lora
 from spice.signals.base import Signal
@@ -20,7 +19,9 @@ from spice.signals.embeddings import Embeddings
 from spice.signals.forward import ForwardSignal, read_off
 from spice.signals.losses import Losses
 from spice.storage import seals
+from spice.storage.files import write_array
 from spice.training.recipe import Recipe
+from spice.values import Count, RefusedError, Seed, Share, component
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,10 +33,8 @@ if TYPE_CHECKING:
     from spice.records import Row
     from spice.signals.source import Source
 
-CHOICES = ("random", "clusters")
 
-
-@dataclass(frozen=True)
+@component
 class Experience:
     """A brief tuning of a fresh adapter on a part of the pool.
 
@@ -45,28 +44,22 @@ class Experience:
     rows and the adapter, and starts k-means.
 
     Raises:
-        InputError: an option outside its range.
+        RefusedError: an option outside its range.
     """
 
-    choose: str
-    share: float | None
-    clusters: int | None
-    per_cluster: int | None
+    choose: Literal["random", "clusters"]
+    share: Share | None
+    clusters: Count | None
+    per_cluster: Count | None
     lora: Lora
     recipe: Recipe
-    seed: int
+    seed: Seed
 
     def __post_init__(self) -> None:
-        if self.choose not in CHOICES:
-            raise InputError(f"experience.choose={self.choose}: one of {', '.join(CHOICES)}")
-        if self.choose == "random":
-            if self.share is None or not 0 < self.share <= 1:
-                raise InputError(f"experience.share={self.share}: must be in (0, 1]")
-            return
-        for name in ("clusters", "per_cluster"):
-            value = getattr(self, name)
-            if value is None or value < 1:
-                raise InputError(f"experience.{name}={value}: must be at least 1")
+        asked = ("share",) if self.choose == "random" else ("clusters", "per_cluster")
+        for name in asked:
+            if getattr(self, name) is None:
+                raise RefusedError(name, None, f"choose={self.choose} needs it")
 
     def gain(self, folder: Path, source: Source) -> Any:
         """The proxy with the tuned adapter; what an interrupted run left is gone on from."""
@@ -151,7 +144,10 @@ def middle(places: np.ndarray, losses: np.ndarray, count: int) -> list[int]:
 
 
 class Prompts(ForwardSignal):
-    """The mean of the last hidden states over a row's prompt, and its mean loss: n × (h + 1)."""
+    """The mean of the last hidden states over a row's prompt, and its mean loss: n × (h + 1).
+
+    A conversation's prompt is all before its last answer that is learnt, earlier answers included.
+    """
 
     def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """Nothing but what it is."""
@@ -163,7 +159,7 @@ class Prompts(ForwardSignal):
         """The prompt alone; its first token is not predicted."""
         return [
             [Example(e.ids[: e.start], 1) if e.start > 1 and e.supervised else Example([], 0)]
-            for e in examples
+            for e in (example.last_answer() for example in examples)
         ]
 
     def width(self, config: Any) -> int:
@@ -196,7 +192,7 @@ class ExperiencedLosses(Signal):
         """Gain the experience, then read the losses."""
         model = self.experience.gain(folder, source)
         found = read_off(model, Losses(), source, folder / "store", source.key)
-        np.save(folder / "losses.npy", found)
+        write_array(folder / "losses.npy", found)
         for name in ("adapter", "prompts", "store"):
             shutil.rmtree(folder / name, ignore_errors=True)
 

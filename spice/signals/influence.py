@@ -27,7 +27,7 @@ from spice.signals.base import Signal
 from spice.signals.experience import drawn_rows
 from spice.storage import tensors
 from spice.storage.coding import FLOAT32
-from spice.storage.files import read_json, write_json
+from spice.storage.files import read_json, write_array, write_json
 from spice.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -48,9 +48,6 @@ class Influence(Signal):
     i runs over the warm-up's epochs, η̄_i is the mean learning rate of epoch i, scaled to Σ = 1.
     ``share`` of the rows is warmed up on with ``lora`` and ``recipe``; features are projected to
     ``projection`` coordinates. ``seed`` draws the rows, the adapter and the projection.
-
-    Raises:
-        InputError: an option outside its range.
     """
 
     share: float
@@ -60,23 +57,27 @@ class Influence(Signal):
     seed: int
     aims: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise InputError(f"selector.warmup_share={self.share}: must be in (0, 1]")
-        if self.projection < 1:
-            raise InputError(f"selector.projection={self.projection}: must be at least 1")
-
     def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """All its options, and how a row's loss is put together."""
         options = dataclasses.asdict(self)
         return {"signal": "influence", "reduction": extraction.reduction, **options}
 
     def build(self, folder: Path, source: Source) -> None:
-        """Warm up, read both sides at every checkpoint, and write the table.
+        """Warm up, read both sides at every checkpoint, write the table, then clear the rest away.
+
+        A kill while it is cleared away costs the table: what is left is verified, and made again.
 
         Raises:
             InputError: none of the validation examples fits the proxy's context.
         """
+        total, names = self._table(folder, source)
+        write_array(folder / "influence.npy", total)
+        write_json(folder / "subtasks.json", names)
+        for path in (*folder.glob("epoch-*"), *folder.glob("cosines-*"), folder / "adapter"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def _table(self, folder: Path, source: Source) -> tuple[np.ndarray, list[str]]:
+        """Influence of n rows on each subtask, and the subtasks' names."""
         from spice.signals.adam_features import Features, load_state  # keeps torch out of start-up
 
         tokenized, extraction = source.tokenized, source.extraction
@@ -96,10 +97,7 @@ class Influence(Signal):
             aimed = read.plain(aims, extraction.batch_limit, tokenized.pad_id, source.trainer)
             found = _cosines(read, aimed, source, rows, folder / f"cosines-{epoch}")
             total += rate * found.astype(np.float64) @ membership
-        np.save(folder / "influence.npy", total)
-        write_json(folder / "subtasks.json", names)
-        for path in (*folder.glob("epoch-*"), *folder.glob("cosines-*"), folder / "adapter"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        return total, names
 
     def work(self, source: Source) -> list[Work]:
         """The warm-up, then the gradients of both sides at each of its checkpoints."""

@@ -23,7 +23,9 @@ class Losses(ForwardSignal):
     """Mean negative log-likelihood of the same response tokens, n × 2 in nats.
 
     First given the whole prompt (conditional), then given only what opens a response (direct):
-    the plain template's ``answer``, or what a chat template writes to ask for one.
+    the plain template's ``answer``, or what a chat template writes to ask for one. A conversation
+    is read by its last answer that is learnt: the turns before it are its prompt, and those behind
+    it are left out.
     """
 
     def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
@@ -33,11 +35,12 @@ class Losses(ForwardSignal):
     def texts(
         self, renderer: Renderer, rows: Sequence[Row], examples: Sequence[Example]
     ) -> list[list[Example]]:
-        """A row's own example, and its response behind the opening alone."""
+        """A row's own example up to its last answer, and that answer behind the opening alone."""
         head, none = renderer.opening_ids(), Example([], 0)
+        last = (example.last_answer() for example in examples)
         return [
             [e, Example(head + e.ids[e.start :], len(head))] if e.supervised else [none, none]
-            for e in examples
+            for e in last
         ]
 
     def width(self, config: Any) -> int:

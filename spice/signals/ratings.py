@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from spice.errors import InputError
 from spice.gradients import work
 from spice.signals.base import Signal
 from spice.signals.forward import ForwardSignal, read_off
+from spice.storage.files import write_array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,8 +37,9 @@ class Ratings(ForwardSignal):
     """Next-token probabilities of "1" to "5" behind each of q requests to grade, n × q × 5.
 
     A request is asked in the template of the pool, with the row's prompt and response in place of
-    ``{instruction}`` and ``{response}``. A row for which a request does not fit the context stays
-    NaN.
+    ``{instruction}`` and ``{response}``. A conversation is graded by its last answer that is
+    learnt and the user turn before it, alone. A row for which a request does not fit the context
+    stays NaN.
     """
 
     requests: Sequence[str]
@@ -60,9 +62,9 @@ class Ratings(ForwardSignal):
         return found
 
     def _prompt(self, renderer: Renderer, row: Row, request: str) -> list[int]:
+        row = row.up_to_last_taught()
         content = request.replace("{response}", row.response).replace("{instruction}", row.prompt)
-        asked = replace(row, instruction=content, input="", history=(), system="")
-        return renderer.prompt_ids(renderer.prompt_text(asked.messages()))
+        return renderer.asked_ids([{"role": "user", "content": content}])
 
     def width(self, config: Any) -> int:
         """One probability per level."""
@@ -109,7 +111,7 @@ class Panel(Signal):
             store, about = folder / f"store-{place}", {**source.key, **tokenized.view}
             model, signal = tokenized.checkpoint.load(), Ratings(self.requests)
             found.append(read_off(model, signal, source, store, about, tokenized=tokenized))
-        np.save(folder / "ratings.npy", np.stack(found, axis=1))
+        write_array(folder / "ratings.npy", np.stack(found, axis=1))
         for store in folder.glob("store-*"):
             shutil.rmtree(store)
 
@@ -144,7 +146,7 @@ class RaterSizes(Signal):
         """Count, from the configurations alone."""
         raters = [tokenized.checkpoint for tokenized in _all(source, self.checkpoints)]
         sizes = [rater.skeleton().num_parameters() for rater in raters]
-        np.save(folder / "sizes.npy", np.array(sizes, dtype=np.float64))
+        write_array(folder / "sizes.npy", np.array(sizes, dtype=np.float64))
 
     def work(self, source: Source) -> list[Work]:
         """None: nothing is read."""

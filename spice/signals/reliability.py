@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from spice.errors import InputError
 from spice.gradients import work
 from spice.gradients.agreement import (
     Agreement,
@@ -18,6 +17,8 @@ from spice.gradients.agreement import (
 )
 from spice.signals.base import Signal
 from spice.signals.gradients import of_targets
+from spice.storage.files import write_array
+from spice.values import Seed, Several, Share, component
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 FIELDS = [(name, "f8") for name in ("weight", "support", "opposition", "votes")] + [("group", "i8")]
 
 
-@dataclass(frozen=True)
+@component
 class Consensus(Signal):
     """What the other rows of its source say of a row; :mod:`spice.gradients.agreement` has it all.
 
@@ -42,23 +43,12 @@ class Consensus(Signal):
         InputError: an option outside its range.
     """
 
-    within: str | None
-    share: float
-    copies: float
-    references: int
-    seed: int
+    within: Literal["source"] | None
+    share: Share
+    copies: Share
+    references: Several
+    seed: Seed
     of_gradients: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        where = "selector.reliability"
-        if self.within not in {None, "source"}:
-            raise InputError(f"{where}.within={self.within}: must be null or source")
-        if not 0 < self.share <= 1:
-            raise InputError(f"{where}.share={self.share}: must be in (0, 1]")
-        if not 0 < self.copies <= 1:
-            raise InputError(f"{where}.copies={self.copies}: must be in (0, 1]")
-        if self.references < 2:
-            raise InputError(f"{where}.references={self.references}: must be at least 2")
 
     def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """All its options."""
@@ -98,7 +88,7 @@ class Consensus(Signal):
         return read(folder)
 
 
-@dataclass(frozen=True)
+@component
 class Validation(Signal):
     """w_x = max(0, max_v cos(g_x, g_v)) over the validation examples v, at the same adapter."""
 
@@ -135,7 +125,7 @@ def write(folder: Path, *columns: np.ndarray) -> None:
     table = np.empty(len(columns[0]), dtype=FIELDS)
     for (name, _), values in zip(FIELDS, columns, strict=True):
         table[name] = values
-    np.save(folder / "reliability.npy", table, allow_pickle=False)
+    write_array(folder / "reliability.npy", table)
 
 
 def read(folder: Path) -> np.ndarray:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spice.data.rendering import Example
-from spice.errors import InputError
 from spice.signals.forward import ForwardSignal
 
 if TYPE_CHECKING:
@@ -25,19 +24,13 @@ if TYPE_CHECKING:
 class TokenInformation(ForwardSignal):
     """A_i = Σ_j x_ij x_ijᵀ over the positions j that predict a response token, n × h(h+1)/2.
 
-    x_ij is what the output layer is given; the upper triangle is kept, row by row. With
+    Of a conversation, the positions of all answers that are learnt count. x_ij is what the output
+    layer is given; the upper triangle is kept, row by row. With
     ``dimension`` p < h the states go through a seeded ±1/√p projection first, which keeps inner
     products on average, and h above is p.
-
-    Raises:
-        InputError: an option outside its range.
     """
 
     dimension: int | None
-
-    def __post_init__(self) -> None:
-        if self.dimension is not None and self.dimension < 1:
-            raise InputError(f"selector.dimension={self.dimension}: must be at least 1")
 
     def fingerprint(self, extraction: Extraction) -> dict[str, Any]:
         """The projection's size."""

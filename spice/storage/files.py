@@ -5,9 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from spice.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 DIGITS = 16  # hexadecimal ones of a hash: 64 bits, far more than any cache has entries
 
@@ -40,6 +46,19 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def publish_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """The same of a folder; one that is there already gives way."""
+    partial = path.with_name(f"{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    write(partial)
+    for file in partial.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+    shutil.rmtree(path, ignore_errors=True)
+    partial.replace(path)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Indented, with a newline at the end; whole or not at all."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
@@ -55,6 +74,41 @@ def write_jsonl(path: Path, records: Iterable[Any]) -> None:
     """One record a line; whole or not at all."""
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
     publish(path, lambda partial: partial.write_text("".join(lines), encoding="utf-8"))
+
+
+def write_array(path: Path, values: np.ndarray) -> None:
+    """``values``, n × d or of any other shape, in numpy's format; whole or not at all."""
+    import numpy as np  # keeps it out of start-up
+
+    def write(partial: Path) -> None:
+        with partial.open("wb") as file:
+            np.save(file, values, allow_pickle=False)
+
+    publish(path, write)
+
+
+def check_writable(folder: Path, key: str) -> None:
+    """Refuse a folder that could not be made and written to; nothing is made.
+
+    Raises:
+        InputError: so it is; ``key`` is what the user calls it.
+    """
+    there = nearest(folder)
+    if not there.is_dir():
+        raise InputError(f"{key}: {folder} cannot be a folder: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{key}: {there} cannot be written to")
+
+
+def free_bytes(folder: Path) -> int:
+    """Of the disk that a folder is on, or would be."""
+    return shutil.disk_usage(nearest(folder)).free
+
+
+def nearest(folder: Path) -> Path:
+    """What is there of a path: itself, or the closest of those that hold it."""
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
 
 
 def short_hash(data: bytes) -> str:

@@ -13,9 +13,11 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
+from spice import stopping
 from spice.data.batches import Batch, PaddedBatches, TrainingPlan
 from spice.data.rendering import Example
 from spice.models.loss import NonFiniteLossError, check_finite, response_nll
+from spice.storage.files import publish_folder
 from spice.storage.seals import is_whole_checkpoint
 from spice.training.recipe import Recipe
 
@@ -122,7 +124,7 @@ def finetune(
     removed at the end. ``trainer`` holds further arguments of Lightning's Trainer.
 
     Raises:
-        KeyboardInterrupt: somebody stopped it, which Lightning by itself would keep quiet about.
+        Stopped: a signal asked for it; the last whole step is saved.
         NonFiniteLossError: a loss, or what the last step left, is NaN or infinite.
     """
     plan = recipe.plan(rows, seed)
@@ -133,16 +135,30 @@ def finetune(
     resumed = str(last) if is_whole_checkpoint(last) else None
     batches = PaddedBatches(examples, plan.batches, pad_id)
     loader = DataLoader(batches, batch_size=None, sampler=plan)
-    fitting.fit(module, loader, ckpt_path=resumed, weights_only=True)
-    if fitting.interrupted:
-        raise KeyboardInterrupt
+    with stopping.deferred():
+        fitting.fit(module, loader, ckpt_path=resumed, weights_only=True)
     if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
         raise NonFiniteLossError(f"step {len(plan.steps)}", plan.steps[-1])
-    model.save_pretrained(str(folder / "adapter"))
+    publish_folder(folder / "adapter", lambda partial: model.save_pretrained(str(partial)))
     shutil.rmtree(checkpoints, ignore_errors=True)
     loss = fitting.callback_metrics.get("train/loss")
     final = float(loss) if loss is not None else None
     return {"steps": len(plan.steps), "rows": len(rows), "final_loss": final}
+
+
+class SaveWhenStopped(pl.Callback):
+    """Ends a training that was asked to stop behind a whole step, with that step saved."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.step = 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Within a step the gradients of its micro-batches would be lost."""
+        whole, self.step = trainer.global_step > self.step, trainer.global_step
+        if whole and stopping.asked():
+            trainer.save_checkpoint(self.path)
+            stopping.obey()
 
 
 def reached(folder: Path) -> int:
@@ -163,8 +179,10 @@ def _fitting(
         every_n_train_steps=recipe.checkpoint_every,
         enable_version_counter=False,
     )
+    saver = SaveWhenStopped(checkpoints / "last.ckpt")
     return pl.Trainer(
-        **{**options, "callbacks": [*options.get("callbacks", []), keeper]},
+        **{**options, "callbacks": [*options.get("callbacks", []), keeper, saver]},
+        default_root_dir=checkpoints,
         max_epochs=1,
         accumulate_grad_batches=plan.accumulate,
         gradient_clip_val=recipe.clip,

@@ -128,7 +128,7 @@ BAD_OPTIONS = [
     (["+selector.foo=1"], "foo"),
     (["selector.scale=uint"], "Did you mean 'unit'?"),
     (["schedule=pools", "selector.stratify=source"], "need schedule=global"),
-    (["selector.quotas={a: 2}"], "selector.quotas: shares sum to 2"),
+    (["selector.quotas={a: 2}"], "selector.quotas={a: 2.0}: shares sum to 2"),
     (["selector.quotas={nowhere: 0.5}"], "selector.quotas.nowhere: no such source"),
     (["proxy.path=nowhere"], "no such folder: nowhere"),
     (["benchmarks=paper", "benchmarks.mirror=mirror"], "lacks"),
@@ -180,20 +180,26 @@ def assert_one_error(run: subprocess.CompletedProcess[str], message: str) -> Non
     assert "gradients" not in run.stdout  # nothing costly had begun
 
 
-def test_skipped_rows_are_counted_and_listed(
+def test_skipped_rows_and_unread_columns_are_counted_and_listed(
     spice: Spice,
     local: list[str],
     write_jsonl: Callable[..., Path],
     records: list[Any],
     tmp_path: Path,
 ) -> None:
-    path = write_jsonl(broken_on_line_17(without_response(records)))
+    noted = [{**record, "passage": "Some words"} for record in records]
+    path = write_jsonl(broken_on_line_17(without_response(noted)))
     options = ["data=jsonl", f"data.paths=[{path}]", "data.on_bad_row=skip", "hydra.run.dir=run"]
-    done = spice(*local, *options)
+    done = spice(*local, *options, "data.columns={input: input}")
     assert done.returncode == 0, done.stderr
     assert "2 rows skipped" in done.stdout
-    skipped = json.loads((tmp_path / "run" / "audit.json").read_text())["skipped"]
-    assert [line.split(": ")[0].rsplit(":", 1)[1] for line in skipped] == ["5", "17"]
+    for source, rows in (("math", 20), ("words", 18)):
+        assert f"warning: {source}: not read: 'passage' in {rows} rows" in done.stdout
+    audit = json.loads((tmp_path / "run" / "audit.json").read_text())
+    assert [line.split(": ")[0].rsplit(":", 1)[1] for line in audit["skipped"]] == ["5", "17"]
+    assert sorted(column["rows"] for column in audit["unread"]) == [18, 20]
+    assert "proxy" in audit
+    assert "| words | passage | 18 |" in (tmp_path / "run" / "card.md").read_text()
 
 
 # -- interruption, replay, company --------------------------------------------------------------
@@ -272,6 +278,14 @@ def test_a_run_folder_replays_itself(
     assert again.returncode == 0, again.stderr
     one, two = ((tmp_path / name / "selection.json").read_bytes() for name in ("first", "second"))
     assert one == two
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line(spice: Spice, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    refused = spice("hydra.run.dir=file/run")
+    assert refused.returncode == 2
+    [line] = refused.stderr.splitlines()
+    assert line.startswith("spice: hydra.run.dir: the run folder cannot be made: ")
 
 
 def test_a_multirun_ends_with_its_table(

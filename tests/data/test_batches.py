@@ -52,6 +52,11 @@ def test_a_batch_by_hand() -> None:
     assert {batch[k].dtype for k in ("input_ids", "attention_mask", "labels")} == {torch.int64}
 
 
+def test_what_stands_between_answers_has_no_label() -> None:
+    batch = pad([Example([3, 4, 5, 6, 7, 8], 1, gaps=((2, 4), (5, 6)))], [0], pad_id=9)
+    assert batch["labels"].tolist() == [[IGNORED, 4, IGNORED, IGNORED, 7, IGNORED]]
+
+
 def test_a_real_token_that_looks_like_padding_is_supervised_and_seen() -> None:
     batch = pad([Example([5, PAD, PAD], 1), Example([5, 6, 7, 8], 1)], [0, 1], pad_id=PAD)
     assert batch["labels"][0].tolist() == [IGNORED, PAD, PAD, IGNORED]

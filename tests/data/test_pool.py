@@ -133,19 +133,18 @@ def test_a_smaller_limit_is_a_part_of_a_larger_one_in_the_order_of_the_files(
 @pytest.mark.parametrize("limit", [0, -1, 2.5, 0.1, "many", True])
 def test_an_impossible_limit_is_refused_before_anything_is_read(limit: Any) -> None:
     parts = {"part": {"path": "no.jsonl", "rows": None}}
-    for data in (
-        HubPool("no/such", None, "train", limit, "error"),
-        MixPool(parts, "", limit, "error"),
-    ):
-        with pytest.raises(InputError, match=f"data.limit={limit}: must be a whole number"):
-            data.load()
+    said = f"^limit={str(limit).lower()}: must be a whole number"
+    with pytest.raises(InputError, match=said):
+        HubPool("no/such", None, "train", limit, "error")
+    with pytest.raises(InputError, match=said):
+        MixPool(parts, "", limit, "error")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"on_bad_row": "ignore"}, "data.on_bad_row=ignore: must be error or skip"),
-        ({"columns": {"instrution": "q"}}, "data.columns.instrution: no such field. Did you mean"),
+        ({"on_bad_row": "ignore"}, "on_bad_row=ignore: must be error or skip"),
+        ({"columns": {"instrution": "q"}}, "columns.instrution=q: no such field. Did you mean"),
     ],
 )
 def test_other_impossible_settings_are_refused(
@@ -158,8 +157,8 @@ def test_other_impossible_settings_are_refused(
 
 @pytest.mark.parametrize("paths", [[], "a.jsonl"])
 def test_paths_must_be_a_list(paths: Any) -> None:
-    with pytest.raises(InputError, match=r"data\.paths: give a list of files"):
-        FilePool(paths, None, "error").load()
+    with pytest.raises(InputError, match=r"^paths=.*: must be a list of files"):
+        FilePool(paths, None, "error")
 
 
 # -- mixes -----------------------------------------------------------------------------------
@@ -212,8 +211,8 @@ def test_the_papers_mix_takes_local_files_for_its_parts(write_jsonl: WriteJsonl)
 
 
 def test_a_part_from_nowhere_is_refused() -> None:
-    with pytest.raises(InputError, match=r"data.parts.mine: needs a name on the hub, or a path"):
-        MixPool({"mine": {"rows": 3}}, "", None, "error").load()
+    with pytest.raises(InputError, match=r"^parts.mine.name=null: needs a name on the hub"):
+        MixPool({"mine": {"rows": 3}}, "", None, "error")  # type: ignore[dict-item]
 
 
 # -- the hub ---------------------------------------------------------------------------------
@@ -308,7 +307,7 @@ def test_the_sandbox_keeps_only_the_kinds_asked_for() -> None:
 
 @pytest.mark.parametrize("only", ["clean", ["celan"], []])
 def test_a_sandbox_without_rows_is_refused(only: Any) -> None:
-    with pytest.raises(InputError, match=r"data\.only"):
+    with pytest.raises(InputError, match=r"^only="):
         SandboxPool(200, 3, None, only, None).load()
 
 
@@ -328,5 +327,5 @@ def test_copies_of_the_sandbox_are_exact_and_share_their_original_s_truth() -> N
     "copies", [{"malformd": 2}, {"clean": 0}, {"clean": 1.5}, {"clean": True}, {1: 2}, 3, ["clean"]]
 )
 def test_copies_that_make_no_sense_are_refused(copies: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"data\.copies(\.(malformd|clean|1)|=)"):
+    with pytest.raises(InputError, match=r"^copies(\.(malformd|clean|1)(\.\[key\])?)?="):
         SandboxPool(200, 3, None, None, copies).load()

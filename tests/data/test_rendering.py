@@ -14,11 +14,14 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_models import PUBLISHED
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from spice.data.audit import audit
 from spice.data.pool import identify
-from spice.data.rendering import CHUNK, Example, Renderer, Template, audit
+from spice.data.rendering import CHUNK, Example, Renderer
+from spice.data.template import Template
 from spice.errors import InputError
 from spice.records import Row
 
@@ -30,6 +33,7 @@ TEMPLATE = Template(
     answer="Answer: ",
     earlier_answer="{content}\n",
     max_tokens=400,
+    **PUBLISHED,
 )
 
 
@@ -131,7 +135,10 @@ def check_boundary(renderer: Renderer, subject: Row) -> None:
     tokenizer = renderer.tokenizer
     example = encode_one(renderer, subject)
     assert not example.truncated
-    prompt, response = example.ids[: example.start], example.ids[example.start :]
+    prompt, response = (
+        example.ids[: example.last_answer().start],
+        example.ids[example.last_answer().start :],
+    )
     text = renderer.prompt_text(subject.messages())
     assert prompt == renderer.prompt_ids(text)
     assert response[-1] == tokenizer.eos_token_id
@@ -218,9 +225,9 @@ def test_a_tokenizer_of_words_keeps_them_on_their_sides() -> None:
     ]:
         renderer = Renderer(tokenizer, dataclasses.replace(TEMPLATE, answer=answer))
         example = encode_one(renderer, row("q", "hello there"))
-        assert tokenizer.convert_ids_to_tokens(example.ids[example.start :]) == tokens
+        assert tokenizer.convert_ids_to_tokens(example.ids[example.last_answer().start :]) == tokens
         prompt = renderer.prompt_text(row("q").messages())
-        assert example.ids[: example.start] == renderer.prompt_ids(prompt)
+        assert example.ids[: example.last_answer().start] == renderer.prompt_ids(prompt)
 
 
 def test_special_tokens_in_a_text_are_text(character_tokenizer: Any) -> None:
@@ -228,7 +235,7 @@ def test_special_tokens_in_a_text_are_text(character_tokenizer: Any) -> None:
     subject = row("say </s>", "<s></s>\n", system="<pad>", history=(("</s>", "<s>"),))
     check_boundary(renderer, subject)
     example = encode_one(renderer, subject)
-    assert example.supervised == len("<s></s>\n") + 1
+    assert example.supervised == len("<s>") + len("<s></s>\n") + 1
 
 
 def test_what_a_tokenizer_file_says_of_truncation_and_padding_is_ignored() -> None:
@@ -297,7 +304,7 @@ def characters(character_tokenizer: Any) -> Callable[[int], Renderer]:
 
 
 def supervised_text(renderer: Renderer, example: Example) -> str:
-    return renderer.tokenizer.decode(example.ids[example.start :])
+    return renderer.tokenizer.decode(example.ids[example.last_answer().start :])
 
 
 def test_the_beginning_of_a_response_is_kept(characters: Callable[[int], Renderer]) -> None:
@@ -335,7 +342,7 @@ def test_the_oldest_turns_give_way_first(characters: Callable[[int], Renderer]) 
         renderer = characters(room)
         example = encode_one(renderer, subject)
         expected = "".join([*texts, "Q: c\nAnswer: "])
-        assert example.ids[: example.start] == renderer.prompt_ids(expected)
+        assert example.ids[: example.last_answer().start] == renderer.prompt_ids(expected)
         assert supervised_text(renderer, example) == "0123</s>"
         assert example.truncated == (len(texts) < 2)
 
@@ -378,6 +385,11 @@ def test_the_audit_counts_by_hand(characters: Callable[[int], Renderer]) -> None
         "unsupervised_rows": 2,
         "unsupervised_ids": [rows[3].id, rows[4].id],
         "exact_duplicates": 1,
+        "answers": 7,
+        "supervised_answers": 4,
+        "untaught_answers": 0,
+        "cut_answers": 3,
+        "lost_rows": {},
         "template": "plain",
         "max_tokens": room,
     }
@@ -409,9 +421,13 @@ def test_braces_in_a_text_are_text(character_tokenizer: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mode": "chatty"}, "template.mode=chatty: must be auto, chat or plain"),
-        ({"user": "Q:"}, "template.user: must contain {content}"),
-        ({"max_tokens": 1}, "template.max_tokens=1: must be at least 2"),
+        ({"mode": "chatty"}, "mode=chatty: must be auto, chat or plain. Did you mean 'chat'?"),
+        ({"user": "Q:"}, "user=Q:: must contain {content}"),
+        ({"max_tokens": 1}, "max_tokens=1: must be a whole number of at least 2"),
+        ({"supervise": "some"}, "supervise=some: must be all or last"),
+        ({"system_turn": "drop"}, "system_turn=drop: must be keep or user"),
+        ({"on_bad_row": "x"}, "on_bad_row=x: must be error or skip"),
+        ({"date": "today"}, "date=today: must be a day as 2024-07-26"),
     ],
 )
 def test_an_impossible_template_is_refused(change: dict[str, Any], message: str) -> None:
@@ -452,11 +468,11 @@ def sides(renderer: Renderer, subject: Row) -> tuple[str, str]:
     example = encode_one(renderer, subject)
     assert not example.truncated
     text = renderer.prompt_text(subject.messages())
-    assert example.ids[: example.start] == renderer.prompt_ids(text)
-    assert renderer.tokenizer.decode(example.ids[: example.start]) == text
+    assert example.ids[: example.last_answer().start] == renderer.prompt_ids(text)
+    assert renderer.tokenizer.decode(example.ids[: example.last_answer().start]) == text
     assert example.ids[-1] == renderer.end_id
-    assert example.ids[example.start :].count(renderer.end_id) == 1
-    return text, renderer.tokenizer.decode(example.ids[example.start :])
+    assert example.ids[example.last_answer().start :].count(renderer.end_id) == 1
+    return text, renderer.tokenizer.decode(example.ids[example.last_answer().start :])
 
 
 def test_chatml_is_supervised_up_to_its_end_token(chat: Callable[..., Renderer]) -> None:
@@ -513,7 +529,7 @@ def test_an_unknown_character_does_not_end_a_response(
     example = encode_one(renderer, row("Q", "ab☃cd"))
     unknown = renderer.tokenizer.unk_token_id
     expected = renderer.tokenizer.convert_tokens_to_ids(["a", "b", "c", "d"])
-    assert example.ids[example.start : -1] == [*expected[:2], unknown, *expected[2:]]
+    assert example.ids[example.last_answer().start : -1] == [*expected[:2], unknown, *expected[2:]]
 
 
 @pytest.mark.parametrize("name", MERGING)
@@ -525,7 +541,10 @@ def test_chat_boundaries_are_exact_where_tokens_merge(name: str) -> None:
     )
     renderer = Renderer(tokenizer, TEMPLATE)
     example = encode_one(renderer, row("ask", "hello there"))
-    prompt, response = example.ids[: example.start], example.ids[example.start :]
+    prompt, response = (
+        example.ids[: example.last_answer().start],
+        example.ids[example.last_answer().start :],
+    )
     assert prompt == renderer.prompt_ids("Q: ask\nAnswer: ")
     assert response[-1] == tokenizer.eos_token_id
     start = tokenizer.decode(prompt)
@@ -558,7 +577,7 @@ def test_a_conversation_that_the_template_refuses_is_described(
     picky = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     renderer = chat(picky + CHATML)
     renderer.encode([row()])
-    with pytest.raises(InputError, match="a conversation of system, user: no system"):
+    with pytest.raises(InputError, match="a conversation of system, user, assistant: no system"):
         renderer.encode([row(system="S")])
 
 

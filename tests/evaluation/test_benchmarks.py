@@ -5,6 +5,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from spice.errors import InputError
+from spice.evaluation import benchmarks, data_sets
 from spice.evaluation.benchmarks import Benchmark, Suite
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -93,6 +94,14 @@ def test_a_benchmark_missing_from_the_mirror_is_named_with_the_path_expected(tmp
         ("# nothing in front\n", "lists no configs"),
         ("---\nlicense: mit\n---\n", "lists no configs"),
         ("---\nconfigs: [\n---\n", "broken front matter"),
+        ("---\nconfigs: 3\n---\n", "must list configs"),
+        ("---\nconfigs: [3]\n---\n", "must list configs"),
+        ("---\nconfigs: main\n---\n", "must list configs"),
+        ("---\nconfigs: [{data_files: 3}]\n---\n", "must list configs"),
+        ("---\nconfigs: [{data_files: [{split: test}]}]\n---\n", "must list configs"),
+        ("---\nconfigs: [{data_files: [3]}]\n---\n", "must list configs"),
+        ("---\nconfigs: [{data_files: /etc/*}]\n---\n", r"lacks /etc/\*"),
+        ("---\n- a list\n---\n", "lists no configs"),
         (README.replace("*.jsonl", "*.parquet"), r"lacks data/\*.parquet"),
     ],
 )
@@ -111,7 +120,7 @@ def test_a_mirror_that_datasets_could_not_read(tmp_path, readme, message):
     ],
 )
 def test_the_ways_to_list_data_files(data_files, expected):
-    assert benchmarks._patterns(data_files) == expected
+    assert data_sets.file_patterns(data_files) == expected
 
 
 def test_only_picks_in_the_suites_order():
@@ -119,6 +128,20 @@ def test_only_picks_in_the_suites_order():
     assert Suite(tasks).names == ["a", "b", "c"]
     assert Suite(tasks, only=("c", "a")).names == ["a", "c"]
     assert Suite(tasks, only="b").names == ["b"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../x", "..", ".hidden", "-o", "a/b", "a\\b", "", " ", "a b", "a\n", "ü", "x" * 300]
+)
+def test_a_name_that_is_no_file_of_the_run_folder_is_refused(name):
+    with pytest.raises(InputError, match=r"benchmarks\.tasks: .*letters, digits") as caught:
+        Suite({name: Benchmark(name, "mine", 0, "acc,none")}).check()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_benchmark_bears_the_name_that_it_is_listed_under():
+    with pytest.raises(InputError, match=r"benchmarks\.tasks\.a\.name='b': must be 'a'"):
+        Suite({"a": Benchmark("b", "mine", 0, "acc,none")}, only=()).check()
 
 
 def test_code_runs_only_with_consent_and_a_sandbox(tmp_path, monkeypatch):
@@ -195,7 +218,7 @@ def _nltk_finds(nltk):
 @pytest.mark.parametrize("name", ["paper", "sandbox", "none"])
 def test_every_suite_is_composed_and_accepted(name):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        suite = instantiate(compose(overrides=[f"+benchmarks={name}"]).benchmarks)
+        suite = instantiate(compose(overrides=[f"+benchmarks={name}"]).benchmarks, _convert_="all")
     suite.check()
     assert len(suite.names) == (0 if name == "none" else 8)
     for key, benchmark in suite.tasks.items():

@@ -85,5 +85,5 @@ def test_rows_of_files_keep_their_subtask(tmp_path: Path) -> None:
 
 
 def test_no_examples_per_task_is_refused() -> None:
-    with pytest.raises(InputError, match=r"validation\.per_task=0"):
+    with pytest.raises(InputError, match=r"^per_task=0"):
         BenchmarkExamples(0)

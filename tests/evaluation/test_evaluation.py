@@ -15,9 +15,9 @@ import torch
 from tiny_models import letters, llama, renderer
 
 from spice.errors import InputError
-from spice.evaluation import live_model, surroundings
+from spice.evaluation import evaluation, live_model, surroundings
 from spice.evaluation.benchmarks import Benchmark, Suite
-from spice.evaluation.code_execution.pass_at_k import sandbox_available
+from spice.evaluation.code_execution.pass_at_k import missing_walls, sandbox_available
 from spice.evaluation.evaluation import Evaluation
 
 REAL = os.environ.get("SPICE_REAL_DATA")
@@ -348,6 +348,18 @@ class TestCode:
         [(score, samples)] = run(world, a_suite(world, code, allow_code_execution=True))
         assert score.value == pytest.approx(5 / 6)  # the filter errs where the answer is 4
         assert [s["value"] for s in samples] == [1, 1, 1, 0, 1, 1]
+        assert score.unguarded == (missing_walls() or None)
+
+    @pytest.mark.skipif(sandbox_available() is not None, reason="no sandbox here")
+    def test_the_record_says_what_the_kernel_has_no_wall_against(self, world, monkeypatch):
+        monkeypatch.setattr(evaluation, "missing_walls", lambda: "no Landlock")
+        code = benchmark(world, "code", "pass@1,correct", runs_code=True)
+        for consent, told in ((True, "no Landlock"), (False, None)):
+            [(score, _)] = run(world, a_suite(world, code, allow_code_execution=consent))
+            assert score.as_dict().get("unguarded") == told
+        plain = benchmark(world, "pick", "acc,none")
+        [(score, _)] = run(world, a_suite(world, plain))
+        assert "unguarded" not in score.as_dict()
 
 
 class TestInstructions:
@@ -404,7 +416,7 @@ def test_the_eight_benchmarks_from_a_mirror(tmp_path, monkeypatch):
         "benchmarks.allow_code_execution=true",
     ]
     with initialize_config_dir(str(conf), version_base="1.3"):
-        suite = instantiate(compose(overrides=settings).benchmarks)
+        suite = instantiate(compose(overrides=settings).benchmarks, _convert_="all")
     suite.check()
     checkpoint = Checkpoint(f"{REAL}/checkpoints/babyllama_char105", "float32")
     tokenizer, context = checkpoint.tokenizer(), checkpoint.context()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from lm_eval.api.instance import Instance
-from tiny_models import letters, llama, renderer, word_starts
+from tiny_models import PUBLISHED, letters, llama, renderer, word_starts
 
 from spice.data.rendering import Renderer
 from spice.errors import InputError
@@ -182,10 +182,12 @@ class TestTokens:
             "<s>{% for m in messages %}{{ m.content }}\n{% endfor %}"
             "{% if add_generation_prompt %}A: {% endif %}"
         )
-        from spice.data.rendering import Renderer, Template
+        from spice.data.rendering import Renderer
+        from spice.data.template import Template
 
         pieces = {"system": "{content}", "user": "{content}", "earlier_answer": "{content}"}
-        chatty = Renderer(tokenizer, Template("auto", **pieces, answer="", max_tokens=64), 64)
+        template = Template("auto", **pieces, answer="", max_tokens=64, **PUBLISHED)
+        chatty = Renderer(tokenizer, template, 64)
         build = lambda chat: live_model.LiveModel(  # noqa: E731
             llama(), tokenizer, chatty, max_length=64, batch_size=1, chat=chat
         )

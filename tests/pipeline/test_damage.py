@@ -83,8 +83,12 @@ HARM: dict[str, Callable[[Path], object]] = {
 }
 WINDOWS = ["schedule=pools", "schedule.pool_size=8", "schedule.refresh_every=2"]
 TARGETS = ["benchmarks=sandbox", "benchmarks.only=[mmlu]", "validation.per_task=1"]
-STATE, FIRST, LATER = (f"learning/{n}" for n in ("state.pt", "window-000000.json", "window-000004.json"))
-ADAPTER = [f"adapter/{name}" for name in ("adapter_model.safetensors", "adapter_config.json", "files.json")]
+STATE, FIRST, LATER = (
+    f"learning/{n}" for n in ("state.pt", "window-000000.json", "window-000004.json")
+)
+ADAPTER = [
+    f"adapter/{name}" for name in ("adapter_model.safetensors", "adapter_config.json", "files.json")
+]
 #: options, what is cut off, and which file of what was left is harmed in which way
 LEFT: dict[str, tuple[list[str], str, list[tuple[str, str]]]] = {
     "windows": (

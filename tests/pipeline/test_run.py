@@ -130,6 +130,33 @@ def test_none_chooses_nothing_and_leaves_the_model_untuned(start: Run, tmp_path:
     assert (tmp_path / "run0" / "selected.jsonl").read_text() == ""
 
 
+def test_rows_that_the_chat_template_does_not_write_are_refused_or_skipped(
+    start: Run, make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(make_checkpoint(), tmp_path / "picky")
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}"
+        "{% endif %}{{ m.content }}\n{% endfor %}",
+        encoding="utf-8",
+    )
+    rows = [{"instruction": f"Say {i}", "response": f"{i}"} for i in range(8)]
+    rows[2]["system"] = "Shout."
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    options = ["data=jsonl", f"data.paths=[{path}]", "budget=7",
+               f"proxy.path={folder}", f"model.path={folder}"]  # fmt: skip
+    with pytest.raises(InputError, match=r"1 of 8 rows cannot be written in full: row 3 \("):
+        start(*options)
+    assert start(*options, "data.on_bad_row=skip")["k"] == 7
+    audit = json.loads((tmp_path / "run1" / "audit.json").read_text(encoding="utf-8"))
+    [(lost, why)] = audit["proxy"]["lost_rows"].items()
+    chosen = json.loads((tmp_path / "run1" / "selection.json").read_text(encoding="utf-8"))["ids"]
+    assert len(chosen) == 7
+    assert lost not in chosen
+    assert "no system" in why
+    assert start(*options, "template.system_turn=user", "budget=8")["k"] == 8
+
+
 def test_a_finite_pool_with_unsupervised_rows_is_chosen_from_the_rest(
     start: Run, tmp_path: Path
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,29 @@ def test_the_distance_of_the_mixes_is_shown_where_there_is_more_than_one_source(
         assert "Distance of the two mixes" not in text
 
 
+def test_both_cards_tell_what_was_not_read(tmp_path: Path) -> None:
+    chosen = selection([0, 1])
+    report = {"warnings": [], "sources": {}, "mix_distance": None}
+    column = {"source": "a|b", "column": "passage", "rows": 7, "label": False, "remedy": "so"}
+    label = {"source": "a|b", "column": "id", "rows": 9, "label": True, "remedy": None}
+    reading = {"skipped": ["x:1: no"], "changed": {"turns cut": 3}, "unread": [column, label]}
+    write_card(tmp_path, ROWS, LENGTHS, chosen, report, {}, 0, None, reading)
+    markdown, html = ((tmp_path / f"card.{kind}").read_text() for kind in ("md", "html"))
+    assert "| a\\|b | passage | 7 | so |\n| a\\|b | id | 9 | a label |" in markdown
+    assert "<td>a|b</td><td>passage</td><td>7</td><td>so</td>" in html
+    for text in (markdown, html):
+        assert "1 rows were left out" in text
+        assert "Turns cut: in 3 rows." in text
+    assert all("not read" not in text for text in card(tmp_path))
+
+
+def test_markdown_in_a_sources_name_stays_text(tmp_path: Path) -> None:
+    rows = [replace(row, source="<b>*x*|`y`_z_ a_b") for row in ROWS]
+    markdown, _ = card(tmp_path, rows)
+    assert "&lt;b&gt;\\*x\\*\\|\\`y\\`" in markdown
+    assert "<b>" not in markdown
+
+
 def test_a_small_selection_shows_each_pick_once(tmp_path: Path) -> None:
     markdown, _ = card(tmp_path, indices=[3, 1])
     assert markdown.count("Answer 3") == markdown.count("Answer 1") == 1
@@ -89,6 +114,46 @@ def test_texts_of_a_pool_stay_texts(tmp_path: Path) -> None:
     assert "{{ 7 * 7 }}" in markdown
     assert "x" * 600 + " …" in page
     assert "x" * 601 not in page
+
+
+EVIL = (
+    "<script>alert(1)</script>", "</pre><h1>x", "![x](https://a.example/x.png)", "a | b\n| c |",
+    "``` \n```\n# x", "<!--", "\x1b[31mred\x1b[0m", "\u202ereversed", "a\rb", "{{ 7 * 7 }}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_names_of_sources_selectors_and_folders_stay_texts_too(evil: str, tmp_path: Path) -> None:
+    rows = [Row("00", f"Say {evil}", "", evil, evil), *ROWS[1:]]
+    chosen = selection([0, 1], selector=evil)
+    report = {"warnings": [f"from {evil}"], "sources": {evil: {"pool": 1, "picked": 1}}}
+    told = {
+        "untrustworthy": 0.1, "not_trusted": 0, "rows": 30, "effective_rows": 3.0,
+        "changed_by_weights": 0,
+        "by_source": {evil: {"rows": 3, "untrustworthy": 0.1, "median_consensus": 0.1}},
+        "least_trusted": [
+            {"source": evil, "weight": 0.1, "picked": True, "prompt": evil, "response": evil}
+        ],
+    }  # fmt: skip
+    write_card(
+        tmp_path, rows, LENGTHS, chosen, {**report, "mix_distance": 0.0}, {evil: ["00"]}, 0, told
+    )
+    pages = [(tmp_path / name).read_bytes().decode() for name in ("card.md", "card.html")]
+    outside = re.sub(r"(?ms)^(`{3,})\n.*?^\1$", "", pages[0])
+    assert not re.search(r"<script|<h1|<!--|[^\\]\]\(|^# x|^\| c", outside, re.MULTILINE)
+    page = TAGS.sub("", pages[1])
+    assert not {"<", ">"} & set(page)
+    assert "7 * 7" in page or "7 * 7" not in evil
+    for text in pages:
+        assert not re.search("[\x00-\x09\x0b-\x1f\u202e]", text)
+
+
+#: every tag of the page's own, and what stands in its style
+TAGS = re.compile(
+    r"<style>.*?</style>|</?(?:!doctype html|html|head|meta|title|body|h1|h2|p|table|tr|th|td|div"
+    r"|header|pre)(?: (?:lang|charset|name|content|class)=[^<>]*)?>",
+    re.DOTALL,
+)
 
 
 @given(st.text())

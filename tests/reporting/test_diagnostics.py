@@ -253,3 +253,13 @@ def test_a_large_share_that_could_not_be_picked_is_warned_of(
     signals = Signals([f"{i:02}" for i in range(40)], ["x"] * 40, np.ones(40))
     facts = report(Selection(n=40, indices=[39], excluded={why: list(range(count))}), signals)
     assert (f"{count} {why}: of 40 rows" in " ".join(facts["warnings"])) == told
+
+
+def test_picks_that_copy_each_other_are_counted_and_said() -> None:
+    signals = Signals(["a", "a#2", "b", "a#3"], ["pool"] * 4, np.ones(4))
+    facts = report(Selection(4, [0, 1, 2]), signals)
+    assert facts["copies"] == 1
+    assert any("1 of the picks are exact copies" in warning for warning in facts["warnings"])
+    alone = report(Selection(4, [3, 2]), signals)
+    assert alone["copies"] == 0
+    assert alone["warnings"] == []

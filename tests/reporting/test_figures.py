@@ -87,3 +87,11 @@ def test_a_comparison_shows_each_setting_with_its_error(tmp_path: Path) -> None:
     two = pixels(figures.comparison(["a", "b"], [0.4, 0.5], [0.02, 0.01], tmp_path / "two.png"))
     bare = pixels(figures.comparison(["a", "b"], [0.4, 0.5], [0, 0], tmp_path / "bare.png"))
     assert has(two, figures.ACCENT) > has(bare, figures.ACCENT) > 50
+
+
+@pytest.mark.parametrize("name", ["$x^{", "\x1b[31m\u202e\n", "long " * 100, "\ud800", ""])
+def test_any_name_of_a_source_can_be_drawn(name: str, tmp_path: Path) -> None:
+    (drawn,) = figures.draw_run(
+        {"gains": None}, {"sources": {**SHARES, name: SHARES["math"]}}, tmp_path
+    )
+    assert has(pixels(drawn), figures.ACCENT)

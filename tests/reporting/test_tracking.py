@@ -162,5 +162,45 @@ def test_disabled_tracking_writes_a_csv_alone(tmp_path: Path) -> None:
 
 
 def test_an_unknown_mode_is_an_input_error() -> None:
-    with pytest.raises(InputError, match=r"logger\.wandb=of"):
-        Tracker("of", "spice", None, None)
+    with pytest.raises(InputError, match=r"^wandb=of: must be offline, online or disabled"):
+        Tracker("of", "spice", None, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("project", ""),
+        ("project", "a/b"),
+        ("project", "x" * 129),
+        ("project", 7),
+        ("entity", ""),
+        ("group", "x" * 129),
+        ("tags", "one"),
+        ("tags", [""]),
+        ("tags", ["x" * 65]),
+        ("tags", [1]),
+    ],
+)
+def test_what_wandb_would_refuse_is_refused_before_it_is_asked(key: str, value: Any) -> None:
+    fine: dict[str, Any] = {"wandb": "offline", "project": "spice", "entity": None, "group": "auto"}
+    with pytest.raises(InputError, match=rf"^{key}="):
+        Tracker(**{**fine, key: value})
+
+
+@pytest.mark.parametrize("key", ["", "too-short"])
+def test_a_run_without_a_key_of_wandb_is_one_line(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # no login file there
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "settings"))
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    tracker = Tracker("online", "spice", None, "auto")
+    with (
+        pytest.raises(InputError, match=r"^logger\.wandb=online: .*WANDB_API_KEY") as refused,
+        tracker.run({}, "run", "s" * 200, tmp_path),
+    ):
+        raise AssertionError("W&B was given no key, and began a run")
+    assert "logger.wandb=offline" in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -20,10 +20,19 @@ from spice.records import Signals
 from spice.schedules.round_by_round import RoundByRound, choose
 from spice.selectors.lead import Lead, Rounds
 from spice.signals.experience import Experience
+from spice.training.recipe import Recipe
 
 N, K = 30, 9
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
-WARMUP: Any = Experience("random", 0.1, None, None, None, None, 0)  # type: ignore[arg-type]
+WARMUP: Any = Experience(
+    "random",
+    0.1,
+    None,
+    None,
+    Lora(4, 8, 0.0, "all-linear"),
+    Recipe(1, None, 1e-3, "cosine", 0.0, 0.0, 1.0, 4, 4, 5),
+    0,
+)
 LEAD = Lead(WARMUP, 3, 0.2, 2, 0.3, 0.1, 0.05, 2, 42)
 
 

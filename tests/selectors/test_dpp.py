@@ -69,5 +69,5 @@ def test_the_pools_order_and_the_features_scale_change_nothing(seed: int) -> Non
 
 
 def test_other_features_are_refused() -> None:
-    with pytest.raises(InputError, match=r"selector\.features=words"):
+    with pytest.raises(InputError, match=r"features=words"):
         Dpp("words")

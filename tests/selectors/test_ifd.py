@@ -63,5 +63,5 @@ def test_no_score_above_one_is_chosen_and_the_pools_order_changes_nothing(
 
 
 def test_another_ratio_is_refused() -> None:
-    with pytest.raises(InputError, match=r"selector\.ratio=odds"):
+    with pytest.raises(InputError, match=r"ratio=odds"):
         Ifd("odds", None)

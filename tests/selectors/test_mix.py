@@ -161,14 +161,17 @@ def test_the_order_of_the_pool_changes_no_room(order: list[int], k: int) -> None
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"stratify": "length"}, "selector.stratify=length: must be null or source"),
-        ({"quotas": {"math": -0.1}}, "selector.quotas.math=-0.1"),
-        ({"quotas": {"math": "much"}}, "selector.quotas.math=much"),
-        ({"quotas": {"math": True}}, "selector.quotas.math=True"),
-        ({"quotas": {"math": np.nan}}, "selector.quotas.math=nan"),
-        ({"quotas": {"math": np.inf}}, "selector.quotas.math=inf"),
-        ({"quotas": {"math": 0.6, "code": 0.5}}, "selector.quotas: shares sum to 1.1"),
-        ({"quotas": {"math": 1}, "stratify": "source"}, "selector.quotas: the mix is kept by"),
+        ({"stratify": "length"}, "stratify=length: must be source, or null"),
+        ({"quotas": {"math": -0.1}}, "quotas.math=-0.1"),
+        ({"quotas": {"math": "much"}}, "quotas.math=much"),
+        ({"quotas": {"math": True}}, "quotas.math=true"),
+        ({"quotas": {"math": np.nan}}, "quotas.math=nan"),
+        ({"quotas": {"math": np.inf}}, "quotas.math=inf"),
+        (
+            {"quotas": {"math": 0.6, "code": 0.5}},
+            "quotas={math: 0.6, code: 0.5}: shares sum",
+        ),
+        ({"quotas": {"math": 1}, "stratify": "source"}, "quotas={math: 1.0}: the mix is kept by"),
     ],
     ids=str,
 )

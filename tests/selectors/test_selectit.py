@@ -78,10 +78,10 @@ def test_one_proxy_asks_for_no_sizes() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (([REQUEST], "odd", 0.2), "selector.normalisation"),
-        (([], "linear", 0.2), "selector.requests: give a list"),
+        (([REQUEST], "odd", 0.2), "normalisation=odd"),
+        (([], "linear", 0.2), "must be a list of requests"),
         ((["{instruction}"], "linear", 0.2), "lacks"),
-        (([REQUEST], "linear", -1.0), "selector.penalty"),
+        (([REQUEST], "linear", -1.0), "penalty=-1.0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options: tuple, message: str) -> None:

@@ -84,10 +84,10 @@ def test_shares_of_sources_hold_for_weighed_rows_too() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"within": "group"}, r"reliability\.within"),
-        ({"share": 0.0}, r"reliability\.share"),
-        ({"copies": 1.1}, r"reliability\.copies"),
-        ({"references": 1}, r"reliability\.references"),
+        ({"within": "group"}, r"^within="),
+        ({"share": 0.0}, r"^share="),
+        ({"copies": 1.1}, r"^copies="),
+        ({"references": 1}, r"^references="),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, object], message: str) -> None:
@@ -97,7 +97,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, object], mess
 
 
 def test_only_directions_can_be_weighed() -> None:
-    with pytest.raises(InputError, match=r"selector\.scale=raw"):
+    with pytest.raises(InputError, match=r"scale=raw"):
         Spice(0.0, 10.0, "raw", 0.95, None, False, False, "exact", "auto", Validation())
 
 
@@ -119,5 +119,5 @@ def test_reliability_for_gradients_from_anywhere() -> None:
     assert spice.reliability(G, ["one"] * 90).weights() == pytest.approx(weights)
     with pytest.raises(InputError, match="sources: 2 for 90"):
         spice.reliability(G, ["a", "b"])
-    with pytest.raises(InputError, match=r"reliability\.share"):
+    with pytest.raises(InputError, match=r"^share=2"):
         spice.reliability(G, share=2)

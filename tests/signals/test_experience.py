@@ -168,5 +168,5 @@ def test_a_panel_reads_every_model_and_counts_its_parameters(
      ("clusters", None, 0, 2), ("clusters", None, 3, None)],
 )  # fmt: skip
 def test_impossible_settings_are_refused(options: tuple) -> None:
-    with pytest.raises(InputError, match=r"experience\."):
+    with pytest.raises(InputError, match=r"^(choose|share|clusters|per_cluster)="):
         Experience(*options, LORA, RECIPE, 0)

@@ -15,8 +15,9 @@ import torch
 from compose import composed
 from hydra.utils import instantiate
 
+from spice.data.audit import audit
 from spice.data.pool import identify
-from spice.data.rendering import Renderer, audit
+from spice.data.rendering import Renderer
 from spice.gradients.extraction import Extraction
 from spice.models.checkpoint import Checkpoint
 from spice.models.lora import Lora
@@ -25,6 +26,7 @@ from spice.records import Row
 from spice.selectors.fishersft import square
 from spice.signals.base import Signal
 from spice.signals.embeddings import Embeddings, TargetEmbeddings
+from spice.signals.experience import Prompts
 from spice.signals.losses import Losses
 from spice.signals.ratings import Ratings
 from spice.signals.source import Source
@@ -106,6 +108,66 @@ def test_losses_are_those_of_the_same_tokens_with_the_prompt_and_without(
             given = logits(checkpoint, [*head, *response])[len(head) - 1 : -1]
             expected = torch.nn.functional.cross_entropy(given, torch.tensor(response))
             assert loss == pytest.approx(float(expected), rel=1e-5)
+
+
+# -- conversations: ONE is learnt by its first answer, TALK by both -----------------------------
+
+TALK, ONE = identify(
+    Row("", "b?", "", "blue", "a", (("r?", "red"),), taught=taught)
+    for taught in ((), (True, False))
+)
+R, B = "### Instruction:\nr?\n\n### Response:\n", "### Instruction:\nb?\n\n### Response:\n"
+
+
+def test_losses_of_a_conversation_are_those_of_its_last_answer_that_is_learnt(
+    checkpoint: Checkpoint, renderer: Renderer, tmp_path: Path
+) -> None:
+    found = values(checkpoint, renderer, Losses(), tmp_path, rows=[TALK, ONE, TALK])
+    end = [renderer.end_id]
+    cases = ((found[0], f"{R}red\n\n{B}", "blue", end), (found[1], R, "red", []))
+    for pair, prompt, answer, mark in cases:
+        response = [*renderer.continuation(answer), *mark]
+        for head, loss in zip((prompt, "### Response:\n"), pair, strict=True):
+            ids = renderer.prompt_ids(head)
+            given = logits(checkpoint, [*ids, *response])[len(ids) - 1 : -1]
+            expected = torch.nn.functional.cross_entropy(given, torch.tensor(response))
+            assert loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_conversation_is_graded_by_its_last_answer_that_is_learnt(renderer: Renderer) -> None:
+    for row, asked, answer in ((TALK, "b?", "blue"), (ONE, "r?", "red")):
+        [texts] = Ratings(REQUESTS).texts(renderer, [row], [])
+        for request, text in zip(REQUESTS, texts, strict=True):
+            content = request.format(instruction=asked, response=answer)
+            expected = f"### Instruction:\n{content}\n\n### Response:\n"
+            assert text.ids == renderer.prompt_ids(expected)
+
+
+def test_the_prompt_of_a_conversation_is_all_before_that_answer(renderer: Renderer) -> None:
+    rows = [TALK, ONE]
+    texts = Prompts().texts(renderer, rows, renderer.encode(rows))
+    for [text], expected in zip(texts, (f"{R}red\n\n{B}", R), strict=True):
+        assert text.ids == renderer.prompt_ids(expected)
+
+
+def test_token_information_is_of_all_answers_that_are_learnt(
+    checkpoint: Checkpoint, renderer: Renderer, tmp_path: Path
+) -> None:
+    rows = [TALK, ONE, TALK]
+    found = square(values(checkpoint, renderer, TokenInformation(None), tmp_path, rows=rows))
+    for row, moment in zip(rows, found, strict=True):
+        [example] = renderer.encode([row])
+        with torch.no_grad():
+            states = checkpoint.load()(
+                input_ids=torch.tensor([example.ids]), output_hidden_states=True
+            ).hidden_states[-1][0]
+        predicts = [i - 1 for start, end in example.spans for i in range(start, end)]
+        assert len(example.spans) == (2 if row.id != ONE.id else 1)
+        exact = (states[predicts].T @ states[predicts]).numpy()
+        assert moment == pytest.approx(exact, rel=1e-4, abs=1e-4)
+
+
+# -- single texts -----------------------------------------------------------------------------
 
 
 def test_embeddings_are_means_over_a_rows_own_tokens(

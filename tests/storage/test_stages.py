@@ -128,7 +128,12 @@ def test_a_crashed_build_is_gone_on_from(
         stages.run("s", INPUTS, half)
     assert not stages.has("s", INPUTS)
     done = stages.run("s", INPUTS, rest)
-    assert sorted(p.name for p in done.folder.iterdir()) == ["files.json", "first", "inputs.json", "second"]
+    assert sorted(p.name for p in done.folder.iterdir()) == [
+        "files.json",
+        "first",
+        "inputs.json",
+        "second",
+    ]
     assert len(said) == 1
     assert said[0].startswith("s: going on from what an interrupted run left")
     assert [p.name for p in (stages.root / "s").iterdir() if p.is_dir()] == [done.key]
@@ -187,7 +192,10 @@ def test_a_folder_made_from_other_inputs_is_refused(stages: Stages) -> None:
     folder = stages.run("s", INPUTS, build).folder
     other = stages.folder("s", {"other": 1})
     folder.rename(other)
-    for act in (lambda: stages.run("s", {"other": 1}, build), lambda: stages.has("s", {"other": 1})):
+    for act in (
+        lambda: stages.run("s", {"other": 1}, build),
+        lambda: stages.has("s", {"other": 1}),
+    ):
         with pytest.raises(InputError, match="made from other inputs.*delete it") as caught:
             act()
         assert str(other) in str(caught.value)

@@ -1,219 +1,85 @@
 """The far side of generated code: a child is forked per program, and locks itself in.
 
-A child's standard input holds one line ``nonce cpu_seconds memory_mb`` and then the
-program; its standard output is the report: the nonce where the program ran to its end, the nonce
-and a reason where the sandbox could not be set up, else the program's error. The file imports
-nothing of the project, and nothing of torch's size, so that a fork costs a few milliseconds.
+A child's standard input holds one line ``cpu_seconds memory_mb bytes``, the program of so many
+bytes, and its test. Its standard output is the report, a socket that a number waits in. The number
+comes back where both have run to their end, with what the kernel has no wall against behind it;
+where the walls could not be put up it comes back with the reason; else the program's error does.
+
+Nothing of torch's size is imported here, so that a fork costs a few milliseconds.
 """
 
-import ctypes
+import contextlib
+import itertools
 import os
-import resource
+import signal
 import socket
 import sys
 import types
 
-EPERM, ENOTTY, ENOSYS = 1, 25, 38
-SIGKILL = 9
+from spice.evaluation.code_execution.walls import hide, lock_in, readable
 
-# Classic BPF over struct seccomp_data: nr at 0, arch at 4, the low word of argument i at 16 + 8i
-# (both architectures are little-endian); see seccomp(2).
-_LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
-_KILL, _ALLOW = 0x80000000, 0x7FFF0000
-_X32 = 0x40000000  # x86-64 numbers with this bit enter through the x32 table
-
-_WRITES = 0o3 | 0o100 | 0o1000 | 0o2000  # O_WRONLY, O_RDWR; O_CREAT; O_TRUNC; O_APPEND
-_CLONE_THREAD = 0x00010000
-_DUPLICATE_OR_READ = (
-    0,
-    1,
-    2,
-    3,
-    1030,
-)  # fcntl's F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC
-
-# name: (number on x86-64, number on aarch64). Everything that is not listed is refused: a list of
-# what is allowed stays right when a kernel grows new calls. What is listed reads files, computes,
-# waits, starts threads, or asks about the process itself.
-SYSTEM_CALLS: dict[str, tuple[int | None, int | None]] = {
-    # open files, and names of files
-    "read": (0, 63),
-    "write": (1, 64),  # only to what is open for writing: /dev/null and the report
-    "readv": (19, 65),
-    "writev": (20, 66),
-    "pread64": (17, 67),
-    "close": (3, 57),
-    "lseek": (8, 62),
-    "stat": (4, None),
-    "lstat": (6, None),
-    "fstat": (5, 80),
-    "newfstatat": (262, 79),
-    "statx": (332, 291),
-    "statfs": (137, 43),
-    "fstatfs": (138, 44),
-    "access": (21, None),
-    "faccessat": (269, 48),
-    "faccessat2": (439, 439),
-    "getdents": (78, None),
-    "getdents64": (217, 61),
-    "readlink": (89, None),
-    "readlinkat": (267, 78),
-    "getcwd": (79, 17),
-    "chdir": (80, 49),
-    "fchdir": (81, 50),
-    "dup": (32, 23),
-    "dup2": (33, None),
-    "dup3": (292, 24),
-    "pipe": (22, None),
-    "pipe2": (293, 59),
-    "fadvise64": (221, 223),
-    # memory
-    "mmap": (9, 222),
-    "mprotect": (10, 226),
-    "munmap": (11, 215),
-    "brk": (12, 214),
-    "mremap": (25, 216),
-    "madvise": (28, 233),
-    # waiting, time, and signals to oneself
-    "select": (23, None),
-    "pselect6": (270, 72),
-    "poll": (7, None),
-    "ppoll": (271, 73),
-    "nanosleep": (35, 101),
-    "clock_nanosleep": (230, 115),
-    "restart_syscall": (219, 128),
-    "pause": (34, None),
-    "alarm": (37, None),
-    "getitimer": (36, 102),
-    "setitimer": (38, 103),
-    "time": (201, None),
-    "gettimeofday": (96, 169),
-    "clock_gettime": (228, 113),
-    "clock_getres": (229, 114),
-    "rt_sigaction": (13, 134),
-    "rt_sigprocmask": (14, 135),
-    "rt_sigreturn": (15, 139),
-    "rt_sigpending": (127, 136),
-    "rt_sigtimedwait": (128, 137),
-    "rt_sigsuspend": (130, 133),
-    "sigaltstack": (131, 132),
-    # threads, and leaving
-    "futex": (202, 98),
-    "futex_waitv": (449, 449),
-    "set_robust_list": (273, 99),
-    "get_robust_list": (274, 100),
-    "set_tid_address": (218, 96),
-    "rseq": (334, 293),
-    "sched_yield": (24, 124),
-    "sched_getaffinity": (204, 123),
-    "getcpu": (309, 168),
-    "exit": (60, 93),
-    "exit_group": (231, 94),
-    # questions about oneself and the machine
-    "getpid": (39, 172),
-    "getppid": (110, 173),
-    "gettid": (186, 178),
-    "getpgrp": (111, None),
-    "getpgid": (121, 155),
-    "getsid": (124, 156),
-    "getuid": (102, 174),
-    "geteuid": (107, 175),
-    "getgid": (104, 176),
-    "getegid": (108, 177),
-    "getresuid": (118, 148),
-    "getresgid": (120, 150),
-    "getgroups": (115, 158),
-    "getrusage": (98, 165),
-    "times": (100, 153),
-    "sysinfo": (99, 179),
-    "uname": (63, 160),
-    "getrandom": (318, 278),
-}
-
-# name: (number on x86-64, number on aarch64, argument, what that argument has to be)
-ARGUMENT_CHECKED: dict[str, tuple[int | None, int | None, int, str]] = {
-    "open": (2, None, 1, "reads"),
-    "openat": (257, 56, 2, "reads"),
-    "clone": (56, 220, 0, "thread"),
-    "fcntl": (72, 25, 1, "harmless"),  # else F_SETOWN and F_SETSIG could signal other processes
-}
-
-# name: (number on x86-64, number on aarch64, errno): refusals that libraries know how to take
-REFUSED: dict[str, tuple[int, int, int]] = {
-    "ioctl": (16, 29, ENOTTY),
-    "clone3": (435, 435, ENOSYS),  # its flags lie in memory, where a filter cannot look
-    "openat2": (437, 437, ENOSYS),
-}
-
-# machine: (AUDIT_ARCH constant of linux/audit.h, column of the tables)
-ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
+NUMBER = 32  # bytes
 
 
-class _Instruction(ctypes.Structure):
-    _fields_ = (
-        ("code", ctypes.c_ushort),
-        ("if_true", ctypes.c_ubyte),
-        ("if_false", ctypes.c_ubyte),
-        ("value", ctypes.c_uint),
-    )
+def run(parent: int) -> None:
+    """Read a program and its test, run them, report; never returns."""
+    header, _, text = sys.stdin.buffer.read().partition(b"\n")
+    cpu_s, memory_mb, length = map(int, header.split())
+    report = os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.close(null)
+    try:
+        missing = lock_in(cpu_s, memory_mb, parent)
+    except OSError as error:
+        os.write(report, os.read(report, NUMBER) + f" unavailable: {error}".encode())
+        os._exit(0)
+    _judge(text[:length], text[length:], report, missing.encode())
 
 
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.POINTER(_Instruction)))
+def _judge(program: bytes, test: bytes, report: int, missing: bytes) -> None:
+    """Run a program and its test in one namespace, and send the number if both came to an end.
+
+    The program may walk these frames and replace whatever it finds by name. So the number, the
+    compiled test and the call that sends lie on the interpreter's own stack, where nothing has a
+    name, before the program's first instruction.
+    """
+    write, read, leave = os.write, os.read, os._exit
+    # A module of its own, so that dataclasses and the like find one; never __main__.
+    module = types.ModuleType("program")
+    sys.modules["program"] = module
+    _refuse_tracing()
+    names = itertools.repeat(module.__dict__)
+    try:
+        write(
+            report,
+            (
+                read(report, NUMBER) + missing,
+                *map(exec, (_compiled(program, "<program>"), _compiled(test, "<test>")), names),
+            )[0],  # type: ignore[arg-type]
+        )
+    except BaseException as error:
+        write(report, _told(error).encode(errors="replace"))
+    finally:
+        leave(0)
 
 
-def filter_program(machine: str) -> list[tuple[int, int, int, int]]:
-    """The BPF program for an architecture, as (code, jump if true, jump if false, value)."""
-    audit, column = ARCHITECTURES[machine]
-    refuse = _RETURN, 0, 0, 0x00050000 | EPERM
-    allow = _RETURN, 0, 0, _ALLOW
-    program = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, audit), (_RETURN, 0, 0, _KILL)]
-    program += [(_LOAD, 0, 0, 0), (_AT_LEAST, 0, 1, _X32), refuse]
-    for call in SYSTEM_CALLS.values():
-        if (number := call[column]) is not None:
-            program += [(_EQUAL, 0, 1, number), allow]
-    for refused in REFUSED.values():
-        program += [(_EQUAL, 0, 1, refused[column]), (_RETURN, 0, 0, 0x00050000 | refused[2])]
-    for *numbers, argument, demand in ARGUMENT_CHECKED.values():
-        if (number := numbers[column]) is not None:
-            body = [(_LOAD, 0, 0, 16 + 8 * argument), *_check(demand, allow), refuse]
-            program += [(_EQUAL, 0, len(body), number), *body]
-    return [*program, refuse]
+def _compiled(text: bytes, name: str) -> types.CodeType:
+    return compile(text, name, "exec", dont_inherit=True)
 
 
-def _check(demand: str, allow: tuple[int, int, int, int]) -> list[tuple[int, int, int, int]]:
-    if demand == "reads":
-        return [(_AND, 0, 0, _WRITES), (_EQUAL, 0, 1, 0), allow]
-    if demand == "thread":
-        return [(_AND, 0, 0, _CLONE_THREAD), (_EQUAL, 0, 1, _CLONE_THREAD), allow]
-    return [step for value in _DUPLICATE_OR_READ for step in ((_EQUAL, 0, 1, value), allow)]
+def _refuse_tracing() -> None:
+    """Close for good what steps over lines of a test, or finds objects that have no name."""
 
+    def hook(event: str, _: tuple[object, ...]) -> None:
+        if event in {
+            "sys.settrace", "sys.setprofile", "sys.monitoring.register_callback",
+            "gc.get_objects", "gc.get_referrers", "gc.get_referents",
+        }:  # fmt: skip
+            raise PermissionError(f"{event} is refused")
 
-def lock_in(cpu_s: int, memory_mb: int, parent: int) -> None:
-    """Give up for good what generated code has no business with; OSError where that fails."""
-    for limit, value in (
-        (resource.RLIMIT_CPU, (cpu_s, cpu_s + 1)),
-        (resource.RLIMIT_AS, (memory_mb << 20,) * 2),
-        (resource.RLIMIT_FSIZE, (0, 0)),
-        (resource.RLIMIT_NOFILE, (64, 64)),
-        (resource.RLIMIT_CORE, (0, 0)),
-    ):
-        resource.setrlimit(limit, value)
-    libc = ctypes.CDLL(None, use_errno=True)
-    _prctl(libc, 1, SIGKILL)  # PR_SET_PDEATHSIG: no program outlives a killed run
-    if os.getppid() != parent:
-        raise OSError("the parent process is gone")
-    _prctl(libc, 38, 1)  # PR_SET_NO_NEW_PRIVS
-    program = filter_program(os.uname().machine)
-    steps = (_Instruction * len(program))(*(_Instruction(*step) for step in program))
-    # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
-    _prctl(libc, 22, 2, ctypes.byref(_Program(len(program), steps)))
-
-
-def _prctl(libc: ctypes.CDLL, *arguments: object) -> None:
-    filled = [a if not isinstance(a, int) else ctypes.c_ulong(a) for a in arguments]
-    if libc.prctl(*filled, *[ctypes.c_ulong(0)] * (5 - len(filled))):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    sys.addaudithook(hook)
 
 
 def _told(error: BaseException) -> str:
@@ -224,40 +90,14 @@ def _told(error: BaseException) -> str:
         return name
 
 
-def run(parent: int) -> None:
-    """Read a program, run it, report; never returns."""
-    header, _, program = sys.stdin.buffer.read().partition(b"\n")
-    nonce, cpu_s, memory_mb = header.split()
-    report = os.dup(1)
-    null = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(null, stream)
-    os.close(null)
-    # The program may replace what it likes in these modules.
-    write, leave = os.write, os._exit
-    try:
-        lock_in(int(cpu_s), int(memory_mb), parent)
-    except OSError as error:
-        write(report, nonce + f" unavailable: {error}".encode())
-        leave(0)
-    # A module of its own, so that dataclasses and the like find one; never __main__.
-    module = types.ModuleType("program")
-    sys.modules["program"] = module
-    try:
-        exec(compile(program, "<program>", "exec"), module.__dict__)
-        answer = nonce
-    except BaseException as error:
-        answer = _told(error).encode()
-    write(report, answer)
-    leave(0)
-
-
 def serve() -> None:
     """Fork a child for each program that is asked for, until the asking side is gone.
 
     A request is the name of an empty folder with two open files, the program and the report. The
     next message, or the end of the asking side, ends the child; the answer is its wait status.
     """
+    hide()  # and with it every child, from those beside it
+    readable()  # found once, for all of them
     asking = socket.socket(fileno=os.dup(0))
     while True:
         folder, files, _, _ = socket.recv_fds(asking, 4096, 2)
@@ -277,13 +117,7 @@ def serve() -> None:
         # Before it is waited for, while its number cannot belong to anyone else. It may not lead
         # its group yet.
         for kill in (os.killpg, os.kill):
-            try:
-                kill(child, SIGKILL)
-            except ProcessLookupError:
-                continue
+            with contextlib.suppress(ProcessLookupError):
+                kill(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
         asking.send(str(status).encode())
-
-
-if __name__ == "__main__":
-    serve()

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from spice.messages import say
+from spice.messages import say, warn
+from spice.models.merging import merged, shared_targets
 from spice.pipeline.steps.base import Step
 from spice.records import Score
 from spice.storage.closure import code_version, library_versions
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from spice.pipeline.plan.planner import Planner
     from spice.pipeline.run import Run
 
-CODE = ("spice.evaluation.evaluation", "spice.models.tokenized", "spice.models.lora")
+CODE = ("spice.evaluation.evaluation", "spice.models.tokenized", "spice.models.merging")
 
 
 class Evaluate(Step):
@@ -86,7 +87,7 @@ class Evaluate(Step):
             run.as_model.renderer,
             run.parts.suite,
             [name],
-            max_length=run.as_model.checkpoint.context(),
+            max_length=run.as_model.context,
             seed=run.config.seed,
             on_score=keep,
             cache=run.cache / "datasets",
@@ -100,11 +101,14 @@ class Evaluate(Step):
         from peft import PeftModel  # keeps torch out of start-up
 
         model = PeftModel.from_pretrained(model, str(run.adapter.folder / "adapter"))
+        if shared := [name.rpartition(".")[2] for name in shared_targets(model)]:
+            told = "shares its weight with another layer: scored beside the model, not merged"
+            warn(self.name, f"{shared[0]} {told}; merge the adapter elsewhere only once untied")
         if run.as_model.checkpoint.dtype != "float32":
             return model
         # The same function to rounding, in two thirds of the time; half precision would lose
         # digits of the adapter.
-        return model.merge_and_unload()
+        return merged(model)
 
     def plan(self, run: Run, planner: Planner) -> Iterator[Planned]:
         """As the untuned model answers; a tuned one may stop sooner or later."""

@@ -77,9 +77,9 @@ class Select(KeyedStep):
         if trusted := _trust(run, request, selection):
             write_json(folder / "reliability.json", trusted)
             facts["reliability"] = {k: v for k, v in trusted.items() if k != "least_trusted"}
-        write_json(folder / "report.json", facts)
         if found := _health(run, request, selection):
             write_json(folder / "health.json", found)
+        write_json(folder / "report.json", facts)
         shutil.rmtree(folder / "learning", ignore_errors=True)
 
     def request(self, run: Run, folder: Path) -> Request:
@@ -255,5 +255,5 @@ def _tell(run: Run) -> None:
 def _write_card(run: Run, trusted: Mapping[str, Any] | None) -> None:
     write_card(
         run.folder, run.pool.rows, _lengths(run), run.selection, run.diagnostics, run.others,
-        run.config.seed, trusted,
+        run.config.seed, trusted, run.pool.report(),
     )  # fmt: skip

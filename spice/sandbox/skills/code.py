@@ -81,7 +81,8 @@ def checks(facts: Facts) -> str:
     for sample in facts["samples"]:
         builtin = {"max": max, "min": min, "len": len, "sum": sum}
         bound = dict(zip(arguments, sample, strict=True))
-        expected = eval(facts["expression"], {"__builtins__": builtin}, bound)
+        # An expression of this file's own, and nobody else's.
+        expected = eval(facts["expression"], {"__builtins__": builtin}, bound)  # nosec B307
         call = ", ".join(map(repr, sample))
         lines.append(f"assert {facts['who']}({call}) == {expected!r}")
     return "\n".join(lines)

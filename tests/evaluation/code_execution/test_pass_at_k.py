@@ -252,16 +252,16 @@ def _decide(program, arch, nr, arguments=()):
 @pytest.mark.skipif(sys.platform != "linux", reason="the runner needs Linux")
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_what_the_filter_decides(machine):
-    from spice.evaluation.code_execution import runner as runner
+    from spice.evaluation.code_execution import system_calls
 
-    program = runner.filter_program(machine)
-    arch, column = runner.ARCHITECTURES[machine]
+    program = system_calls.filter_program(machine)
+    arch, column = system_calls.ARCHITECTURES[machine]
     allow, refuse = 0x7FFF0000, 0x00050001
     decide = lambda nr, *arguments: _decide(program, arch, nr, arguments)  # noqa: E731
 
-    allowed = {call[column] for call in runner.SYSTEM_CALLS.values()} - {None}
-    checked = {call[column] for call in runner.ARGUMENT_CHECKED.values()} - {None}
-    special = {call[column]: call[2] for call in runner.REFUSED.values()}
+    allowed = {call[column] for call in system_calls.SYSTEM_CALLS.values()} - {None}
+    checked = {call[column] for call in system_calls.ARGUMENT_CHECKED.values()} - {None}
+    special = {call[column]: call[2] for call in system_calls.REFUSED.values()}
     assert len(allowed) > 60
     for nr in range(600):
         if nr not in checked:
@@ -271,7 +271,7 @@ def test_what_the_filter_decides(machine):
     assert decide(0x40000000 | 1) == refuse  # x32
 
     openat, clone, fcntl = (
-        runner.ARGUMENT_CHECKED[name][column] for name in ("openat", "clone", "fcntl")
+        system_calls.ARGUMENT_CHECKED[name][column] for name in ("openat", "clone", "fcntl")
     )
     for flags, verdict in [
         (os.O_RDONLY | os.O_CLOEXEC, allow),
