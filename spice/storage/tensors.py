@@ -19,7 +19,7 @@ LONGEST = 2**27  # of a header, as safetensors has it
 
 
 def save(tensors: Mapping[str, np.ndarray], path: Path, about: str = "") -> None:
-    """Write named arrays in safetensors' format; ``about`` says what they are.
+    """Write named arrays, n × d or of any shape, as safetensors; ``about`` says what they are.
 
     Numbers of 16 bits without a sign are bfloat16, which numpy does not know.
     """
@@ -41,12 +41,12 @@ def save(tensors: Mapping[str, np.ndarray], path: Path, about: str = "") -> None
 
 
 def save_torch(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write named tensors from any device, of the kinds that :data:`KINDS` has."""
+    """Write named tensors, n × d or of any shape, from any device, of the kinds that :data:`KINDS` has."""
     save({name: _array(value.cpu().contiguous()) for name, value in tensors.items()}, path)
 
 
 def mapped(path: Path) -> tuple[dict[str, np.ndarray], str]:
-    """A file's arrays, mapped into memory, and its mark.
+    """A file's arrays, n × d or of any shape, mapped into memory, and its mark.
 
     Raises:
         OSError: the file cannot be read.
@@ -70,7 +70,7 @@ def mapped(path: Path) -> tuple[dict[str, np.ndarray], str]:
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], str] | None:
-    """A file's arrays, and what they are about, if the numbers are as they were written.
+    """A file's arrays, n × d or of any shape, and what they are about, if they are as written.
 
     None if they are not, or not there.
     """

@@ -66,8 +66,8 @@ def test_a_file_that_safetensors_cannot_write_is_known(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [ValueError("x"), FileNotFoundError(errno.ENOENT, "x"), ConnectionError("offline"), OSError("x"),
-     io.UnsupportedOperation("x"), TimeoutError(errno.ETIMEDOUT, "x")],
+    [ValueError("x"), FileNotFoundError(errno.ENOENT, "x"), ConnectionError("offline"),
+     OSError("x"), io.UnsupportedOperation("x"), TimeoutError(errno.ETIMEDOUT, "x")],
 )  # fmt: skip
 def test_other_errors_are_left_alone(error: Exception) -> None:
     assert disk.refusal(error) is None

@@ -90,7 +90,9 @@ def test_tensors_of_every_kind_come_back(tmp_path: Path) -> None:
     assert tensors.is_whole(tmp_path / "file")
     from safetensors.torch import load_file
 
-    assert all(torch.equal(kept[name], value) for name, value in load_file(tmp_path / "file").items())
+    assert all(
+        torch.equal(kept[name], value) for name, value in load_file(tmp_path / "file").items()
+    )
 
 
 def test_a_flip_anywhere_in_a_file_of_tensors_is_found_or_harmless(tmp_path: Path) -> None:
