@@ -41,7 +41,7 @@ def save(tensors: Mapping[str, np.ndarray], path: Path, about: str = "") -> None
 
 
 def save_torch(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write named tensors, n × d or of any shape, from any device, of the kinds that :data:`KINDS` has."""
+    """Write named tensors, n × d or of any shape, of the kinds that :data:`KINDS` has."""
     save({name: _array(value.cpu().contiguous()) for name, value in tensors.items()}, path)
 
 
