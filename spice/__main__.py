@@ -7,6 +7,7 @@ nothing and tells all that is wrong; ``spice --help`` lists what there is.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from pathlib import Path
@@ -46,10 +47,15 @@ def _run(config: DictConfig) -> float | None:
 def _job(config: DictConfig, folder: Path, sweep: str | None = None) -> float | None:
     from spice.pipeline.run import plan, run  # keeps all of it out of start-up: --help needs none
 
-    if config.plan:
-        plan(config, folder, sweep)
-        return None
-    return run(config, folder, sweep)["average"]
+    try:
+        if config.plan:
+            plan(config, folder, sweep)
+            return None
+        return run(config, folder, sweep)["average"]
+    except Exception as error:
+        if told := disk.refusal(error, folder):
+            raise InputError(told) from error
+        raise
 
 
 def main() -> None:
@@ -57,6 +63,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a sign still gets the rest
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    logging.raiseExceptions = False  # run.log on a full disk is no reason for tracebacks
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand exceptions over instead of printing them
     # libgomp's threads wait for each other by spinning, which makes a run 20 times slower as soon
     # as anything else uses the cores; a short spin costs nothing on an idle machine.
@@ -78,7 +85,7 @@ def main() -> None:
         _stop(explain(error), 2)
     except OmegaConfBaseException as error:  # such as a mandatory key left out
         _stop(str(error).splitlines()[0], 2)
-    except Exception as error:
+    except OSError as error:  # Hydra's own files in the run folder
         told = disk.refusal(error)
         if told is None:
             raise

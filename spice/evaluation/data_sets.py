@@ -31,7 +31,7 @@ def check_available(data_sets: Iterable[tuple[str, str]], cache: Path) -> None:
 def _prepared(cache: Path, hub_id: str) -> bool:
     """Whether datasets has prepared it there, in a folder for each configuration and version."""
     plain = hub_id.replace("/", "").replace("_", "").lower()
-    folders = cache.glob("*___*/*/*/*")
+    folders = cache.glob("hub-*/*___*/*/*/*")
     return any(path.parents[2].name.replace("_", "").lower() == plain for path in folders)
 
 

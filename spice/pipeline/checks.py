@@ -38,7 +38,8 @@ def checks(draft: Draft) -> Iterator[Check]:
 def _of_places(draft: Draft) -> Iterator[Check]:
     yield lambda: run_folder.check(draft.folder)
     yield lambda: check_writable(draft.folder, "hydra.run.dir")
-    yield lambda: check_writable(draft.cache, "cache_dir")
+    if not draft.cache.is_dir():  # one that cannot be written may hold all that is needed
+        yield lambda: check_writable(draft.cache, "cache_dir")
 
 
 def _check_data_sets(draft: Draft) -> None:

@@ -166,8 +166,7 @@ def run(config: DictConfig, folder: Path, sweep: str | None = None) -> ResultsRe
     Raises:
         InputError: the configuration or what it names cannot work, or the folder is another run's.
     """
-    same: Any = OmegaConf.to_container(config, resolve=True)
-    done: Any = run_folder.finished(folder, same)
+    done: Any = run_folder.finished(folder, config)
     if done is not None:
         return done
     state = begin(config, folder, sweep)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -32,7 +32,7 @@ def check(folder: Path) -> None:
         raise InputError(f"{folder} holds a finished run already; nothing is written over")
 
 
-def finished(folder: Path, config: dict[str, Any]) -> dict[str, Any] | None:
+def finished(folder: Path, config: DictConfig) -> dict[str, Any] | None:
     """The results of a run of this configuration that is finished in its folder, None without.
 
     So a sweep that was killed goes on with the jobs that it lacks.
@@ -43,7 +43,8 @@ def finished(folder: Path, config: dict[str, Any]) -> dict[str, Any] | None:
     path = folder / RESULTS
     if not path.is_file():
         return None
-    _check_same(folder, config, "a finished run")
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    _check_same(folder, plain, "a finished run")
     found = _parsed(path, read_json)
     say("done", f"{folder} holds this run's results already; nothing is read or made anew")
     return found

@@ -20,9 +20,11 @@ REFUSED = FAILED | {
     errno.ELOOP, errno.EMFILE, errno.ENFILE,
 }  # fmt: skip
 #: how libraries tell of it that keep the system's number to themselves: numpy, torch
-CUT_SHORT = re.compile(r"^\d+ requested and \d+ written|PytorchStreamWriter failed")
-#: how those written in Rust tell of it: safetensors, tokenizers
-NUMBERED = re.compile(r"\(os error (\d+)\)")
+CUT_SHORT = re.compile(
+    r"^\d+ requested and \d+ written|PytorchStreamWriter failed|unexpected pos \d+ vs \d+"
+)
+#: how those written in Rust (safetensors) and shutil, of many files, tell of it
+NUMBERED = re.compile(r"(?:\(os error |\[Errno )(\d+)[)\]]")
 
 
 def refusal(error: BaseException, folder: Path | None = None) -> str | None:
@@ -40,7 +42,7 @@ def refusal(error: BaseException, folder: Path | None = None) -> str | None:
             ways = "choose another place by cache_dir=… or hydra.run.dir=…"
             if number in FULL:
                 ways = f"make room, or {ways}; what is whole stays, and is gone on from"
-            return f"{where or 'the disk'}: {why(number, where)}; {ways}"
+            return f"{where or 'the run folder'}: {why(number, where)}; {ways}"
     return None
 
 

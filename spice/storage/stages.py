@@ -5,8 +5,8 @@ beside its place and renamed into it when whole, and on disk. What a crash leave
 again by the next run, which goes on from there.
 
 A finished stage's files are verified when a process reads it for the first time, as
-:mod:`spice.storage.seals` says. What is damaged is dropped, and the stage is made again from what is
-left, as if it had been interrupted: builders verify what they go on from.
+:mod:`spice.storage.seals` says. What is damaged is dropped, and the stage is made again from what
+is left, as if it had been interrupted: builders verify what they go on from.
 """
 
 from __future__ import annotations

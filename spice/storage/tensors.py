@@ -19,9 +19,7 @@ LONGEST = 2**27  # of a header, as safetensors has it
 
 
 def save(tensors: Mapping[str, np.ndarray], path: Path, about: str = "") -> None:
-    """Write named arrays, n × d or of any other shape, in safetensors' format.
-
-    ``about`` says what they are.
+    """Write named arrays, n × d or of any shape, as safetensors; ``about`` says what they are.
 
     Numbers of 16 bits without a sign are bfloat16, which numpy does not know.
     """
@@ -34,17 +32,21 @@ def save(tensors: Mapping[str, np.ndarray], path: Path, about: str = "") -> None
     import torch
     from safetensors.torch import save_file as save_torch
 
-    signed = {name: torch.from_numpy(values.view(np.int16)) for name, values in tensors.items()}
-    save_torch({name: v.view(torch.bfloat16) for name, v in signed.items()}, path, metadata=noted)
+    def tensor(values: np.ndarray) -> Tensor:
+        if values.dtype != np.uint16:
+            return torch.from_numpy(values)
+        return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
+
+    save_torch({name: tensor(values) for name, values in tensors.items()}, path, metadata=noted)
 
 
 def save_torch(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write named tensors, n × d or of any other shape, from any device, of the kinds in :data:`KINDS`."""
+    """Write named tensors, n × d or of any shape, of the kinds that :data:`KINDS` has."""
     save({name: _array(value.cpu().contiguous()) for name, value in tensors.items()}, path)
 
 
 def mapped(path: Path) -> tuple[dict[str, np.ndarray], str]:
-    """A file's arrays, mapped into memory, and its mark.
+    """A file's arrays, n × d or of any shape, mapped into memory, and its mark.
 
     Raises:
         OSError: the file cannot be read.
@@ -68,7 +70,7 @@ def mapped(path: Path) -> tuple[dict[str, np.ndarray], str]:
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], str] | None:
-    """A file's arrays, and what they are about, if the numbers are as they were written.
+    """A file's arrays, n × d or of any shape, and what they are about, if they are as written.
 
     None if they are not, or not there.
     """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -304,6 +306,54 @@ def test_a_multirun_ends_with_its_table(
         ["| spice", "0.1"],
         ["| spice", "0.2"],
     ]
+    finished = (tmp_path / "sweep/0/results.json").read_bytes()
+    (tmp_path / "sweep/table.md").unlink()
+    (tmp_path / "sweep/2/results.json").unlink()  # as a sweep that was killed leaves it
+    shutil.rmtree(tmp_path / "sweep/3")
+    again = spice("-m", *local, *options, "selector=random,spice", "budget=0.1,0.2")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("holds this run's results already") == 2
+    assert (tmp_path / "sweep/0/results.json").read_bytes() == finished
+    assert (tmp_path / "sweep/table.md").read_text() == table
+    other = spice("-m", *local, *options, "selector=random,spice", "budget=0.1,0.3")
+    assert other.returncode == 2, other.stderr
+    assert "sweep/1 holds a finished run with other budget" in other.stderr.splitlines()[-1]
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
+from spice.__main__ import main
+main()
+"""
+
+
+def test_a_full_disk_is_one_line_and_what_is_whole_stays(
+    local: list[str], write_jsonl: Callable[..., Path], records: list[Any], tmp_path: Path
+) -> None:
+    options = [*local, "data=jsonl", f"data.paths=[{write_jsonl(records)}]", "selector.penalty=0.5"]
+
+    def limited(size: int, folder: str) -> subprocess.CompletedProcess[str]:
+        """With files that can be no larger, as on a full disk."""
+        return subprocess.run(
+            [sys.executable, "-c", LIMITED, str(size), *options, f"hydra.run.dir={folder}"],
+            cwd=tmp_path, capture_output=True, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "SPICE_CACHE": str(tmp_path / "cache")},
+        )  # fmt: skip
+
+    for size, folder, place in (
+        (100_000, "one", "cache/gradients/"),
+        (2**30, "two", ""),
+        (16_000, "three", "/three"),
+    ):
+        done = limited(size, folder)
+        assert (done.returncode, done.stderr.count("\n")) == (2 if place else 0, bool(place)), (
+            done.stderr
+        )
+        if place:
+            assert place in done.stderr
+            assert re.search(r"File too large \([\d.]+ [GT]B free of", done.stderr)
+    assert not list((tmp_path / "cache").rglob("*.partial"))
 
 
 def test_a_locale_without_unicode_loses_nothing(

@@ -24,11 +24,12 @@ def test_without_mirror_cache_or_hub_the_mirror_is_named(
         suite.check_data(tmp_path, aimed_at=False)
     assert "benchmarks.mirror=FOLDER" in str(refused.value)
     assert "\n" not in str(refused.value)
-    (tmp_path / "openai___gsm8k/main/0.0.0/0123").mkdir(parents=True)
+    (tmp_path / "hub-openai___gsm8k/openai___gsm8k/main/0.0.0/0123").mkdir(parents=True)
     suite.check_data(tmp_path, aimed_at=False)  # code is not run, so its data is not needed
     with pytest.raises(InputError, match="humaneval needs the data set openai/openai_humaneval"):
         suite.check_data(tmp_path, aimed_at=True)
-    (tmp_path / "openai___openai_humaneval/x/0.0.0/0123").mkdir(parents=True)
+    prepared = "hub-openai___openai_humaneval/openai___openai_humaneval/x/0.0.0/0123"
+    (tmp_path / prepared).mkdir(parents=True)
     suite.check_data(tmp_path, aimed_at=True)
 
 

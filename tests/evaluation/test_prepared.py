@@ -82,3 +82,16 @@ def test_a_flipped_byte_in_any_prepared_file_is_found(
         caplog.clear()
         assert read(mirror, cache) == "one!"
         assert ["is damaged: made again" in r.message for r in caplog.records] == [True], path
+
+
+def test_what_the_hub_gave_is_kept_by_its_name(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub's own loader is stood in for, since it needs the network."""
+    given: list[str] = []
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda path, **more: given.append(more["cache_dir"])
+    )
+    with surroundings.mirrored(None, tmp_path / "cache"):
+        datasets.load_dataset("some/where")
+    assert given == [str(tmp_path / "cache/hub-some___where")]

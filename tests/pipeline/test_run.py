@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock, Timeout
 
 from spice.errors import InputError
 from spice.pipeline import run_folder
@@ -195,6 +197,33 @@ def test_every_step_and_signal_and_benchmark_has_its_key(start: Run) -> None:
     assert len(set(first["keys"]["scores"].values())) == len(first["scores"])
     assert again["keys"] == first["keys"]
     assert again["reused"] == ["losses", "selection", "finetune", "scores"]
+
+
+def test_each_benchmark_is_scored_by_one_run_alone(
+    start: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spice.evaluation import evaluation
+
+    evaluate, waiting = evaluation.evaluate, []
+
+    def watched(*given: Any, **more: Any) -> None:
+        """Another run would have to wait now, and finds the score later."""
+        for lock in (tmp_path / "cache/scores").glob("*.lock"):
+            other = FileLock(lock)
+            with contextlib.suppress(Timeout):
+                other.acquire(timeout=0)
+                other.release()
+                continue
+            waiting.append(lock.stem)
+        evaluate(*given, **more)
+
+    monkeypatch.setattr(evaluation, "evaluate", watched)
+    asked = ["selector=random", "finetune=none", "benchmarks=sandbox", "benchmarks.limit=1",
+             "benchmarks.only=[mmlu,gsm8k]"]  # fmt: skip
+    results = start(*asked)
+    assert sorted(waiting) == sorted(results["keys"]["scores"].values())
+    assert start(*asked)["scores"] == results["scores"]
+    assert len(waiting) == 2
 
 
 def test_each_second_is_charged_once(start: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,7 +196,7 @@ def test_a_folder_made_from_other_inputs_is_refused(stages: Stages) -> None:
         lambda: stages.run("s", {"other": 1}, build),
         lambda: stages.has("s", {"other": 1}),
     ):
-        with pytest.raises(InputError, match="made from other inputs.*delete it") as caught:
+        with pytest.raises(InputError, match=r"made from other inputs.*delete it") as caught:
             act()
         assert str(other) in str(caught.value)
     assert build.calls == 1
