@@ -59,7 +59,7 @@ OPTIONS = [
     option("selector.keep_zero=yes"), option("selector.stop_ratio=2"),
     option("selector.quotas={math: 2}"), option("selector.penalti=1", "penalty"),
     option("selector=spyce", "spice"), option("data.size=1e30"), option("data.seed=null"),
-    option("data.kinds={clean: 2}"), option("schedule=pool", "pools"),
+    option("data.kinds={clean: -1}", "data.kinds.clean"), option("schedule=pool", "pools"),
     option("trainer.devices=0"), option("trainer.accelerator=gpu"), option("trainer.precision=7"),
     option("logger.wandb=on"), option("template.mode=chatty"), option("template.max_tokens=1"),
     option("proxy=local", "proxy.path"), option("cache_dir=null"), option("card.compare=5"),

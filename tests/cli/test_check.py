@@ -153,7 +153,8 @@ def test_data_sets_that_cannot_be_had_are_told_before_a_run_begins(
     (found,) = mistakes(capsys, *sound, "benchmarks=paper", "benchmarks.only=gsm8k")
     assert "gsm8k needs the data set openai/gsm8k" in found
     assert "name a folder that has it as openai/gsm8k: benchmarks.mirror=FOLDER" in found
-    (tmp_path / "cache/datasets/openai___gsm8k").mkdir(parents=True)
+    prepared = "cache/datasets/hub-openai___gsm8k/openai___gsm8k/main/0.0.0/abc"
+    (tmp_path / prepared).mkdir(parents=True)
     assert check([*sound, "benchmarks=paper", "benchmarks.only=gsm8k"]) == 0
 
 
