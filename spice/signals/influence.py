@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from spice.signals.adam_features import Features
     from spice.signals.source import Source
 
+#: what the table is made from
+LED_TO_IT = ("epoch-*", "cosines-*", "adapter", "checkpoints")
+
 
 @dataclass(frozen=True)
 class Influence(Signal):
@@ -71,7 +74,7 @@ class Influence(Signal):
             total, names = self._table(folder, source)
             write_json(folder / "subtasks.json", names)
             write_array(folder / "influence.npy", total)
-        for path in (*folder.glob("epoch-*"), *folder.glob("cosines-*"), folder / "adapter"):
+        for path in [path for name in LED_TO_IT for path in folder.glob(name)]:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def _table(self, folder: Path, source: Source) -> tuple[np.ndarray, list[str]]:
@@ -122,7 +125,7 @@ class Influence(Signal):
 
         drawn = drawn_rows(source.ids, rows, self.share, self.seed)
         ends = epoch_ends(len(drawn), self.recipe)
-        if not (folder / f"epoch-{len(ends) - 1}.safetensors").is_file():
+        if not all((folder / f"epoch-{i}.safetensors").is_file() for i in range(len(ends))):
             source.say(f"warming up on {len(drawn)} rows, {self.recipe.epochs} epochs")
             keeper, trainer = EpochKeeper(folder, ends), source.trainer
             finetune(
@@ -139,6 +142,7 @@ class Influence(Signal):
                     "logger": False,
                 },
             )
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         rates = learning_rates(self.recipe, ends[-1])
         means = [float(np.mean(rates[a:b])) for a, b in zip([0, *ends], ends, strict=False)]
         return [mean / sum(means) for mean in means]

@@ -304,8 +304,11 @@ class PassAtK:
         def run(program: str, test: str) -> Outcome:
             return run_program(program, timeout, test=test)
 
-        with ThreadPoolExecutor(num_workers or self.workers) as pool:
+        pool = ThreadPoolExecutor(num_workers or self.workers)
+        try:
             outcomes = list(pool.map(run, programs, tests))
+        finally:  # a run that is stopped waits for none of them
+            pool.shutdown(wait=False, cancel_futures=True)
         details: dict[int, list[tuple[int, dict[str, Any]]]] = {
             i: [] for i in range(len(predictions))
         }
