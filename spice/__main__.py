@@ -1,14 +1,15 @@
 """The command line: compose a configuration, hand it to the pipeline, report in one line.
 
-``spice selector=spice budget=0.1`` or ``python -m spice …``; ``spice --help`` lists what there is.
+``spice selector=spice budget=0.1`` or ``python -m spice …``; ``spice check`` before the same runs
+nothing and tells all that is wrong; ``spice --help`` lists what there is.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,9 +21,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from spice import stopping
 from spice.cli import handed_on, help
+from spice.cli.check import check
 from spice.cli.explain import conf_dir, explain
 from spice.errors import InputError
 from spice.messages import shown
+from spice.storage import disk
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -44,10 +47,15 @@ def _run(config: DictConfig) -> float | None:
 def _job(config: DictConfig, folder: Path, sweep: str | None = None) -> float | None:
     from spice.pipeline.run import plan, run  # keeps all of it out of start-up: --help needs none
 
-    if config.plan:
-        plan(config, folder, sweep)
-        return None
-    return run(config, folder, sweep)["average"]
+    try:
+        if config.plan:
+            plan(config, folder, sweep)
+            return None
+        return run(config, folder, sweep)["average"]
+    except Exception as error:
+        if told := disk.refusal(error, folder):
+            raise InputError(told) from error
+        raise
 
 
 def main() -> None:
@@ -55,6 +63,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a sign still gets the rest
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    logging.raiseExceptions = False  # run.log on a full disk is no reason for tracebacks
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand exceptions over instead of printing them
     # libgomp's threads wait for each other by spinning, which makes a run 20 times slower as soon
     # as anything else uses the cores; a short spin costs nothing on an idle machine.
@@ -64,8 +73,11 @@ def main() -> None:
         return
     sys.argv[1:] = _absolute_config_path(sys.argv[1:])
     try:
-        handed_on.check(sys.argv[1:])
+        arguments = sys.argv[1:]
+        handed_on.check(arguments)
         with stopping.listening():
+            if arguments[:1] == ["check"]:
+                sys.exit(check(arguments[1:]))
             _run()
     except InputError as error:
         _stop(str(error), 2)
@@ -73,12 +85,11 @@ def main() -> None:
         _stop(explain(error), 2)
     except OmegaConfBaseException as error:  # such as a mandatory key left out
         _stop(str(error).splitlines()[0], 2)
-    except OSError as error:
-        if any(
-            frame.f_code is _job.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)
-        ):
+    except OSError as error:  # Hydra's own files in the run folder
+        told = disk.refusal(error)
+        if told is None:
             raise
-        _stop(f"hydra.run.dir: the run folder cannot be made: {error}", 2)
+        _stop(told, 2)
 
 
 def _absolute_config_path(arguments: list[str]) -> list[str]:

@@ -13,6 +13,25 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 
+FAMILIES: dict[str, dict[str, Any]] = {
+    "qwen2_moe": {
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 24,
+    },
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "gemma3": {"head_dim": 8, "sliding_window": 64, "layer_types": ["sliding_attention"] * 2},
+}
+EYES = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
 ALPHABET = [chr(c) for c in range(32, 127)] + ["\n"]
 
 
@@ -39,7 +58,10 @@ def character_tokenizer() -> Any:
 def make_checkpoint(
     tmp_path_factory: pytest.TempPathFactory, character_tokenizer: Any
 ) -> Callable[..., Path]:
-    """Write a random two-layer model of a family (llama or qwen2) with the character tokenizer."""
+    """Write a random two-layer model of a family with the character tokenizer.
+
+    Of mixtures of experts with four of them, of gemma3 with eyes.
+    """
     made: dict[str, Path] = {}
 
     def make(family: str = "llama", context: int = 128, **overrides: Any) -> Path:
@@ -69,8 +91,11 @@ def _write_checkpoint(
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
+        **FAMILIES.get(family, {}),
         **overrides,
     }
+    if family == "gemma3":
+        sizes = {"text_config": sizes, "vision_config": EYES, "mm_tokens_per_image": 4}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes))

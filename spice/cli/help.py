@@ -29,6 +29,7 @@ Keys: budget, seed, cache_dir, lora.*, and <group>.<key>, such as
   benchmarks.limit  benchmarks.mirror                    benchmarks.allow_code_execution
 
 More
+  spice check …          runs nothing: all that is wrong at once, or what would be begun with
   spice --cfg job        every key with its value (add overrides to see what they change)
   spice --info defaults  where each value comes from
   spice --hydra-help     Hydra's own flags

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 from spice.errors import InputError, did_you_mean
 from spice.evaluation import data_sets
 from spice.evaluation.code_execution.pass_at_k import sandbox_available
+from spice.storage.seals import hash_of
 from spice.values import Count, FilePath, Name, Names, Some, Told, Whole, component
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -222,17 +223,17 @@ def _task_names(folder: Path) -> set[str]:
     return {name for text in texts for name in defined.findall(text)}
 
 
-@functools.cache
 def digest(folder: Path, suffixes: tuple[str, ...] | None = None) -> str:
-    """A hash of the names and bytes of the files under a folder, all or those with a suffix."""
+    """A hash of the names and bytes of the files under a folder, all or those with a suffix.
+
+    Files that stay the same are read once.
+    """
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         wanted = suffixes is None or path.suffix in suffixes
         if wanted and path.is_file() and "__pycache__" not in inside.parts:
-            total.update(inside.as_posix().encode() + b"\0")
-            with path.open("rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
+            total.update(f"{inside.as_posix()}\0{hash_of(path)}\0".encode())
     return total.hexdigest()[:16]
 
 

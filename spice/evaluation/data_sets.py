@@ -19,7 +19,8 @@ def check_available(data_sets: Iterable[tuple[str, str]], cache: Path) -> None:
         InputError: so it is; the first of them is named.
     """
     for name, hub_id in data_sets:
-        if not _prepared(cache, hub_id) and (why := _withheld(hub_id)):
+        here = _prepared(cache, hub_id) or _downloaded(hub_id)
+        if not here and (why := _withheld(hub_id)):
             raise InputError(
                 f"benchmarks.mirror=null: {name} needs the data set {hub_id}, which is not in "
                 f"{cache} and cannot be fetched ({why}); name a folder that has it as {hub_id}: "
@@ -30,8 +31,15 @@ def check_available(data_sets: Iterable[tuple[str, str]], cache: Path) -> None:
 def _prepared(cache: Path, hub_id: str) -> bool:
     """Whether datasets has prepared it there, in a folder for each configuration and version."""
     plain = hub_id.replace("/", "").replace("_", "").lower()
-    folders = cache.glob("*___*/*/*/*")
+    folders = cache.glob("hub-*/*___*/*/*/*")
     return any(path.parents[2].name.replace("_", "").lower() == plain for path in folders)
+
+
+def _downloaded(hub_id: str) -> bool:
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"datasets--{hub_id.replace('/', '--')}" / "snapshots"
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _withheld(hub_id: str) -> str | None:

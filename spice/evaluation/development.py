@@ -10,10 +10,12 @@ from typing import Annotated, Any
 
 from annotated_types import MinLen
 
-from spice.data.formats import expand
+from spice.data.files import expand
 from spice.data.pool import FilePool, identify
+from spice.data.unread import told
 from spice.errors import InputError
 from spice.evaluation.benchmarks import Benchmark, Suite
+from spice.messages import warn
 from spice.records import Row
 from spice.values import Count, FilePaths, Told, component
 
@@ -83,8 +85,11 @@ class FileExamples:
             expand(path, "validation.paths")
 
     def rows(self, suite: Suite, cache: Path) -> list[Row]:
-        """All rows of the files."""
-        return FilePool(self.paths, None, "error").load().rows
+        """All rows of the files; what else they hold is told."""
+        pool = FilePool(self.paths, None, "error", key="validation").load()
+        for line in (*pool.notes, *told(pool.unread)):
+            warn("validation", line)
+        return pool.rows
 
 
 def _tasks(benchmark: Benchmark) -> dict[str, Any]:

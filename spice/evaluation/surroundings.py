@@ -17,6 +17,7 @@ import torch
 from spice.errors import InputError
 from spice.evaluation.code_execution.pass_at_k import PassAtK
 from spice.evaluation.environment import environment
+from spice.evaluation.prepared import load_prepared
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
@@ -99,7 +100,8 @@ def _worth_showing(record: logging.LogRecord) -> bool:
 def mirrored(mirror: Path | None, cache: Path | None) -> Iterator[None]:
     """lm-eval's datasets from ``mirror/<org>/<name>`` and no network; no mirror, no change.
 
-    What datasets prepares on disk goes under ``cache`` in either case.
+    What datasets prepares on disk goes under ``cache`` in either case; what tasks make of it is
+    forgotten, since nothing would verify it.
     """
     import datasets
     import huggingface_hub.constants
@@ -111,10 +113,13 @@ def mirrored(mirror: Path | None, cache: Path | None) -> Iterator[None]:
             if not (mirror / path).is_dir():
                 raise InputError(f"benchmarks.mirror lacks {path}: expected {mirror / path}")
             path = str(mirror / path)
-        return load(path, *args, **{"cache_dir": cache and str(cache), **kwargs})
+        if cache is None or "cache_dir" in kwargs:
+            return load(path, *args, **kwargs)
+        return load_prepared(load, path, *args, cache=cache, **kwargs)
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(_replaced(datasets, "load_dataset", load_dataset))
+        stack.enter_context(_replaced(datasets.fingerprint, "_CACHING_ENABLED", False))
         if mirror is not None:
             for owner in (datasets.config, huggingface_hub.constants):
                 stack.enter_context(_replaced(owner, "HF_HUB_OFFLINE", True))

@@ -36,10 +36,10 @@ def gram(model: PeftModel, batches: Sequence[Batch], reduction: str) -> np.ndarr
     rows = [slice(i, j) for i, j in zip([0, *ends], ends, strict=False)]
     K = torch.zeros(ends[-1], ends[-1], dtype=torch.float64, device=batches[0]["input_ids"].device)
     blocks: dict[nn.Linear, Tensor] = {}
-    now = rows[0]  # those of the batch whose graph is gone back through
+    now, tokens = rows[0], 0  # of the batch whose graph is gone back through
 
     def add(module: nn.Linear, delta: Tensor, x: Tensor) -> None:
-        products = outer_products(delta, x)
+        products = outer_products(delta, x, now.stop - now.start, tokens)
         if module not in blocks:
             blocks[module] = products.new_zeros(ends[-1], products.shape[1])
         blocks[module][now] += products
@@ -49,7 +49,8 @@ def gram(model: PeftModel, batches: Sequence[Batch], reduction: str) -> np.ndarr
         onward: list[Tensor | None] = [None] * len(batches)
         while graphs[0]:
             for i, graph in enumerate(graphs):
-                now, (start, end) = rows[i], graph.pop()
+                now, tokens = rows[i], batches[i]["input_ids"].shape[1]
+                start, end = graph.pop()
                 onward[i] = torch.autograd.grad(end, start, onward[i], allow_unused=True)[0]
             _add_products(K, blocks)
             blocks.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ from spice.data.batch_limit import BatchLimit
 from spice.data.batches import Batch, PaddedBatches, length_order
 from spice.data.rendering import Example
 from spice.models.attention import widen_narrow_heads
-from spice.storage.shards import ShardStore
+from spice.storage import disk
+from spice.storage.shards import ShardStore, about
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -114,8 +114,7 @@ def open_store(
     dimension: int | None = None,
 ) -> ShardStore:
     """The store in ``folder``; one that was begun keeps its shards' size and its dimension."""
-    record = folder / "metadata.json"
-    begun = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    begun = about(folder)
     size = begun.get("shard_rows", shard_rows)
     width = begun["dimension"] if dimension is None else dimension
     plan = shard_plan(examples, eligible, size)
@@ -142,7 +141,7 @@ def fill(
     store.check_space()
     missing, shards = store.missing(), len(store.plan)
     rows, size = sum(len(store.plan[shard]) for shard in missing), store.bytes_of(missing)
-    say(f"{rows:,} rows × {store.dimension:,} coordinates, {size / 1e6:,.1f} MB")
+    say(f"{rows:,} rows × {store.dimension:,} coordinates, {disk.size(size)}")
     if len(missing) < shards:
         say(f"{shards - len(missing)} of {shards} shards are there already")
     if not missing:

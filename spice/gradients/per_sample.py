@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spice.data.batches import Batch
+from spice.errors import InputError
 from spice.gradients.projection import Sketch
 from spice.models.loss import response_nll
 
@@ -76,7 +77,8 @@ def collecting(
 ) -> Iterator[Tensor]:
     """Let a backward pass hand over each factor's δ and x; yields where it has to go back to.
 
-    δ are b × t × out, x b × t × in, and the anchor that is yielded is a scalar.
+    δ and x are as the model hands them on: b × t × out and b × t × in, or their rows one behind
+    the other (:func:`outer_products`). The anchor that is yielded is a scalar.
 
     The anchor is no weight, so that no weight's own gradient is made. Nothing goes back through a
     factor B that is zero, for Bᵀδ is.
@@ -118,7 +120,7 @@ def per_sample_gradients(
     row without supervised tokens has a zero gradient. With a ``sketch`` factor after factor is
     projected as it is made, to d = ``sketch.size``. The model should be in evaluation mode.
     """
-    rows, device = len(batch["input_ids"]), batch["input_ids"].device
+    (rows, tokens), device = batch["input_ids"].shape, batch["input_ids"].device
     named = factors(model)
     names = {module: name for name, module in named}
     sizes = [module.weight.numel() for module in names]
@@ -126,7 +128,7 @@ def per_sample_gradients(
     blocks = {} if sketch else dict(zip(names, gradients.split(sizes, dim=1), strict=True))
 
     def add(module: nn.Linear, delta: Tensor, x: Tensor) -> None:
-        block = outer_products(delta, x)
+        block = outer_products(delta, x, rows, tokens)
         if sketch:
             sketch.add(gradients, names[module], block)
         else:
@@ -137,9 +139,27 @@ def per_sample_gradients(
     return gradients
 
 
-def outer_products(delta: Tensor, x: Tensor) -> Tensor:
-    """Σ_t δ_t x_tᵀ of each row, in float32: b × (out · in) from b × t × out and b × t × in."""
+def outer_products(delta: Tensor, x: Tensor, rows: int, tokens: int) -> Tensor:
+    """Σ_t δ_t x_tᵀ of each of b rows, in float32: b × (out · in) from b × t × out and b × t × in.
+
+    A layer of a mixture of experts may see the b rows' t tokens one behind the other, as bt × in.
+
+    Raises:
+        InputError: it sees some of them, and which ones cannot be told.
+    """
+    delta, x = (_by_row(part, rows, tokens) for part in (delta, x))
     return torch.bmm(delta.float().transpose(1, 2), x.float()).flatten(start_dim=1)
+
+
+def _by_row(values: Tensor, rows: int, tokens: int) -> Tensor:
+    if values.ndim == 3 and len(values) == rows:
+        return values
+    if values.ndim == 2 and len(values) == rows * tokens:
+        return values.unflatten(0, (rows, tokens))
+    raise InputError(
+        f"a layer under an adapter sees {list(values.shape)} of {rows} rows of {tokens} tokens, so "
+        "that gradients cannot be told by row; leave it out of lora.targets"
+    )
 
 
 def response_loss(model: nn.Module, batch: Batch, reduction: str) -> Tensor:

@@ -18,7 +18,8 @@ from spice.gradients.per_sample import dimension, per_sample_gradients
 from spice.gradients.projection import Sketch
 from spice.models.device import moved
 from spice.storage.coding import FLOAT32, round_trip
-from spice.storage.files import publish, write_json
+from spice.storage.files import write_json
+from spice.storage.seals import is_sealed, publish_sealed
 from spice.submodular.kernel import Rows, products, squared_norms
 
 if TYPE_CHECKING:
@@ -61,11 +62,9 @@ def extract(
     )
     asked = [examples[row] for row in length_order(examples, rows)[:: -(-len(rows) // ASKED) or 1]]
     for what, measure in _errors(model, asked, extraction, pad_id).items():
-        told = folder / f"{what}.json"
-        if not told.is_file():
-            error = measure()
-            write_json(told, error)
-            say(f"{what}: inner products off by {error['rms']:.2g} of the norms' product")
+        error = measure()
+        write_json(folder / f"{what}.json", error)
+        say(f"{what}: inner products off by {error['rms']:.2g} of the norms' product")
 
 
 def _errors(
@@ -164,8 +163,8 @@ def _kept_products(path: Path, rows: Rows) -> np.ndarray | None:
     n, d = rows.shape
     if n**2 * d > FEW:
         return None
-    if not path.is_file():
-        publish(path, partial(_save, products(rows)))
+    if not is_sealed(path):
+        publish_sealed(path, partial(_save, products(rows)))
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 

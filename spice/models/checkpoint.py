@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from spice.errors import InputError
 from spice.models.attention import widen_narrow_heads
-from spice.storage.files import short_hash, write_json
+from spice.models.folder import check_folder
+from spice.storage import disk
+from spice.storage.files import short_hash
+from spice.storage.seals import publish_sealed, read_sealed
 from spice.values import FilePath, Name, component
 
 if TYPE_CHECKING:
@@ -51,7 +55,7 @@ class Checkpoint:
             InputError: a folder without the files that are needed.
         """
         if self.is_local:
-            _check_folder(self._local, role)
+            check_folder(self._local, role)
 
     def folder(self) -> Path:
         """The folder with the files, downloaded from the hub if need be.
@@ -66,15 +70,22 @@ class Checkpoint:
         try:
             found = snapshot_download(self.path, revision=self.revision, allow_patterns=list(FILES))
         except Exception as error:
-            raise InputError(
-                f"{self.path} cannot be fetched: {_first_line(error)}. With the files on disk, "
-                "use model=local model.path=FOLDER"
-            ) from error
-        _check_folder(Path(found), self.path)
+            raise _out_of_reach(self.path, error) from error
+        check_folder(Path(found), self.path)
         return Path(found)
 
+    def at_hand(self) -> bool:
+        """Whether the files are on this machine; nothing is downloaded.
+
+        Raises:
+            InputError: they are not, and the hub does not have them to give.
+        """
+        if self.is_local:
+            return True
+        return _downloaded(self.path, self.revision)
+
     def config(self) -> PretrainedConfig:
-        """The model's configuration, read from its files.
+        """The language model's configuration, read from its files.
 
         Raises:
             InputError: transformers makes nothing of it.
@@ -83,21 +94,24 @@ class Checkpoint:
 
         folder = self.folder()
         try:
-            return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            return AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
         except Exception as error:
             raise InputError(
                 f"{folder}/config.json is of no use to transformers: {_first_line(error)}"
             ) from error
 
-    def context(self) -> int:
-        """The longest sequence that the model was made for, in tokens.
+    def context(self) -> int | None:
+        """The longest sequence that the model was made for, in tokens; None where there is no end.
 
         Raises:
-            InputError: the configuration does not say.
+            InputError: the configuration says nonsense.
         """
         context = getattr(self.config(), "max_position_embeddings", None)
-        if not isinstance(context, int) or context < 1:
-            raise InputError(f"{self.path}: config.json has no max_position_embeddings")
+        if context is not None and (not isinstance(context, int) or context < 2):
+            raise InputError(
+                f"{self.path}: config.json has max_position_embeddings={context}: must be at least "
+                "2, a prompt and its answer"
+            )
         return context
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -134,35 +148,20 @@ class Checkpoint:
         """The model in evaluation mode, on the CPU, in ``dtype``.
 
         Raises:
-            InputError: transformers cannot load it, or a weight has another shape or is missing: it
-                would be drawn at random.
+            InputError: as :meth:`outline`.
         """
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        folder = self.folder()
-        try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=getattr(torch, self.dtype),
-                use_safetensors=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # the report has them
-                output_loading_info=True,
-            )
-        except (ValueError, KeyError, OSError) as error:  # such as an architecture without a head
-            raise InputError(f"{folder} cannot be loaded: {_first_line(error)}") from error
-        model, report = loaded
-        absent, misshapen = sorted(report["missing_keys"]), sorted(report["mismatched_keys"])
-        if absent:
-            raise InputError(f"{folder} lacks the weight {absent[0]}, which config.json asks for")
-        if misshapen:
-            name, found, wanted = misshapen[0]
-            raise InputError(
-                f"{folder}: the weight {name} is {list(found)}, config.json asks for {list(wanted)}"
-            )
+        model = _read(self.folder(), self.dtype, None)
         widen_narrow_heads(model)
         return model.eval()
+
+    def outline(self) -> PreTrainedModel:
+        """The model as :meth:`load` would make it, without a weight read (on the meta device).
+
+        Raises:
+            InputError: transformers cannot load it, or a weight has another shape, is missing (it
+                would be drawn at random), or is of a layer that the configuration leaves out.
+        """
+        return _read(self.folder(), self.dtype, "meta")
 
     def skeleton(self) -> PreTrainedModel:
         """The model without weights (on the meta device), from ``architecture`` alone."""
@@ -187,8 +186,8 @@ class Checkpoint:
         files = sorted(path for pattern in FILES for path in folder.glob(pattern))
         stats = [(str(path), *_identity(path)) for path in files]
         record = memo / f"{short_hash(json.dumps(stats).encode())}.json"
-        if record.is_file():
-            return json.loads(record.read_text(encoding="utf-8"))["digest"]
+        if (known := read_sealed(record)) is not None:
+            return json.loads(known)["digest"]
         _check_finite(folder)
         total = hashlib.sha256()
         for path in files:
@@ -199,56 +198,81 @@ class Checkpoint:
         return digest
 
 
-def _check_folder(folder: Path, role: str) -> None:
-    if not folder.is_dir():
-        raise InputError(f"{role}.path: no such folder: {folder}")
-    for name in ("config.json", "tokenizer.json"):
-        if not (folder / name).is_file():
-            raise InputError(f"{role}.path: {folder} has no {name}")
-    if not any(path.is_file() for path in folder.glob("*.safetensors")):
-        pickled = sorted(p.name for p in folder.glob("*.bin")) + sorted(
-            p.name for p in folder.glob("*.pt*")
-        )
-        also = f" (it holds {pickled[0]}, which would have to be unpickled)" if pickled else ""
-        raise InputError(f"{role}.path: {folder} has no *.safetensors{also}; convert it first")
-    if "auto_map" in _read_json(folder / "config.json", role):
-        raise InputError(
-            f"{role}.path: {folder} needs code of its own (auto_map), which is not run"
-        )
-    _check_index(folder, role)
+def _downloaded(name: str, revision: str | None) -> bool:
+    """Whether a model of the hub is on this machine; the hub is asked for one that is not."""
+    from huggingface_hub import HfApi, snapshot_download
 
-
-def _check_index(folder: Path, role: str) -> None:
-    """The one file of weights has to be there, or every file that a sharded one's index lists."""
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        if not (folder / "model.safetensors").is_file():
-            raise InputError(f"{role}.path: {folder} has neither model.safetensors nor its index")
-        return
-    listed = _read_json(index, role).get("weight_map")
-    if not isinstance(listed, dict):
-        raise InputError(f"{role}.path: {index} has no weight_map")
-    missing = sorted(name for name in set(listed.values()) if not (folder / name).is_file())
-    if missing:
-        raise InputError(f"{role}.path: {folder} lacks {missing[0]}, which its index lists")
-
-
-def _read_json(path: Path, role: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"{role}.path: {path} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{role}.path: {path} must hold a JSON object")
-    return content
+        snapshot_download(
+            name, revision=revision, allow_patterns=list(FILES), local_files_only=True
+        )
+        return True
+    except Exception:  # not whole on this machine
+        try:
+            HfApi().model_info(name, revision=revision, timeout=10)
+        except Exception as error:
+            raise _out_of_reach(name, error) from error
+    return False
+
+
+def _out_of_reach(name: str, error: Exception) -> InputError:
+    return InputError(
+        f"{name} cannot be fetched: {_first_line(error)}. With the files on disk, "
+        "use model=local model.path=FOLDER"
+    )
+
+
+def _read(folder: Path, dtype: str, device: str | None) -> PreTrainedModel:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            device_map=device,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # the report has them
+            output_loading_info=True,
+        )
+    except Exception as error:  # no such architecture, half an expert, a damaged file
+        raise InputError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+    model, report = loaded
+    _check_report(model, report, folder)
+    return model
+
+
+def _check_report(model: PreTrainedModel, report: dict[str, Any], folder: Path) -> None:
+    """What transformers says of the weights: all there, of the right shape, and none of more."""
+    if absent := sorted(report["missing_keys"]):
+        raise InputError(f"{folder} lacks the weight {absent[0]}, which config.json asks for")
+    if misshapen := sorted(report["mismatched_keys"]):
+        name, found, wanted = misshapen[0]
+        raise InputError(
+            f"{folder}: the weight {name} is {list(found)}, config.json asks for {list(wanted)}"
+        )
+    alike = {_unnumbered(name) for name, _ in model.named_parameters()}
+    if more := sorted(name for name in report["unexpected_keys"] if _unnumbered(name) in alike):
+        raise InputError(
+            f"{folder} has the weight {more[0]}, of a layer that config.json does not ask for; "
+            "these files do not belong together"
+        )
+
+
+def _unnumbered(name: str) -> str:
+    """A weight's name with its layer left open."""
+    return re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
 
 
 def _remember(record: Path, digest: str, folder: Path) -> None:
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
-        write_json(record, {"digest": digest, "folder": str(folder)})
+        told = json.dumps({"digest": digest, "folder": str(folder)}, ensure_ascii=False)
+        publish_sealed(record, lambda path: path.write_text(told, encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"cache_dir: {record.parent} cannot be written: {error}") from error
+        why = disk.why(error.errno, record.parent)
+        raise InputError(f"cache_dir: {record.parent} cannot be written: {why}") from error
 
 
 def _identity(path: Path) -> tuple[int, int, int]:

@@ -35,9 +35,29 @@ class Tokenized:
         return np.array([example.supervised for example in self.examples])
 
     @property
+    def context(self) -> int:
+        """The longest sequence to be asked, in tokens: the template's where the model has none."""
+        return self.checkpoint.context() or self.renderer.max_tokens
+
+    @property
     def pad_id(self) -> int:
         """The token that fills batches up; masked everywhere."""
         return int(self.renderer.tokenizer.pad_token_id)
+
+
+def renderer(checkpoint: Checkpoint, template: Template) -> Renderer:
+    """How a checkpoint reads rows.
+
+    Raises:
+        InputError: its tokenizer or that one's chat template cannot be used.
+    """
+    try:
+        return Renderer(checkpoint.tokenizer(), template, checkpoint.context())
+    except InputError as error:
+        told = str(error)
+        raise InputError(
+            told if checkpoint.path in told else f"{checkpoint.path}: {told}"
+        ) from None
 
 
 def tokenize(checkpoint: Checkpoint, template: Template, pool: Pool, memo: Path) -> Tokenized:
@@ -46,14 +66,14 @@ def tokenize(checkpoint: Checkpoint, template: Template, pool: Pool, memo: Path)
     Raises:
         InputError: the chat template does not write some rows in full, and they are not skipped.
     """
-    renderer = Renderer(checkpoint.tokenizer(), template, checkpoint.context())
-    examples, lost = renderer.attempt(pool.rows)
+    reader = renderer(checkpoint, template)
+    examples, lost = reader.attempt(pool.rows)
     if lost and template.on_bad_row == "error":
         raise InputError(refusal(pool.rows, lost))
     view = {
         "weights": checkpoint.digest(memo),
         "dtype": checkpoint.dtype,
-        "renderer": renderer.fingerprint(),
+        "renderer": reader.fingerprint(),
     }
-    facts = audit(pool.rows, examples, renderer, lost)
-    return Tokenized(checkpoint, renderer, examples, facts, view)
+    facts = audit(pool.rows, examples, reader, lost)
+    return Tokenized(checkpoint, reader, examples, facts, view)

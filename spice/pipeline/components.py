@@ -48,6 +48,7 @@ GROUPS: dict[str, tuple[type, ...]] = {
 OPTIONAL = ("validation", "proxy", "model")
 BROKEN = object()  # stands where a value could not be made
 ABSENT = "???"
+REFERRED = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)(?:,[^}]*)?\}")  # to another key
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,18 @@ class Components:
     model: Checkpoint | None
 
     @classmethod
-    def of(cls, config: DictConfig) -> Components:
+    def of(cls, config: DictConfig, group: Callable[[str], Any] | None = None) -> Components:
         """Make them all, and refuse what cannot work; no model is loaded and no row is read.
+
+        ``group`` makes one by its name, where somebody keeps what is made.
 
         Raises:
             InputError: all that is wrong, a line each.
         """
         errors: list[str] = []
-        made = {group: _noted(errors, partial(make, config, group)) for group in _given(config)}
-        settings = _noted(errors, partial(_settings, config))
+        group = group or partial(make, config)
+        made = {name: _noted(errors, partial(group, name)) for name in given(config)}
+        settings = _noted(errors, partial(make_settings, config))
         _refuse(errors)
         selector, recipe, suite = made["selector"], made["finetune"], made["benchmarks"]
         used = {
@@ -90,8 +94,8 @@ class Components:
             "proxy": selector.reads_pool,
             "model": bool(recipe or suite.names),
         }
-        needed = [group for group in OPTIONAL if used[group] and group not in made]
-        made |= {group: _noted(errors, partial(make, config, group)) for group in needed}
+        needed = [name for name in OPTIONAL if used[name] and name not in made]
+        made |= {name: _noted(errors, partial(group, name)) for name in needed}
         parts = cls(
             settings=settings,
             data=made["data"],
@@ -104,7 +108,7 @@ class Components:
             suite=suite,
             machine=made["trainer"],
             tracker=made["logger"],
-            **{group: made[group] if used[group] else None for group in OPTIONAL},
+            **{name: made[name] if used[name] else None for name in OPTIONAL},
         )
         if not errors:
             parts._check(errors, config.names.selector)
@@ -190,7 +194,7 @@ class _Maker:
         node = self._written
         for length, name in enumerate(path, start=1):
             node = node.get(name) if isinstance(node, dict) else None
-            if isinstance(node, str) and (referred := re.fullmatch(r"\$\{([\w.]+)\}", node)):
+            if isinstance(node, str) and (referred := REFERRED.fullmatch(node)):
                 return self._key((*referred[1].split("."), *path[length:]))
         return ".".join(path)
 
@@ -199,7 +203,7 @@ class _Maker:
         return OmegaConf.to_container(self.config, resolve=False)
 
 
-def _given(config: DictConfig) -> list[str]:
+def given(config: DictConfig) -> list[str]:
     """Groups to be made in any case: even what nothing uses must be right, but may be missing."""
     return [group for group in GROUPS if group not in OPTIONAL or not _missing(config[group])]
 
@@ -208,7 +212,12 @@ def _missing(node: Any) -> bool:
     return isinstance(node, DictConfig) and bool(OmegaConf.missing_keys(node))
 
 
-def _settings(config: DictConfig) -> Settings:
+def make_settings(config: DictConfig) -> Settings:
+    """The keys on top.
+
+    Raises:
+        InputError: what is wrong with them, a line each.
+    """
     names = [str(key) for key in config if key not in GROUPS and key != "hydra"]
     try:
         return Settings(**{name: _plain(config, name) for name in names})

@@ -7,6 +7,7 @@ import sys
 import warnings
 from typing import Any, Literal
 
+from spice.errors import InputError
 from spice.values import Count, component
 
 
@@ -21,10 +22,29 @@ class Machine:
         InputError: an option outside its range.
     """
 
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
+    accelerator: Literal["auto", "cpu", "gpu", "cuda"]
     devices: Count
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     progress: bool
+
+    def check(self) -> None:
+        """Refuse what this machine has not.
+
+        Raises:
+            InputError: a GPU is asked for where there is none, or more than there are.
+        """
+        if self.accelerator not in ("gpu", "cuda"):
+            return
+        import torch
+
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not found:
+            raise InputError(
+                f"trainer.accelerator={self.accelerator}: torch finds no GPU here; "
+                "trainer.accelerator=auto takes one where there is one"
+            )
+        if self.devices > found:
+            raise InputError(f"trainer.devices={self.devices}: this machine has {found} GPUs")
 
     def resolved_precision(self) -> str:
         """The precision that fine-tuning runs in here."""
@@ -70,3 +90,4 @@ def quiet() -> None:
         logging.getLogger(f"pytorch_lightning.{name}").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    warnings.filterwarnings("ignore", module="peft")  # of tied weights: spice/models/merging.py

@@ -35,6 +35,10 @@ class Readings:
     ledger: Ledger
     _read: dict[str, Tokenized] = field(default_factory=dict)
 
+    def begin(self) -> None:
+        """Write what is known of the pool before any model has read it."""
+        write_json(self.folder / "audit.json", self.pool.report())
+
     def of(self, role: str, checkpoint: Checkpoint) -> Tokenized:
         """The pool as a checkpoint reads it; ``role`` is proxy, model or a name of its own."""
         if role not in self._read:
@@ -45,7 +49,7 @@ class Readings:
     def _tokenize(self, role: str, checkpoint: Checkpoint) -> Tokenized:
         found = tokenize(checkpoint, self.template, self.pool, self.memo)
         path = self.folder / "audit.json"
-        known = read_json(path) if path.is_file() else {"skipped": self.pool.skipped}
+        known = read_json(path) if path.is_file() else self.pool.report()
         write_json(path, {**known, role: found.audit.as_dict()})
         say("audit", audit_line(role, found.audit))
         self._warn(role, found.audit)

@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from spice.messages import say
 from spice.pipeline import run_folder
-from spice.pipeline.components import Components
+from spice.pipeline.checks import checks
+from spice.pipeline.draft import Draft
 from spice.pipeline.ledger import Ledger
-from spice.pipeline.machine import quiet
 from spice.pipeline.plan import report
 from spice.pipeline.plan.planner import Planner
 from spice.pipeline.readings import Readings
@@ -24,6 +24,7 @@ from spice.pipeline.steps.results import Record
 from spice.pipeline.steps.scores import Evaluate
 from spice.pipeline.steps.selection import Select
 from spice.pipeline.steps.signals import ReadSignals
+from spice.pipeline.steps.tokens import ReadTokens
 from spice.signals.keyed import KeyedSignals
 from spice.storage.files import write_json
 from spice.storage.stages import Done, Stages
@@ -31,12 +32,14 @@ from spice.storage.stages import Done, Stages
 if TYPE_CHECKING:
     from spice.data.pool import Pool
     from spice.models.tokenized import Tokenized
+    from spice.pipeline.components import Components
     from spice.pipeline.steps.base import Step
     from spice.records import Diagnostics, ResultsRecord, Row, Score, SelectionRecord
     from spice.reporting.tracking import TrackedRun
 
 STEPS: tuple[Step, ...] = (
     ReadPool(),
+    ReadTokens(),
     ReadSignals(),
     Select(),
     FineTune(),
@@ -52,10 +55,7 @@ class Run:
     A step reads what those before it made, and no step reaches back into one.
     """
 
-    config: DictConfig
-    folder: Path
-    parts: Components
-    cache: Path
+    draft: Draft
     sweep: str | None = None
     ledger: Ledger = field(default_factory=Ledger)
 
@@ -75,6 +75,26 @@ class Run:
     results: ResultsRecord = field(init=False)
 
     tracked: TrackedRun = field(init=False)
+
+    @property
+    def config(self) -> DictConfig:
+        """The configuration, which steps have their own parts of in ``parts``."""
+        return self.draft.config
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's files go."""
+        return self.draft.folder
+
+    @property
+    def parts(self) -> Components:
+        """What the configuration names."""
+        return self.draft.parts
+
+    @property
+    def cache(self) -> Path:
+        """Where finished stages are kept."""
+        return self.draft.cache
 
     @cached_property
     def stages(self) -> Stages:
@@ -140,12 +160,15 @@ class Run:
 def run(config: DictConfig, folder: Path, sweep: str | None = None) -> ResultsRecord:
     """Run the whole path for one configuration; returns what ``results.json`` holds.
 
-    ``folder`` receives all files of the run, ``sweep`` names the multirun that it is part of.
+    ``folder`` receives all files of the run, ``sweep`` names the multirun that it is part of. If
+    the same run is finished there, its results are returned and nothing is done.
 
     Raises:
-        InputError: the configuration or what it names cannot work, or the folder is taken.
+        InputError: the configuration or what it names cannot work, or the folder is another run's.
     """
-    run_folder.check(folder)
+    done: Any = run_folder.finished(folder, config)
+    if done is not None:
+        return done
     state = begin(config, folder, sweep)
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     name = f"{config.names.selector}-{config.budget}-seed{config.seed}"
@@ -154,6 +177,7 @@ def run(config: DictConfig, folder: Path, sweep: str | None = None) -> ResultsRe
         run_folder.claimed(folder, plain),
         tracker.run(_on_top(plain), name, sweep, folder) as state.tracked,
     ):
+        state.readings.begin()
         for step in STEPS[1:]:
             step.execute(state)
     return state.results
@@ -167,9 +191,9 @@ def plan(config: DictConfig, folder: Path, sweep: str | None = None) -> None:
     Raises:
         InputError: as :func:`run`.
     """
-    run_folder.check(folder)
     state = begin(config, folder, sweep)
     folder.mkdir(parents=True, exist_ok=True)
+    state.readings.begin()
     planner = Planner(state)
     planned = [asdict(line) for step in STEPS[1:] for line in step.plan(state, planner)]
     write_json(folder / "plan.json", planned)
@@ -183,11 +207,11 @@ def begin(config: DictConfig, folder: Path, sweep: str | None = None) -> Run:
     Raises:
         InputError: as :func:`run`.
     """
-    parts = Components.of(config)
-    cache = Path(parts.settings.cache_dir).expanduser()
-    state = Run(config, folder, parts, cache, sweep)
+    state = Run(Draft(config, folder), sweep)
+    with state.ledger.timed(ReadPool.name):
+        for check in checks(state.draft):
+            check()
     STEPS[0].execute(state)
-    quiet()
     return state
 
 

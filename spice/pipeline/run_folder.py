@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from spice.errors import InputError
+from spice.messages import say
+from spice.storage.files import publish, read_json
 
+RESULTS = "results.json"
 LOCK = ".run.lock"
 #: how a run is shown and logged, and where it computes, may differ when it is taken up again
 FREE = ("trainer", "logger", "names", "plan", "limits", "cache_dir", "hydra")
@@ -23,8 +28,26 @@ def check(folder: Path) -> None:
     Raises:
         InputError: so it is.
     """
-    if (folder / "results.json").exists():
+    if (folder / RESULTS).exists():
         raise InputError(f"{folder} holds a finished run already; nothing is written over")
+
+
+def finished(folder: Path, config: DictConfig) -> dict[str, Any] | None:
+    """The results of a run of this configuration that is finished in its folder, None without.
+
+    So a sweep that was killed goes on with the jobs that it lacks.
+
+    Raises:
+        InputError: another configuration's run is finished there, or its results are damaged.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        return None
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    _check_same(folder, plain, "a finished run")
+    found = _parsed(path, read_json)
+    say("done", f"{folder} holds this run's results already; nothing is read or made anew")
+    return found
 
 
 @contextmanager
@@ -47,22 +70,33 @@ def claimed(folder: Path, config: dict[str, Any]) -> Iterator[None]:
     try:
         check(folder)  # again: the other may have finished meanwhile
         _check_same(folder, config)
-        (folder / "config.yaml").write_text(
-            OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8"
-        )
+        text = OmegaConf.to_yaml(OmegaConf.create(config))
+        publish(folder / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
         yield
     finally:
         lock.release()
 
 
-def _check_same(folder: Path, config: dict[str, Any]) -> None:
+def _check_same(folder: Path, config: dict[str, Any], what: str = "an unfinished run") -> None:
     path = folder / "config.yaml"
     if not path.is_file():
-        return
-    found: Any = OmegaConf.to_container(OmegaConf.load(path))
+        if what != "a finished run":
+            return
+        raise InputError(f"{folder} holds {what} of an unknown configuration: no {path.name}")
+    found = _parsed(path, lambda path: OmegaConf.to_container(OmegaConf.load(path)))
     keys = sorted({*found, *config} - {*FREE})
     if differing := [key for key in keys if found.get(key) != config.get(key)]:
         raise InputError(
-            f"{folder} holds an unfinished run with other {', '.join(differing)}; give this run "
+            f"{folder} holds {what} with other {', '.join(differing)}; give this run "
             "a folder of its own by hydra.run.dir=…, or delete that one"
         )
+
+
+def _parsed(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
+    try:
+        found = read(path)
+    except (ValueError, YAMLError, OmegaConfBaseException):  # UTF-8 that is none included
+        found = None
+    if not isinstance(found, dict) or not found:
+        raise InputError(f"{path} is damaged; delete {path.parent}, or give another hydra.run.dir")
+    return found

@@ -57,10 +57,12 @@ def write_card(
     others: Mapping[str, Sequence[str]],
     seed: int,
     trusted: Mapping[str, Any] | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> None:
     """Write both cards; ``lengths`` n are supervised tokens, zeros where no model was read.
 
-    ``trusted`` is what :func:`spice.reporting.trust.examine` found, where rows were weighed.
+    ``trusted`` is what :func:`spice.reporting.trust.examine` found, where rows were weighed;
+    ``reading`` is how the pool was read, as :meth:`spice.data.pool.Pool.report` has it.
     """
     sides = {"first": picks(selection, rows, lengths)[:SHOWN]}
     if selection["k"] > 2 * SHOWN:
@@ -72,6 +74,7 @@ def write_card(
         "lengths": quantiles(lengths, selection["indices"]),
         "overlaps": overlaps(selection, rows, others, seed),
         "trust": _trust(trusted),
+        "reading": {"skipped": [], "changed": {}, "unread": [], **(reading or {})},
     }
     environment = _environment()
     for name in ("card.md", "card.html"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import torch
 from spice.data.batches import Batch, pad
 from spice.data.rendering import Example
 from spice.models.loss import check_finite, response_nll
-from spice.storage.files import publish
+from spice.storage.seals import publish_sealed, read_sealed
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -115,14 +116,21 @@ class LearningProxy(pl.LightningModule):
             "adapter": {n: p.detach().cpu() for n, p in self.adapter().items()},
             "optimizer": optimizer.optimizer.state_dict(),
         }
-        publish(self.folder / "state.pt", lambda path: torch.save(state, path))
+        publish_sealed(self.folder / "state.pt", lambda path: torch.save(state, path))
 
-    def resume(self) -> dict[str, Any] | None:
-        """Take up what was kept; returns its progress, None for a fresh start."""
-        path = self.folder / "state.pt"
-        if not path.is_file():
+    def resume(
+        self, usable: Callable[[dict[str, Any]], bool] = lambda progress: True
+    ) -> dict[str, Any] | None:
+        """Take up what was kept; returns its progress, None for a fresh start.
+
+        What is damaged, or not ``usable`` by its progress, is not taken up.
+        """
+        kept = read_sealed(self.folder / "state.pt")
+        if kept is None:
             return None
-        state = torch.load(path, weights_only=True)
+        state = torch.load(io.BytesIO(kept), weights_only=True)
+        if not usable(state["progress"]):
+            return None
         self._optimizer_state = state["optimizer"]
         with torch.no_grad():
             for name, parameter in self.adapter().items():

@@ -24,7 +24,7 @@ from spice.records import Selection
 from spice.schedules.learning_proxy import LearningProxy, go_through
 from spice.schedules.windows import Windows, joined, shares
 from spice.selectors.base import GradientSelector
-from spice.storage.files import publish
+from spice.storage.seals import publish_sealed, read_sealed
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -101,8 +101,12 @@ class WindowByWindow(LearningProxy):
         self.windows = windows
         self.shares = shares(windows, k)
         self.waiting: list[int] = []  # chosen since the last refresh
-        progress = self.resume()
+        progress = self.resume(self._goes_on)
         self.start = progress["reached"] if progress else 0
+
+    def _goes_on(self, progress: dict[str, Any]) -> bool:
+        """Whether every choice before the last refresh is still there."""
+        return all(self._read(number) for number in range(progress["reached"]))
 
     def train_dataloader(self) -> DataLoader:
         """What is left to be chosen from."""
@@ -164,14 +168,15 @@ class WindowByWindow(LearningProxy):
         record = dataclasses.asdict(part)
         arrays = ("rows", "squared_norms")
         record["trace"] |= {name: part.trace[name].tolist() for name in arrays}
-        publish(
+        publish_sealed(
             self._path(number), lambda path: path.write_text(json.dumps(record), encoding="utf-8")
         )
 
     def _read(self, number: int) -> Selection | None:
-        if not self._path(number).is_file():
+        kept = read_sealed(self._path(number))
+        if kept is None:
             return None
-        record = json.loads(self._path(number).read_text(encoding="utf-8"))
+        record = json.loads(kept)
         for name in ("rows", "squared_norms"):
             record["trace"][name] = np.array(record["trace"][name])
         return Selection(**record)

@@ -18,6 +18,7 @@ from spice.signals.base import Signal
 from spice.signals.embeddings import Embeddings
 from spice.signals.forward import ForwardSignal, read_off
 from spice.signals.losses import Losses
+from spice.storage import seals
 from spice.storage.files import write_array
 from spice.training.recipe import Recipe
 from spice.values import Count, RefusedError, Seed, Share, component
@@ -67,7 +68,7 @@ class Experience:
         from spice.training.finetune import finetune  # keeps torch out of start-up
 
         model: Any = source.tokenized.checkpoint.load()
-        if (folder / "adapter").is_dir():
+        if not seals.damaged(folder / "adapter"):
             return PeftModel.from_pretrained(model, str(folder / "adapter")).eval()
         rows = self.rows(folder, source, model)
         source.say(f"tuning briefly on {len(rows)} rows")
@@ -82,6 +83,7 @@ class Experience:
             seed=self.seed,
             trainer={**source.trainer, "logger": False},
         )
+        seals.seal(folder / "adapter")
         return tuned.eval()
 
     def work(self, source: Source) -> list[Work]:
@@ -187,11 +189,10 @@ class ExperiencedLosses(Signal):
         return {"signal": "losses", "experience": dataclasses.asdict(self.experience)}
 
     def build(self, folder: Path, source: Source) -> None:
-        """Gain the experience, then read the losses; what led to them is cleared away last."""
-        if not (folder / "losses.npy").is_file():
-            model = self.experience.gain(folder, source)
-            found = read_off(model, Losses(), source, folder / "store", source.key)
-            write_array(folder / "losses.npy", found)
+        """Gain the experience, then read the losses."""
+        model = self.experience.gain(folder, source)
+        found = read_off(model, Losses(), source, folder / "store", source.key)
+        write_array(folder / "losses.npy", found)
         for name in ("adapter", "checkpoints", "prompts", "store"):
             shutil.rmtree(folder / name, ignore_errors=True)
 

@@ -25,6 +25,7 @@ from spice.models.lora import Lora
 from spice.models.recompute import recompute_long_batches
 from spice.signals.base import Signal
 from spice.signals.experience import drawn_rows
+from spice.storage import tensors
 from spice.storage.coding import FLOAT32
 from spice.storage.files import read_json, write_array, write_json
 from spice.training.recipe import Recipe
@@ -67,13 +68,14 @@ class Influence(Signal):
     def build(self, folder: Path, source: Source) -> None:
         """Warm up, read both sides at every checkpoint, write the table, then clear the rest away.
 
+        A kill while it is cleared away costs the table: what is left is verified, and made again.
+
         Raises:
             InputError: none of the validation examples fits the proxy's context.
         """
-        if not (folder / "influence.npy").is_file():
-            total, names = self._table(folder, source)
-            write_json(folder / "subtasks.json", names)
-            write_array(folder / "influence.npy", total)
+        total, names = self._table(folder, source)
+        write_array(folder / "influence.npy", total)
+        write_json(folder / "subtasks.json", names)
         for path in [path for name in LED_TO_IT for path in folder.glob(name)]:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -121,11 +123,15 @@ class Influence(Signal):
     ) -> list[float]:
         """Train on a share of the rows; each epoch's mean learning rate, scaled to Σ = 1."""
         from spice.training.epochs import EpochKeeper
-        from spice.training.finetune import finetune, learning_rates
+        from spice.training.finetune import finetune, learning_rates, reached
 
         drawn = drawn_rows(source.ids, rows, self.share, self.seed)
         ends = epoch_ends(len(drawn), self.recipe)
-        if not all((folder / f"epoch-{i}.safetensors").is_file() for i in range(len(ends))):
+        lost = [end for epoch, end in enumerate(ends)
+                if not tensors.is_whole(folder / f"epoch-{epoch}.safetensors")]  # fmt: skip
+        if lost:
+            if reached(folder) >= lost[0]:  # going on from there would pass by that epoch's end
+                shutil.rmtree(folder / "checkpoints")
             source.say(f"warming up on {len(drawn)} rows, {self.recipe.epochs} epochs")
             keeper, trainer = EpochKeeper(folder, ends), source.trainer
             finetune(

@@ -104,21 +104,16 @@ class Panel(Signal):
         return {"signal": "ratings", "requests": list(self.requests)}
 
     def build(self, folder: Path, source: Source) -> None:
-        """Ask one model after the other; what they answered is put together, then cleared away."""
-        if not (folder / "ratings.npy").is_file():
-            write_array(folder / "ratings.npy", self._ask(folder, source))
-        for store in folder.glob("store-*"):
-            shutil.rmtree(store)
-
-    def _ask(self, folder: Path, source: Source) -> np.ndarray:
-        """n × models × q × 5."""
+        """Ask one model after the other."""
         found = []
         for place, tokenized in enumerate(_all(source, self.checkpoints)):
             source.say(f"model {place + 1} of {1 + len(self.checkpoints)}")
             store, about = folder / f"store-{place}", {**source.key, **tokenized.view}
             model, signal = tokenized.checkpoint.load(), Ratings(self.requests)
             found.append(read_off(model, signal, source, store, about, tokenized=tokenized))
-        return np.stack(found, axis=1)
+        write_array(folder / "ratings.npy", np.stack(found, axis=1))
+        for store in folder.glob("store-*"):
+            shutil.rmtree(store)
 
     def work(self, source: Source) -> list[Work]:
         """Every request of every model."""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spice.errors import InputError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -20,12 +22,28 @@ def publish(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside ``path``, flush to disk, then rename: readers see all of it or nothing.
 
     One writer at a time has a store's folder; :mod:`spice.storage.stages` sees to that.
+
+    Raises:
+        OSError: the disk is full or takes nothing; the file is named.
     """
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    write(partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        write(partial)
+        sync(partial)
+        partial.replace(path)
+        sync(path.parent)
+    except OSError as error:  # a write that fails does not say where
+        error.filename = error.filename or str(path)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold what a file or a folder's list of names says."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def publish_folder(path: Path, write: Callable[[Path], object]) -> None:
@@ -67,6 +85,30 @@ def write_array(path: Path, values: np.ndarray) -> None:
             np.save(file, values, allow_pickle=False)
 
     publish(path, write)
+
+
+def check_writable(folder: Path, key: str) -> None:
+    """Refuse a folder that could not be made and written to; nothing is made.
+
+    Raises:
+        InputError: so it is; ``key`` is what the user calls it.
+    """
+    there = nearest(folder)
+    if not there.is_dir():
+        raise InputError(f"{key}: {folder} cannot be a folder: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{key}: {there} cannot be written to")
+
+
+def free_bytes(folder: Path) -> int:
+    """Of the disk that a folder is on, or would be."""
+    return shutil.disk_usage(nearest(folder)).free
+
+
+def nearest(folder: Path) -> Path:
+    """What is there of a path: itself, or the closest of those that hold it."""
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
 
 
 def short_hash(data: bytes) -> str:

@@ -1,8 +1,9 @@
 """A store of one vector per row, in shards that are either whole or absent.
 
 A shard's name is the hash of what it holds (the store's metadata and its rows' ids), it is written
-beside its place and renamed into it, and it carries the metadata's hash inside: what a crash left
-unfinished is simply not there, and what belongs to another run is never read.
+beside its place and renamed into it, and it carries the hashes of metadata and numbers inside: what
+a crash left unfinished is simply not there, what belongs to another run is never read, and what was
+damaged is missing.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from typing import Any
 import numpy as np
 
 from spice.errors import InputError
+from spice.storage import tensors
 from spice.storage.coding import CODINGS, Coding, Tensors, row_bytes, stored_as
-from spice.storage.files import publish, short_hash
+from spice.storage.disk import size
+from spice.storage.files import publish, short_hash, write_json
 from spice.storage.rows import KnownRows
+from spice.storage.seals import unchanged
 
-NAMES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I8": np.int8}
+RECORD = "metadata.json"
 AT_A_TIME = 2**16  # numbers that are decoded, few enough to stay in the processor's cache
 
 
@@ -47,9 +51,10 @@ class ShardStore:
         self.coding = CODINGS[dtype]
         self.n = len(ids)
         self._shard_of = {int(row): s for s, rows in enumerate(plan) for row in rows}
-        about = {**metadata, "dimension": dimension, **stored_as(dtype)}
-        self._metadata = json.loads(json.dumps(about))
+        known = {**metadata, "dimension": dimension, **stored_as(dtype)}
+        self._metadata = json.loads(json.dumps(known))
         self._digest = _digest(self._metadata)
+        self._whole: dict[int, tuple[int, ...]] = {}  # shards whose numbers were verified
         self._names = [_digest([self._digest, [ids[row] for row in rows]]) for rows in plan]
 
     def open(self) -> None:
@@ -61,17 +66,10 @@ class ShardStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob("*.partial-*"):  # of a writer that was killed
             leftover.unlink(missing_ok=True)
-        record = self.folder / "metadata.json"
-        if not record.is_file():
-            publish(
-                record,
-                lambda path: path.write_text(
-                    json.dumps(self._metadata, indent=2), encoding="utf-8"
-                ),
-            )
-            return
-        found = json.loads(record.read_text(encoding="utf-8"))
-        if found != self._metadata:
+        found = about(self.folder)
+        if not found:  # a shard is known by the metadata's hash, and needs no record beside it
+            write_json(self.folder / RECORD, self._metadata)
+        elif found != self._metadata:
             keys = {k for k in {*found, *self._metadata} if found.get(k) != self._metadata.get(k)}
             raise InputError(
                 f"{self.folder}: this store was made with other metadata "
@@ -88,9 +86,9 @@ class ShardStore:
         free = shutil.disk_usage(self.folder).free
         if needed > free:
             raise InputError(
-                f"{self.folder}: the store needs {needed / 1e9:.1f} GB "
+                f"{self.folder}: the store needs {size(needed)} "
                 f"({self.n:,} rows × {self.dimension:,} coordinates in {self.dtype}), "
-                f"{free / 1e9:.1f} GB are free"
+                f"{size(free)} are free; choose another cache_dir or make room"
             )
 
     def bytes_of(self, shards: Sequence[int]) -> int:
@@ -114,9 +112,8 @@ class ShardStore:
         shape = (len(self.plan[shard]), self.dimension)
         if values.shape != shape:
             raise ValueError(f"shard {shard} must have the shape {shape}, not {values.shape}")
-        tensors = self.coding.encode(np.asarray(values, dtype=np.float32))
-        marks = {"metadata": self._digest}
-        publish(self._path(shard), lambda path: _save(tensors, path, marks))
+        encoded = self.coding.encode(np.asarray(values, dtype=np.float32))
+        publish(self._path(shard), lambda path: tensors.save(encoded, path, self._digest))
 
     def read(self) -> np.ndarray:
         """All values, n × d float32; rows of no shard are NaN, lest anybody take them for zero."""
@@ -124,7 +121,7 @@ class ShardStore:
 
     def rows(self) -> StoredRows:
         """All values, read from disk as they are asked for."""
-        shards = [_mapped(self._path(shard)) for shard in range(len(self.plan))]
+        shards = [tensors.mapped(self._path(shard))[0] for shard in range(len(self.plan))]
         return StoredRows(self.coding, shards, self.plan, self.n, self.dimension)
 
     def bytes(self) -> int:
@@ -135,26 +132,31 @@ class ShardStore:
         return self.folder / f"{self._names[shard]}.safetensors"
 
     def _is_whole(self, shard: int) -> bool:
-        from safetensors import SafetensorError, safe_open
-
+        """Whether a shard is there as it was written; while it stays the same it is read once."""
         path = self._path(shard)
-        if not path.is_file():
-            return False
-        try:
-            with safe_open(path, framework="np") as file:
-                names = file.keys()
-                slices = {name: file.get_slice(name) for name in names}
-                found = {
-                    name: (NAMES.get(part.get_dtype()), part.get_shape())
-                    for name, part in slices.items()
-                }
-                marked = (file.metadata() or {}).get("metadata")
-        except (SafetensorError, OSError):
-            return False  # damaged on disk: it is made again
+        if shard in self._whole and path.is_file() and self._whole[shard] == unchanged(path):
+            return True
+        found = tensors.read(path)
+        if found is None:
+            return False  # absent, or damaged on disk: it is made again
+        values, made_for = found
         rows = len(self.plan[shard])
         layout = self.coding.layout(self.dimension)
-        expected = {name: (kind, [rows, width]) for name, (kind, width) in layout.items()}
-        return marked == self._digest and found == expected
+        expected = {name: (kind, (rows, width)) for name, (kind, width) in layout.items()}
+        shapes = {name: (part.dtype, part.shape) for name, part in values.items()}
+        if made_for != self._digest or shapes != expected:
+            return False
+        self._whole[shard] = unchanged(path)
+        return True
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """A store's metadata; nothing where there is no store, or its record is damaged."""
+    try:
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class StoredRows(KnownRows):
@@ -211,33 +213,6 @@ class StoredRows(KnownRows):
                 decoded = self.coding.decode(self.shards[s], place[part], slice(start, stop))
                 found[part] = decoded
         return found
-
-
-def _save(tensors: dict[str, np.ndarray], path: Path, marks: dict[str, str]) -> None:
-    """Write a shard; numbers of 16 bits without a sign are bfloat16, which numpy does not know."""
-    if all(values.dtype != np.uint16 for values in tensors.values()):
-        from safetensors.numpy import save_file
-
-        save_file(tensors, path, metadata=marks)
-        return
-    import torch
-    from safetensors.torch import save_file as save_torch
-
-    signed = {name: torch.from_numpy(values.view(np.int16)) for name, values in tensors.items()}
-    save_torch({name: v.view(torch.bfloat16) for name, v in signed.items()}, path, metadata=marks)
-
-
-def _mapped(path: Path) -> dict[str, np.ndarray]:
-    """A shard's tensors, mapped into memory: behind the header's length and the header."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    whole, found = np.memmap(path, np.uint8, "r", 8 + length), {}
-    for name, part in header.items():
-        if name != "__metadata__":
-            values = whole[slice(*part["data_offsets"])].view(NAMES[part["dtype"]])
-            found[name] = values.reshape(part["shape"])
-    return found
 
 
 def _digest(value: Any) -> str:

@@ -1,13 +1,18 @@
 """Stages keyed by content: the same inputs never cost twice, others never pass for the same.
 
 A stage's key is the hash of all that goes into it. Its folder ``<root>/<stage>/<key>`` is built
-beside its place and renamed into it when whole. What a crash leaves behind is found again by the
-next run, which goes on from there.
+beside its place and renamed into it when whole, and on disk. What a crash leaves behind is found
+again by the next run, which goes on from there.
+
+A finished stage's files are verified when a process reads it for the first time, as
+:mod:`spice.storage.seals` says. What is damaged is dropped, and the stage is made again from what
+is left, as if it had been interrupted: builders verify what they go on from.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +23,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from spice.errors import InputError
-from spice.storage.files import short_hash
+from spice.storage import disk, seals
+from spice.storage.files import short_hash, sync, write_json
 
 
 @dataclass(frozen=True)
@@ -56,46 +62,61 @@ class Stages:
         Two runs that want the same stage: one builds, the other waits.
 
         Raises:
-            InputError: the folder cannot be written, or what is in its place was made from other
-                inputs or cannot be told.
+            InputError: the cache cannot be written or its disk is full, or what is in the stage's
+                place was made from other inputs.
         """
         inputs = _canonical(inputs)
         key = self.keys[stage] = digest(inputs)
         folder = self.root / stage / key
         start = time.perf_counter()
-        if self._finished(folder, inputs):
-            return Done(stage, key, folder, True, time.perf_counter() - start)
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cache_dir: {folder.parent} cannot be written: {error}") from error
-        with self._lock(stage, folder):
-            reused = self._finished(folder, inputs)
-            if not reused:
-                self._build(stage, folder, inputs, build)
+        reused = self._finished(folder, inputs)
+        if not reused:
+            with self._lock(stage, folder):
+                reused = self._finished(folder, inputs)
+                if not reused:
+                    self._build(stage, folder, inputs, build)
         return Done(stage, key, folder, reused, time.perf_counter() - start)
 
     def _build(
         self, stage: str, folder: Path, inputs: dict[str, Any], build: Callable[[Path], None]
     ) -> None:
         partial = folder.with_name(f"{folder.name}.partial")
+        try:
+            if folder.is_dir():
+                self._drop_damaged(stage, folder, partial)
+            elif partial.is_dir():
+                self.say(stage, f"going on from what an interrupted run left in {partial}")
+            partial.mkdir(exist_ok=True)
+            build(partial)
+            write_json(partial / "inputs.json", inputs)
+            seals.seal(partial)
+            partial.rename(folder)
+            sync(folder.parent)
+        except Exception as error:
+            if told := disk.refusal(error, partial):
+                raise InputError(told) from error
+            raise
+
+    def _drop_damaged(self, stage: str, folder: Path, partial: Path) -> None:
+        """Make a damaged stage an unfinished one, of what is whole in it."""
+        names = seals.damaged(folder)
+        told = f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
+        self.say(stage, f"{folder} is damaged ({told}): made again")
+        whole = seals.vouched(folder, names)
+        for entry in {path.name for path in folder.iterdir()} - whole:
+            path = folder / entry
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         if partial.is_dir():
-            self.say(stage, f"going on from what an interrupted run left in {partial}")
-        partial.mkdir(exist_ok=True)
-        build(partial)
-        (partial / "inputs.json").write_text(
-            json.dumps(inputs, indent=2, ensure_ascii=False), encoding="utf-8"
-        )
-        partial.rename(folder)
+            shutil.rmtree(folder)
+        else:
+            folder.rename(partial)
 
     @staticmethod
     def _finished(folder: Path, inputs: dict[str, Any]) -> bool:
-        if not folder.is_dir():
+        """Whether a stage is there and whole."""
+        if not folder.is_dir() or seals.damaged(folder):
             return False
-        try:
-            found = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{folder}: no readable inputs.json in it; delete it") from error
+        found = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
         if digest(found) != digest(inputs):
             raise InputError(f"{folder}: made from other inputs than its name says; delete it")
         return True
@@ -104,10 +125,17 @@ class Stages:
     def _lock(self, stage: str, folder: Path) -> Iterator[None]:
         lock = FileLock(folder.with_name(f"{folder.name}.lock"))
         try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
             self.say(stage, f"waiting for another run that is building {folder}")
             lock.acquire()
+        except OSError as error:
+            lost = f"; {folder} is damaged: delete it" if folder.is_dir() else ""
+            why = disk.why(error.errno, folder.parent)
+            raise InputError(
+                f"cache_dir: {folder.parent} cannot be written: {why}{lost}"
+            ) from error
         try:
             yield
         finally:

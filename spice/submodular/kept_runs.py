@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock
 
-from spice.storage.files import publish
+from spice.storage.seals import is_sealed, publish_sealed
 from spice.storage.stages import digest
 from spice.submodular.greedy import GreedyTrace
 
@@ -48,13 +48,13 @@ class KeptRuns:
         path = self.apart(**rooms).path(penalty)
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            known = load(path) if path.is_file() else GreedyTrace()
+            known = load(path) if is_sealed(path) else GreedyTrace()
             far = known.complete or len(known.picks) >= k
             if not (far or (stop_ratio is not None and known.decays(stop_ratio))):
                 known = objective.maximise(
                     max(k, longest), penalty, stop_ratio=stop_ratio, stop_inclusive=True
                 )
-                publish(path, lambda partial: save(known, partial))
+                publish_sealed(path, lambda partial: save(known, partial))
         first = known.prefix(k)
         return first if stop_ratio is None else first.stopped(stop_ratio, stop_inclusive)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from spice.storage import tensors
 from spice.storage.files import publish
 
 
@@ -25,10 +26,8 @@ class EpochKeeper(pl.Callback):
         if trainer.global_step not in self.ends:
             return
         path = self.folder / f"epoch-{self.ends.index(trainer.global_step)}.safetensors"
-        if path.is_file():
+        if tensors.is_whole(path):
             return
-        from safetensors.torch import save_file
-
         [optimizer], kept = trainer.optimizers, {}
         model: Any = pl_module.model
         for name, parameter in model.named_parameters():
@@ -36,5 +35,4 @@ class EpochKeeper(pl.Callback):
                 kept[name] = parameter.detach()
                 for moment in ("exp_avg", "exp_avg_sq"):
                     kept[f"{name}.{moment}"] = optimizer.state[parameter][moment]
-        whole = {name: value.cpu().contiguous() for name, value in kept.items()}
-        publish(path, lambda partial: save_file(whole, partial))
+        publish(path, lambda partial: tensors.save_torch(kept, partial))

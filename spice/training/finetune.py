@@ -17,11 +17,15 @@ from spice.data.batches import Batch, PaddedBatches, TrainingPlan
 from spice.data.rendering import Example
 from spice.models.loss import NonFiniteLossError, check_finite, response_nll
 from spice.storage.files import publish_folder
+from spice.storage.seals import is_whole_checkpoint
 from spice.training.checkpoints import SaveWhenStopped, WholeFiles
 from spice.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+
+CHECKPOINT = Path("checkpoints/last.ckpt")  # what an interrupted tuning goes on from
 
 
 class FineTuning(pl.LightningModule):
@@ -133,11 +137,11 @@ def finetune(
         NonFiniteLossError: a loss, or what the last step left, is NaN or infinite.
     """
     plan = recipe.plan(rows, seed)
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / CHECKPOINT.parent
     module = FineTuning(model, recipe, plan, examples, seed)
     fitting = _fitting(recipe, plan, checkpoints, trainer)
-    last = checkpoints / "last.ckpt"
-    resumed = str(last) if last.is_file() else None
+    last = folder / CHECKPOINT
+    resumed = str(last) if is_whole_checkpoint(last) else None
     batches = PaddedBatches(examples, plan.batches, pad_id)
     loader = DataLoader(batches, batch_size=None, sampler=plan)
     with stopping.deferred():
@@ -147,6 +151,14 @@ def finetune(
     publish_folder(folder / "adapter", lambda partial: model.save_pretrained(str(partial)))
     final = None if module.loss is None else float(module.loss)
     return {"steps": len(plan.steps), "rows": len(rows), "final_loss": final}
+
+
+def reached(folder: Path) -> int:
+    """The optimizer steps that a tuning in ``folder`` would go on from; 0 for a fresh start."""
+    last = folder / CHECKPOINT
+    if not is_whole_checkpoint(last):
+        return 0
+    return torch.load(last, map_location="cpu", weights_only=True)["global_step"]
 
 
 def _fitting(
@@ -159,7 +171,7 @@ def _fitting(
         every_n_train_steps=recipe.checkpoint_every,
         enable_version_counter=False,
     )
-    saver = SaveWhenStopped(checkpoints / "last.ckpt")
+    saver = SaveWhenStopped(checkpoints / CHECKPOINT.name)
     return pl.Trainer(
         **{
             **options,

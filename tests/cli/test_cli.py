@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,20 +180,26 @@ def assert_one_error(run: subprocess.CompletedProcess[str], message: str) -> Non
     assert "gradients" not in run.stdout  # nothing costly had begun
 
 
-def test_skipped_rows_are_counted_and_listed(
+def test_skipped_rows_and_unread_columns_are_counted_and_listed(
     spice: Spice,
     local: list[str],
     write_jsonl: Callable[..., Path],
     records: list[Any],
     tmp_path: Path,
 ) -> None:
-    path = write_jsonl(broken_on_line_17(without_response(records)))
+    noted = [{**record, "passage": "Some words"} for record in records]
+    path = write_jsonl(broken_on_line_17(without_response(noted)))
     options = ["data=jsonl", f"data.paths=[{path}]", "data.on_bad_row=skip", "hydra.run.dir=run"]
-    done = spice(*local, *options)
+    done = spice(*local, *options, "data.columns={input: input}")
     assert done.returncode == 0, done.stderr
     assert "2 rows skipped" in done.stdout
-    skipped = json.loads((tmp_path / "run" / "audit.json").read_text())["skipped"]
-    assert [line.split(": ")[0].rsplit(":", 1)[1] for line in skipped] == ["5", "17"]
+    for source, rows in (("math", 20), ("words", 18)):
+        assert f"warning: {source}: not read: 'passage' in {rows} rows" in done.stdout
+    audit = json.loads((tmp_path / "run" / "audit.json").read_text())
+    assert [line.split(": ")[0].rsplit(":", 1)[1] for line in audit["skipped"]] == ["5", "17"]
+    assert sorted(column["rows"] for column in audit["unread"]) == [18, 20]
+    assert "proxy" in audit
+    assert "| words | passage | 18 |" in (tmp_path / "run" / "card.md").read_text()
 
 
 # -- interruption, replay, company --------------------------------------------------------------
@@ -277,7 +285,8 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(spice: Spice, tmp_path: Pa
     refused = spice("hydra.run.dir=file/run")
     assert refused.returncode == 2
     [line] = refused.stderr.splitlines()
-    assert line.startswith("spice: hydra.run.dir: the run folder cannot be made: ")
+    assert line.startswith("spice: file/run: Not a directory")
+    assert "hydra.run.dir=" in line
 
 
 def test_a_multirun_ends_with_its_table(
@@ -297,6 +306,54 @@ def test_a_multirun_ends_with_its_table(
         ["| spice", "0.1"],
         ["| spice", "0.2"],
     ]
+    finished = (tmp_path / "sweep/0/results.json").read_bytes()
+    (tmp_path / "sweep/table.md").unlink()
+    (tmp_path / "sweep/2/results.json").unlink()  # as a sweep that was killed leaves it
+    shutil.rmtree(tmp_path / "sweep/3")
+    again = spice("-m", *local, *options, "selector=random,spice", "budget=0.1,0.2")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("holds this run's results already") == 2
+    assert (tmp_path / "sweep/0/results.json").read_bytes() == finished
+    assert (tmp_path / "sweep/table.md").read_text() == table
+    other = spice("-m", *local, *options, "selector=random,spice", "budget=0.1,0.3")
+    assert other.returncode == 2, other.stderr
+    assert "sweep/1 holds a finished run with other budget" in other.stderr.splitlines()[-1]
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
+from spice.__main__ import main
+main()
+"""
+
+
+def test_a_full_disk_is_one_line_and_what_is_whole_stays(
+    local: list[str], write_jsonl: Callable[..., Path], records: list[Any], tmp_path: Path
+) -> None:
+    options = [*local, "data=jsonl", f"data.paths=[{write_jsonl(records)}]", "selector.penalty=0.5"]
+
+    def limited(size: int, folder: str) -> subprocess.CompletedProcess[str]:
+        """With files that can be no larger, as on a full disk."""
+        return subprocess.run(
+            [sys.executable, "-c", LIMITED, str(size), *options, f"hydra.run.dir={folder}"],
+            cwd=tmp_path, capture_output=True, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "SPICE_CACHE": str(tmp_path / "cache")},
+        )  # fmt: skip
+
+    for size, folder, place in (
+        (100_000, "one", "cache/gradients/"),
+        (2**30, "two", ""),
+        (16_000, "three", "/three"),
+    ):
+        done = limited(size, folder)
+        assert (done.returncode, done.stderr.count("\n")) == (2 if place else 0, bool(place)), (
+            done.stderr
+        )
+        if place:
+            assert place in done.stderr
+            assert re.search(r"File too large \([\d.]+ [GT]B free of", done.stderr)
+    assert not list((tmp_path / "cache").rglob("*.partial"))
 
 
 def test_a_locale_without_unicode_loses_nothing(

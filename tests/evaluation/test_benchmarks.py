@@ -134,14 +134,14 @@ def test_only_picks_in_the_suites_order():
     "name", ["../../x", "..", ".hidden", "-o", "a/b", "a\\b", "", " ", "a b", "a\n", "ü", "x" * 300]
 )
 def test_a_name_that_is_no_file_of_the_run_folder_is_refused(name):
-    with pytest.raises(InputError, match=r"benchmarks\.tasks: .*letters, digits") as caught:
+    with pytest.raises(InputError, match=r"letters, digits|and not empty") as caught:
         Suite({name: Benchmark(name, "mine", 0, "acc,none")}).check()
     assert "\n" not in str(caught.value)
 
 
 def test_a_benchmark_bears_the_name_that_it_is_listed_under():
     with pytest.raises(InputError, match=r"benchmarks\.tasks\.a\.name='b': must be 'a'"):
-        Suite({"a": Benchmark("b", "mine", 0, "acc,none")}, only=()).check()
+        Suite({"a": Benchmark("b", "mine", 0, "acc,none")}).check()
 
 
 def test_code_runs_only_with_consent_and_a_sandbox(tmp_path, monkeypatch):
@@ -185,11 +185,9 @@ class TestFingerprint:
         first, second = (make_mirror(tmp_path / ".hidden" / n) for n in ("one", "two"))
         prints = [a_suite(tmp_path, mirror=str(m)).fingerprint("mine") for m in (first, second)]
         assert prints[0] == prints[1]
-        benchmarks.digest.cache_clear()
         (second / "org" / "name" / "data" / "test.jsonl").write_text('{"x": 2}\n')
         assert a_suite(tmp_path, mirror=str(second)).fingerprint("mine") != prints[0]
         (tmp_path / "tasks" / "helper.py").write_text("x = 1\n")
-        benchmarks.digest.cache_clear()
         assert a_suite(tmp_path, mirror=str(first)).fingerprint("mine") != prints[0]
 
     def test_missing_punkt_is_part_of_it(self, tmp_path, monkeypatch):

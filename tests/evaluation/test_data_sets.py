@@ -8,6 +8,7 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 from compose import composed
+from omegaconf import open_dict
 
 from spice.errors import InputError
 from spice.pipeline.components import make
@@ -23,11 +24,12 @@ def test_without_mirror_cache_or_hub_the_mirror_is_named(
         suite.check_data(tmp_path, aimed_at=False)
     assert "benchmarks.mirror=FOLDER" in str(refused.value)
     assert "\n" not in str(refused.value)
-    (tmp_path / "openai___gsm8k/main/0.0.0/0123").mkdir(parents=True)
+    (tmp_path / "hub-openai___gsm8k/openai___gsm8k/main/0.0.0/0123").mkdir(parents=True)
     suite.check_data(tmp_path, aimed_at=False)  # code is not run, so its data is not needed
     with pytest.raises(InputError, match="humaneval needs the data set openai/openai_humaneval"):
         suite.check_data(tmp_path, aimed_at=True)
-    (tmp_path / "openai___openai_humaneval/x/0.0.0/0123").mkdir(parents=True)
+    prepared = "hub-openai___openai_humaneval/openai___openai_humaneval/x/0.0.0/0123"
+    (tmp_path / prepared).mkdir(parents=True)
     suite.check_data(tmp_path, aimed_at=True)
 
 
@@ -38,5 +40,7 @@ def test_a_run_without_its_data_sets_ends_before_it_reads_a_row(
     config: Any = composed(
         "benchmarks=paper", "data=jsonl", "data.paths=[no.jsonl]", f"cache_dir={tmp_path / 'c'}"
     )
+    with open_dict(config):
+        del config["hydra"]
     with pytest.raises(InputError, match=r"HF_DATASETS_OFFLINE is set.*benchmarks\.mirror"):
         run(config, tmp_path / "run")

@@ -58,7 +58,7 @@ def batches(examples: list[Example], size: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen2_moe"])
 @pytest.mark.parametrize("size", [1, 4, 11])
 def test_products_are_those_of_the_gradients(
     attach: Any, examples: list[Example], family: str, reduction: str, size: int

@@ -20,7 +20,12 @@ from spice.errors import InputError
 from spice.gradients import store
 from spice.gradients.extraction import Extraction
 from spice.gradients.passes import Pass
-from spice.gradients.per_sample import dimension, factors, per_sample_gradients
+from spice.gradients.per_sample import (
+    dimension,
+    factors,
+    outer_products,
+    per_sample_gradients,
+)
 from spice.models.checkpoint import Checkpoint
 from spice.models.lora import Lora
 from spice.storage.coding import round_trip
@@ -31,6 +36,8 @@ ARCHITECTURES = [
     ("llama", {"tie_word_embeddings": True, "attention_bias": True}),
     ("qwen2", {}),
     ("qwen2", {"tie_word_embeddings": True, "num_key_value_heads": 4}),
+    ("qwen2_moe", {}),  # a shared expert sees the tokens of all rows one behind the other
+    ("gemma3", {}),  # a language model beside an image encoder
 ]
 
 
@@ -119,6 +126,23 @@ def test_a_padded_batch_gives_what_one_row_at_a_time_gives(
     assert ours.dtype == torch.float32
     assert distance(ours, expected[:, kept]) < 1e-5
     assert not ours[5].any()  # no supervised token, no gradient
+
+
+def test_a_head_that_is_the_embedding_has_its_own_gradient(
+    attach: Any, examples: list[Example]
+) -> None:
+    lora = Lora(r=4, alpha=8, dropout=0.0, targets=("q_proj", "lm_head"))
+    model = attach("qwen2", moved=True, lora=lora, tie_word_embeddings=True)
+    expected = loop(model, examples, "sum")
+    ours = batched(model, examples, "sum", [list(range(len(examples)))])
+    assert expected.shape == ours.shape
+    assert distance(ours, expected) < 1e-5
+
+
+def test_a_layer_that_sees_some_tokens_only_is_refused() -> None:
+    seen = torch.zeros(3, 4)
+    with pytest.raises(InputError, match=r"sees \[3, 4\] of 2 rows of 2 tokens.*lora.targets"):
+        outer_products(seen, seen, rows=2, tokens=2)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from spice.errors import InputError
 from spice.models.checkpoint import Checkpoint
 from spice.models.lora import Lora
+from spice.storage.seals import publish_sealed
 
 CONF = Path(__file__).parents[2] / "conf"
 MakeCheckpoint = Callable[..., Path]
@@ -115,6 +116,52 @@ def test_pickled_weights_are_not_an_alternative(folder: Path, name: str) -> None
     assert f"(it holds {name}, which would have to be unpickled)" in refusal(folder)
 
 
+def test_an_adapter_is_no_model(folder: Path) -> None:
+    told = {"base_model_name_or_path": "org/base"}
+    (folder / "adapter_config.json").write_text(json.dumps(told), encoding="utf-8")
+    # Beside a model it would be put into that one without a word.
+    assert "merge it into org/base" in refusal(folder)
+    (folder / "config.json").unlink()
+    assert "holds an adapter (adapter_config.json) and not a whole model" in refusal(folder)
+
+
+def test_gguf_alone_is_no_model(folder: Path) -> None:
+    (folder / "model-q4.gguf").write_bytes(b"GGUF")
+    checkpoint(folder).check("proxy")
+    (folder / "model.safetensors").unlink()
+    (folder / "config.json").unlink()
+    assert "holds model-q4.gguf, and GGUF is not read" in refusal(folder)
+
+
+@pytest.mark.parametrize("key", ["quantization_config", "compression_config"])
+def test_a_quantised_base_is_refused_with_the_way_out(folder: Path, key: str) -> None:
+    edit_json(folder / "config.json", **{key: None})
+    checkpoint(folder).check("proxy")
+    edit_json(folder / "config.json", **{key: {"quant_method": "bitsandbytes"}})
+    said = refusal(folder)
+    assert said.startswith(f"proxy.path: {folder} is quantised (bitsandbytes)")
+    assert "not supported yet; give the checkpoint that it was made from" in said
+
+
+def test_another_tokenizer_s_files_come_with_the_way_out(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model").write_bytes(b"")
+    assert "has no tokenizer.json; make it from tokenizer.model once" in refusal(folder)
+
+
+def test_eyes_without_a_language_model_of_their_own_are_refused(folder: Path) -> None:
+    told = {"model_type": "llava", "text_config": {"model_type": "llama"}}
+    (folder / "config.json").write_text(json.dumps(told), encoding="utf-8")
+    assert "save its text part (llama) as a checkpoint of its own" in refusal(folder)
+
+
+@pytest.mark.parametrize("named", [5, None, ["model.safetensors"]])
+def test_an_index_that_names_no_file_is_refused(folder: Path, named: Any) -> None:
+    index = {"weight_map": {"model.norm.weight": named}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    assert "model.norm.weight must name a file" in refusal(folder)
+
+
 def test_a_link_to_nowhere_is_no_weight(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").symlink_to(folder / "gone")
@@ -174,7 +221,22 @@ def test_an_architecture_that_is_not_known_is_refused(folder: Path) -> None:
 def test_an_architecture_that_is_no_language_model_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "vit"}')
     assert "cannot be loaded" in loading_error(checkpoint(folder).load)
-    assert "max_position_embeddings" in loading_error(checkpoint(folder).context)
+
+
+def test_a_model_without_a_limit_of_positions_has_none(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    del config["max_position_embeddings"]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    # Llama's class has a limit of its own; a network without positions has not.
+    assert checkpoint(folder).context() == 2048
+    (folder / "config.json").write_text('{"model_type": "mamba"}', encoding="utf-8")
+    assert checkpoint(folder).context() is None
+
+
+@pytest.mark.parametrize("context", [0, 1])
+def test_a_context_without_room_for_an_answer_is_refused(folder: Path, context: int) -> None:
+    edit_json(folder / "config.json", max_position_embeddings=context)
+    assert f"max_position_embeddings={context}" in loading_error(checkpoint(folder).context)
 
 
 def test_code_of_its_own_is_not_run_even_unchecked(folder: Path, tmp_path: Path) -> None:
@@ -193,7 +255,38 @@ def test_a_weight_that_is_missing_is_not_drawn_at_random(folder: Path) -> None:
     name = next(name for name in weights if "q_proj" in name)
     lacking = {k: v for k, v in weights.items() if k != name}
     save_file(lacking, folder / "model.safetensors", metadata={"format": "pt"})
-    assert f"lacks the weight {name}" in loading_error(checkpoint(folder).load)
+    for act in (checkpoint(folder).load, checkpoint(folder).outline):
+        assert f"lacks the weight {name}" in loading_error(act)
+
+
+def test_fewer_layers_than_there_are_weights_for_are_refused(folder: Path) -> None:
+    edit_json(folder / "config.json", num_hidden_layers=1)
+    said = loading_error(checkpoint(folder).outline)
+    assert "has the weight model.layers.1." in said
+    assert "of a layer that config.json does not ask for" in said
+
+
+def test_half_an_expert_is_refused(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(make_checkpoint("mixtral"), tmp_path / "checkpoint"))
+    weights = load_file(folder / "model.safetensors")
+    lacking = {k: v for k, v in weights.items() if "experts.3.w1" not in k}
+    assert len(lacking) < len(weights)
+    save_file(lacking, folder / "model.safetensors", metadata={"format": "pt"})
+    for act in (checkpoint(folder).load, checkpoint(folder).outline):
+        assert f"{folder} cannot be loaded" in loading_error(act)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "qwen2_moe", "mixtral"])
+def test_an_outline_is_the_loaded_model_without_its_weights(
+    make_checkpoint: MakeCheckpoint, family: str
+) -> None:
+    subject = checkpoint(make_checkpoint(family))
+    outline, loaded = subject.outline(), subject.load()
+    assert {p.device.type for p in outline.parameters()} == {"meta"}
+    assert [(n, p.shape) for n, p in outline.named_parameters()] == [
+        (n, p.shape) for n, p in loaded.named_parameters()
+    ]
+    assert subject.context() == 128
 
 
 def test_a_weight_of_another_shape_is_named(folder: Path) -> None:
@@ -282,7 +375,7 @@ def test_the_digest_is_remembered_until_a_file_changes(folder: Path, tmp_path: P
     memo = tmp_path / "memo"
     first = checkpoint(folder).digest(memo)
     (record,) = memo.iterdir()
-    record.write_text(json.dumps({"digest": "remembered"}))
+    publish_sealed(record, lambda path: path.write_text(json.dumps({"digest": "remembered"})))
     assert checkpoint(folder).digest(memo) == "remembered"
     os.utime(folder / "model.safetensors")
     assert checkpoint(folder).digest(memo) == first
@@ -435,13 +528,6 @@ def test_a_fresh_adapter_changes_nothing(folder: Path) -> None:
 def test_an_impossible_adapter_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Lora(**{"r": 4, "alpha": 8, "dropout": 0.0, "targets": "all-linear"} | change)
-
-
-def test_layers_that_do_not_exist_are_named(folder: Path) -> None:
-    lora = Lora(r=4, alpha=8, dropout=0.0, targets=("q_porj",))
-    assert "lora.targets=['q_porj']" in loading_error(
-        lambda: lora.attach(checkpoint(folder).load(), seed=0)
-    )
 
 
 def test_some_layers_can_be_chosen(folder: Path) -> None:

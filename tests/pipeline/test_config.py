@@ -45,10 +45,11 @@ def test_every_option_composes_and_instantiates(group: str, option: str, tmp_pat
     "option", [path.stem for path in (conf_dir() / "benchmarks/task").iterdir()]
 )
 def test_every_benchmark_instantiates(option: str) -> None:
-    config = composed("benchmarks=none", f"+benchmarks/task@benchmarks.tasks.one={option}")
+    name = OmegaConf.load(conf_dir() / f"benchmarks/task/{option}.yaml").name
+    config = composed("benchmarks=none", f"+benchmarks/task@benchmarks.tasks.{name}={option}")
     suite = instantiate(config.benchmarks, _convert_="all")
     suite.check()
-    assert suite.names == ["one"]
+    assert suite.names == [name]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
+
+import pytest
+import torch
+
+from spice.errors import InputError
+from spice.pipeline.machine import Machine
 
 PROGRAM = """
 from spice.pipeline.machine import quiet
@@ -16,3 +23,27 @@ pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
 def test_lightning_keeps_its_advice_to_itself() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"accelerator": "gpuu"}, "accelerator=gpuu: must be auto, cpu"),
+        ({"devices": 0}, "devices=0: must be a whole number of at least 1"),
+        ({"devices": True}, "devices=true"),
+        ({"precision": "8"}, "precision=8"),
+    ],
+)
+def test_an_impossible_machine_is_refused(change: dict[str, Any], said: str) -> None:
+    options: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "precision": "auto"}
+    with pytest.raises(InputError, match=said):
+        Machine(**options | change, progress=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda"])
+def test_a_gpu_that_is_not_there_is_told_at_the_start(accelerator: str) -> None:
+    machine = Machine(accelerator, devices=1, precision="auto", progress=False)
+    with pytest.raises(InputError, match=f"trainer.accelerator={accelerator}: torch finds no GPU"):
+        machine.check()
+    Machine("auto", devices=1, precision="auto", progress=False).check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock, Timeout
 
 from spice.errors import InputError
 from spice.pipeline import run_folder
@@ -80,9 +82,34 @@ def test_a_changed_row_a_changed_weight_and_changed_code_reuse_nothing(
 def test_no_run_is_written_over(start: Run, tmp_path: Path) -> None:
     start()
     before = (tmp_path / "run0" / "results.json").read_bytes()
+    with pytest.raises(InputError, match=r"finished run with other selector.*hydra\.run\.dir"):
+        start("selector.penalty=0.7", folder=tmp_path / "run0")
     with pytest.raises(InputError, match="finished run"):
-        start(folder=tmp_path / "run0")
+        start("plan=true", folder=tmp_path / "run0")
     assert (tmp_path / "run0" / "results.json").read_bytes() == before
+
+
+def test_a_run_that_is_finished_gives_its_results_at_once(
+    start: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = start()
+    shutil.rmtree(tmp_path / "cache")
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run0").rglob("*")}
+    caplog.clear()
+    with caplog.at_level("INFO", "spice"):
+        assert start("trainer.progress=true", folder=tmp_path / "run0") == first
+    assert [str(tmp_path / "run0") in record.message for record in caplog.records] == [True]
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run0").rglob("*")} == files
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("name", ["results.json", "config.yaml"])
+def test_a_damaged_run_folder_is_named(start: Run, tmp_path: Path, name: str) -> None:
+    start("selector=random", "finetune=none")
+    for content in (b"{", b"", b"\xff\xfe"):
+        (tmp_path / "run0" / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"{name} is damaged; delete {tmp_path}/run0"):
+            start("selector=random", "finetune=none", folder=tmp_path / "run0")
 
 
 def test_random_and_full_read_no_proxy(start: Run) -> None:
@@ -170,6 +197,33 @@ def test_every_step_and_signal_and_benchmark_has_its_key(start: Run) -> None:
     assert len(set(first["keys"]["scores"].values())) == len(first["scores"])
     assert again["keys"] == first["keys"]
     assert again["reused"] == ["losses", "selection", "finetune", "scores"]
+
+
+def test_each_benchmark_is_scored_by_one_run_alone(
+    start: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spice.evaluation import evaluation
+
+    evaluate, waiting = evaluation.evaluate, []
+
+    def watched(*given: Any, **more: Any) -> None:
+        """Another run would have to wait now, and finds the score later."""
+        for lock in (tmp_path / "cache/scores").glob("*.lock"):
+            other = FileLock(lock)
+            with contextlib.suppress(Timeout):
+                other.acquire(timeout=0)
+                other.release()
+                continue
+            waiting.append(lock.stem)
+        evaluate(*given, **more)
+
+    monkeypatch.setattr(evaluation, "evaluate", watched)
+    asked = ["selector=random", "finetune=none", "benchmarks=sandbox", "benchmarks.limit=1",
+             "benchmarks.only=[mmlu,gsm8k]"]  # fmt: skip
+    results = start(*asked)
+    assert sorted(waiting) == sorted(results["keys"]["scores"].values())
+    assert start(*asked)["scores"] == results["scores"]
+    assert len(waiting) == 2
 
 
 def test_each_second_is_charged_once(start: Run, monkeypatch: pytest.MonkeyPatch) -> None:

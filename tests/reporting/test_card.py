@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,29 @@ def test_the_distance_of_the_mixes_is_shown_where_there_is_more_than_one_source(
         assert "Distance of the two mixes (total variation): 12 %" in text
     for text in card(tmp_path, sources="a"):
         assert "Distance of the two mixes" not in text
+
+
+def test_both_cards_tell_what_was_not_read(tmp_path: Path) -> None:
+    chosen = selection([0, 1])
+    report = {"warnings": [], "sources": {}, "mix_distance": None}
+    column = {"source": "a|b", "column": "passage", "rows": 7, "label": False, "remedy": "so"}
+    label = {"source": "a|b", "column": "id", "rows": 9, "label": True, "remedy": None}
+    reading = {"skipped": ["x:1: no"], "changed": {"turns cut": 3}, "unread": [column, label]}
+    write_card(tmp_path, ROWS, LENGTHS, chosen, report, {}, 0, None, reading)
+    markdown, html = ((tmp_path / f"card.{kind}").read_text() for kind in ("md", "html"))
+    assert "| a\\|b | passage | 7 | so |\n| a\\|b | id | 9 | a label |" in markdown
+    assert "<td>a|b</td><td>passage</td><td>7</td><td>so</td>" in html
+    for text in (markdown, html):
+        assert "1 rows were left out" in text
+        assert "Turns cut: in 3 rows." in text
+    assert all("not read" not in text for text in card(tmp_path))
+
+
+def test_markdown_in_a_sources_name_stays_text(tmp_path: Path) -> None:
+    rows = [replace(row, source="<b>*x*|`y`_z_ a_b") for row in ROWS]
+    markdown, _ = card(tmp_path, rows)
+    assert "&lt;b&gt;\\*x\\*\\|\\`y\\`" in markdown
+    assert "<b>" not in markdown
 
 
 def test_a_small_selection_shows_each_pick_once(tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "all but a byte": lambda content: content[:-1],
     "a byte too much": lambda content: content + b"x",
     "noise": lambda content: b"\x99" * len(content),
+    "a bit of a number": lambda content: content[:-3] + bytes([content[-3] ^ 1]) + content[-2:],
+    "zeros": lambda content: content[:-8] + bytes(8),
 }
 
 
@@ -229,7 +231,7 @@ def test_metadata_may_hold_what_json_writes_differently(tmp_path: Path) -> None:
 def test_what_the_disk_cannot_hold_is_not_begun(tmp_path: Path) -> None:
     store = a_store(tmp_path, dimension=10**14)
     store.open()
-    with pytest.raises(InputError, match=r"needs 2400000\.0 GB \(10 rows × 100,000,000,000,000 c"):
+    with pytest.raises(InputError, match=r"needs 2,400\.0 TB \(10 rows × 100,000,000,000,000 c"):
         store.check_space()
 
 
@@ -244,7 +246,7 @@ def test_only_what_is_missing_needs_space(tmp_path: Path, monkeypatch: pytest.Mo
             if enough:
                 store.check_space()
             else:
-                with pytest.raises(InputError, match="GB are free"):
+                with pytest.raises(InputError, match=r"needs 36 bytes .* 35 bytes are free"):
                     store.check_space()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -126,24 +128,96 @@ def test_a_crashed_build_is_gone_on_from(
         stages.run("s", INPUTS, half)
     assert not stages.has("s", INPUTS)
     done = stages.run("s", INPUTS, rest)
-    assert sorted(p.name for p in done.folder.iterdir()) == ["first", "inputs.json", "second"]
+    assert sorted(p.name for p in done.folder.iterdir()) == [
+        "files.json",
+        "first",
+        "inputs.json",
+        "second",
+    ]
     assert len(said) == 1
     assert said[0].startswith("s: going on from what an interrupted run left")
     assert [p.name for p in (stages.root / "s").iterdir() if p.is_dir()] == [done.key]
 
 
-@pytest.mark.parametrize("content", ['{"data": "other"}', "{", "", None])
-def test_a_folder_made_from_other_inputs_is_refused(stages: Stages, content: str | None) -> None:
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "emptied": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "a flipped bit": lambda path: path.write_bytes(
+        bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]
+    ),
+    "other inputs": lambda path: path.write_text('{"data": "other"}'),
+    "deleted": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("name", ["result", "inputs.json", "files.json"])
+def test_a_damaged_stage_is_made_again(
+    stages: Stages, said: list[str], name: str, how: str
+) -> None:
     build = Counting()
     folder = stages.run("s", INPUTS, build).folder
-    (folder / "inputs.json").unlink()
-    if content is not None:
-        (folder / "inputs.json").write_text(content)
-    for act in (lambda: stages.run("s", INPUTS, build), lambda: stages.has("s", INPUTS)):
-        with pytest.raises(InputError, match="delete it") as caught:
+    DAMAGE[how](folder / name)
+    assert not stages.has("s", INPUTS)
+    assert not stages.run("s", INPUTS, build).reused
+    assert (folder / "result").read_text() == "2"
+    assert len(said) == 1
+    assert re.fullmatch(rf"s: {folder} is damaged \((data|{name})\): made again", said[0])
+    assert stages.run("s", INPUTS, build).reused
+
+
+def test_of_a_damaged_stage_the_rest_is_gone_on_from(stages: Stages) -> None:
+    """But no folder in it of which a file is lost: its being there may mean that it is whole."""
+
+    def build(partial: Path) -> None:
+        for name in ("inner", "other"):
+            (partial / name).mkdir(exist_ok=True)
+            (partial / name / "a").write_text("a")
+            (partial / name / "b").write_text("b")
+        (partial / "c").write_text("c")
+
+    folder = stages.run("s", INPUTS, build).folder
+    (folder / "inner/a").write_text("A")
+
+    def rest(partial: Path) -> None:
+        left = {str(path.relative_to(partial)) for path in partial.rglob("*") if path.is_file()}
+        assert left == {"other/a", "other/b", "c"}
+        build(partial)
+
+    assert not stages.run("s", INPUTS, rest).reused
+
+
+def test_a_folder_made_from_other_inputs_is_refused(stages: Stages) -> None:
+    build = Counting()
+    folder = stages.run("s", INPUTS, build).folder
+    other = stages.folder("s", {"other": 1})
+    folder.rename(other)
+    for act in (
+        lambda: stages.run("s", {"other": 1}, build),
+        lambda: stages.has("s", {"other": 1}),
+    ):
+        with pytest.raises(InputError, match=r"made from other inputs.*delete it") as caught:
             act()
-        assert str(folder) in str(caught.value)
+        assert str(other) in str(caught.value)
     assert build.calls == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT])
+def test_what_the_disk_refuses_is_one_line_and_what_is_whole_stays(
+    stages: Stages, number: int
+) -> None:
+    def full(partial: Path) -> None:
+        (partial / "first").write_text("whole")
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(InputError) as caught:
+        stages.run("s", INPUTS, full)
+    told = str(caught.value)
+    assert told.startswith(f"{stages.root}/s/")
+    assert os.strerror(number) in told
+    assert "cache_dir" in told
+    assert ("GB free of" in told) == (number in (errno.ENOSPC, errno.EDQUOT))
+    stages.run("s", INPUTS, lambda partial: (partial / "first").read_text())
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:

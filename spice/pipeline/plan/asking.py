@@ -37,7 +37,7 @@ def ask(
         model.to(where),
         tokenized.renderer.tokenizer,
         tokenized.renderer,
-        max_length=tokenized.checkpoint.context(),
+        max_length=tokenized.context,
         seed=seed,
         on_score=lambda score, samples: None,
         cache=cache,
@@ -63,3 +63,16 @@ def _seconds(
         score, _ = evaluation(limited).score(name)
         asking = time.perf_counter() - start - loading
     return loading + max(asking, 0.0) * sum(sizes) / max(score.n, 1)
+
+
+def items(suite: Suite, name: str, cache: Path) -> list[int]:
+    """How many items each subtask of a benchmark has, up to the suite's limit; none is asked."""
+    import torch
+
+    from spice.evaluation.evaluation import Evaluation
+
+    model: Any = torch.nn.Module()
+    nobody: Any = None
+    return Evaluation(
+        model, nobody, nobody, suite, max_length=0, seed=0, on_score=nobody, cache=cache
+    ).items(name)

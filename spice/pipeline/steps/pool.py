@@ -1,14 +1,12 @@
-"""The rows to choose from, and everything that can be refused before a model is loaded."""
+"""The rows to choose from, which were read when the configuration was checked."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spice.evaluation.development import BenchmarkExamples
+from spice.data.unread import labels_told, told
 from spice.messages import say, warn
-from spice.pipeline.budget import resolve_budget
 from spice.pipeline.steps.base import Step
-from spice.reporting.card import other_selections
 
 if TYPE_CHECKING:
     from spice.pipeline.run import Run
@@ -22,18 +20,13 @@ class ReadPool(Step):
     name = "pool"
 
     def execute(self, run: Run) -> None:
-        """Read the rows, and refuse data, a budget or weights that cannot work.
+        """Tell of the rows, and look at every weight of the models.
 
         Raises:
-            InputError: rows, budget, sources or weights are not what they should be.
+            InputError: a weight is not finite.
         """
         with run.ledger.timed(self.name):
-            aimed_at = isinstance(run.parts.validation, BenchmarkExamples)
-            run.parts.suite.check_data(run.cache / "datasets", aimed_at)
-            run.others = other_selections(run.parts.settings.card.compare)
-            run.pool = run.parts.data.load()
-            run.k = resolve_budget(run.config.budget, len(run.pool.rows))
-            run.parts.selector.check_sources(row.source for row in run.pool.rows)
+            run.pool, run.k, run.others = run.draft.pool, run.draft.k, run.draft.others
             self._tell(run)
             for checkpoint in (run.parts.proxy, run.parts.model):
                 if checkpoint:
@@ -45,4 +38,10 @@ class ReadPool(Step):
         if skipped := run.pool.skipped:
             shown = "\n           ".join(skipped[:SHOWN])
             warn(self.name, f"{len(skipped)} rows skipped, the first:\n           {shown}")
+        for what, count in run.pool.changed.items():
+            warn(self.name, f"{what}: in {count:,} rows")
+        for line in told(run.pool.unread):
+            warn(self.name, line)
+        if labels := labels_told(run.pool.unread):
+            say(self.name, labels)
         say(self.name, f"{len(run.pool.rows):,} rows, key {run.pool.digest()}")

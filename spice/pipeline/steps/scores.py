@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from spice.messages import say
+from spice.messages import say, warn
+from spice.models.merging import merged, shared_targets
 from spice.pipeline.steps.base import Step
 from spice.records import Score
 from spice.storage.closure import code_version, library_versions
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from spice.pipeline.plan.planner import Planner
     from spice.pipeline.run import Run
 
-CODE = ("spice.evaluation.evaluation", "spice.models.tokenized", "spice.models.lora")
+CODE = ("spice.evaluation.evaluation", "spice.models.tokenized", "spice.models.merging")
 
 
 class Evaluate(Step):
@@ -36,12 +39,11 @@ class Evaluate(Step):
         with run.ledger.timed(self.name):
             keys = self.keys(run, run.adapter.key if run.adapter else None)
             missing = [name for name, key in keys.items() if not run.stages.has(self.name, key)]
-            if missing:
-                self._evaluate(run, missing, keys)
+            scored = self._evaluate(run, missing, keys)
             run.scores = [self._load(run, name, key) for name, key in keys.items()]
         told = {name: digest(key) for name, key in keys.items()}
-        run.ledger.note(self.name, told, reused=not missing)
-        done = f"{len(missing)} scored" if missing else "reused"
+        run.ledger.note(self.name, told, reused=not scored)
+        done = f"{scored} scored" if scored else "reused"
         say(self.name, f"key {digest(told)}, {done}")
 
     def keys(self, run: Run, adapter: str | None) -> dict[str, dict[str, Any]]:
@@ -62,23 +64,30 @@ class Evaluate(Step):
         shutil.copy(found / "samples.jsonl", run.folder / "samples" / f"{name}.jsonl")
         return Score(benchmark=name, **read_json(found / "score.json"))
 
-    def _evaluate(self, run: Run, names: list[str], keys: Mapping[str, dict[str, Any]]) -> None:
+    def _evaluate(self, run: Run, names: list[str], keys: Mapping[str, dict[str, Any]]) -> int:
+        """Score one benchmark after the other, unless another run has done it by then.
+
+        Returns how many were scored.
+        """
+        model = functools.cache(lambda: self._model(run))
+        made = (run.stages.run(self.name, keys[name], partial(self._score, run, name, model))
+                for name in names)  # fmt: skip
+        return sum(not done.reused for done in made)
+
+    def _score(self, run: Run, name: str, model: Callable[[], Any], folder: Path) -> None:
         from spice.evaluation.evaluation import evaluate  # keeps torch out of start-up
 
         def keep(score: Score, samples: list[dict[str, Any]]) -> None:
-            def build(folder: Path) -> None:
-                record = {k: v for k, v in dataclasses.asdict(score).items() if k != "benchmark"}
-                write_json(folder / "score.json", record)
-                write_jsonl(folder / "samples.jsonl", samples)
-
-            run.stages.run(self.name, keys[score.benchmark], build)
+            record = {k: v for k, v in dataclasses.asdict(score).items() if k != "benchmark"}
+            write_json(folder / "score.json", record)
+            write_jsonl(folder / "samples.jsonl", samples)
 
         evaluate(
-            self._model(run),
+            model(),
             run.as_model.renderer,
             run.parts.suite,
-            names,
-            max_length=run.as_model.checkpoint.context(),
+            [name],
+            max_length=run.as_model.context,
             seed=run.config.seed,
             on_score=keep,
             cache=run.cache / "datasets",
@@ -92,11 +101,14 @@ class Evaluate(Step):
         from peft import PeftModel  # keeps torch out of start-up
 
         model = PeftModel.from_pretrained(model, str(run.adapter.folder / "adapter"))
+        if shared := [name.rpartition(".")[2] for name in shared_targets(model)]:
+            told = "shares its weight with another layer: scored beside the model, not merged"
+            warn(self.name, f"{shared[0]} {told}; merge the adapter elsewhere only once untied")
         if run.as_model.checkpoint.dtype != "float32":
             return model
         # The same function to rounding, in two thirds of the time; half precision would lose
         # digits of the adapter.
-        return model.merge_and_unload()
+        return merged(model)
 
     def plan(self, run: Run, planner: Planner) -> Iterator[Planned]:
         """As the untuned model answers; a tuned one may stop sooner or later."""

@@ -64,16 +64,11 @@ class Select(KeyedStep):
         return *(type(part).__module__ for part in chosen_by), *REPORTS
 
     def build(self, run: Run, folder: Path) -> None:
-        """Choose, and examine the choice; what a proxy learned on the way is cleared away last.
+        """Choose, and examine the choice.
 
         Raises:
             InputError: not one row can be picked.
         """
-        if not (folder / "report.json").is_file():
-            self._choose(run, folder)
-        shutil.rmtree(folder / "learning", ignore_errors=True)
-
-    def _choose(self, run: Run, folder: Path) -> None:
         request = self.request(run, folder / "learning")
         selection = run.parts.schedule.choose(request)
         _check_picked(run, selection)
@@ -85,6 +80,7 @@ class Select(KeyedStep):
         if found := _health(run, request, selection):
             write_json(folder / "health.json", found)
         write_json(folder / "report.json", facts)
+        shutil.rmtree(folder / "learning", ignore_errors=True)
 
     def request(self, run: Run, folder: Path) -> Request:
         """What the schedule is asked."""
@@ -259,5 +255,5 @@ def _tell(run: Run) -> None:
 def _write_card(run: Run, trusted: Mapping[str, Any] | None) -> None:
     write_card(
         run.folder, run.pool.rows, _lengths(run), run.selection, run.diagnostics, run.others,
-        run.config.seed, trusted,
+        run.config.seed, trusted, run.pool.report(),
     )  # fmt: skip

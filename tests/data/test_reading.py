@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow
+import pyarrow.feather
 import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spice.data.formats import BadRowError, read_file, to_row
+from spice.data.files import read_file
+from spice.data.layouts import COLUMNS, Rules, find_row
 from spice.data.pool import FilePool, Pool
+from spice.data.values import BadRowError
 from spice.errors import InputError
 from spice.records import Row
 
@@ -56,27 +61,57 @@ def as_parquet(records: list[Any]) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def as_cells(records: list[Any], delimiter: str) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(records[0]), delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue().encode()
+
+
+def as_feather(records: list[Any]) -> bytes:
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.feather.write_feather(pyarrow.Table.from_pylist(records), sink)
+    return sink.getvalue().to_pybytes()
+
+
+def as_stream(records: list[Any]) -> bytes:
+    sink = pyarrow.BufferOutputStream()
+    table = pyarrow.Table.from_pylist(records)
+    with pyarrow.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
 WRITERS: dict[str, Callable[[list[Any]], bytes]] = {
     "pool.jsonl": as_jsonl,
     "pool.ndjson": as_jsonl,
     "pool.json": as_list,
     "lines.json": as_jsonl,
+    "pool.csv": lambda records: as_cells(records, ","),
+    "pool.tsv": lambda records: as_cells(records, "\t"),
     "pool.parquet": as_parquet,
+    "pool.feather": as_feather,
+    "pool.arrow": as_stream,
+}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".zst": lambda content: pyarrow.compress(content, codec="zstd", asbytes=True),
 }
 
 
-@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
+@pytest.mark.parametrize("packing", PACKERS, ids=["plain", "gz", "zst"])
 @pytest.mark.parametrize("name", WRITERS)
-@pytest.mark.parametrize("count", [1, 2, 25])
+@pytest.mark.parametrize("count", [1, 25])
 def test_all_formats_hold_the_same_rows(
-    tmp_path: Path, name: str, packed: bool, count: int
+    tmp_path: Path, name: str, packing: str, count: int
 ) -> None:
-    records = [{**GOOD, "instruction": f"Say hi {i} times."} for i in range(count)]
-    content = WRITERS[name](records)
-    path = tmp_path / (f"{name}.gz" if packed else name)
-    path.write_bytes(gzip.compress(content) if packed else content)
+    records = [{**GOOD, "instruction": f'Say "hi",\n{i}\ttimes.'} for i in range(count)]
+    path = tmp_path / f"{name}{packing}"
+    path.write_bytes(PACKERS[packing](WRITERS[name](records)))
     expected = [Row(id="", **record) for record in records]
-    assert [to_row(r, "else") for _, _, r in read_file(path)] == expected
+    assert [find_row(r, "else").row for _, _, r in read_file(path)] == expected
     assert [texts(row) for row in load(path).rows] == [texts(row) for row in expected]
 
 
@@ -143,7 +178,7 @@ FORMS = {
         {"instruction": "Q", "input": None, "response": "A", "history": None, "messages": None},
         ("", (), "Q", "", "A"),
     ),
-    "only an input": ({"instruction": "", "input": "Q", "output": "A"}, ("", (), "", "Q", "A")),
+    "only an input": ({"instruction": "", "input": "Q", "output": "A"}, ("", (), "Q", "", "A")),
     "alpaca": ({"instruction": "Q", "input": "I", "output": "A"}, ("", (), "Q", "I", "A")),
     "history": (
         {"instruction": "Q2", "response": "A2", "history": [["Q1", "A1"]], "system": "S"},
@@ -151,8 +186,8 @@ FORMS = {
     ),
     "prompt": ({"prompt": "Q", "completion": "A"}, ("", (), "Q", "", "A")),
     "prompt and response": (
-        {"prompt": "Q", "response": "A", "system": "S", "input": "not a part of this form"},
-        ("S", (), "Q", "", "A"),
+        {"prompt": "Q", "response": "A", "system": "S", "input": "I"},
+        ("S", (), "Q", "I", "A"),
     ),
     "prompt of messages": (
         {"prompt": [SYSTEM, USER, ASSISTANT, USER], "completion": [ASSISTANT]},
@@ -192,18 +227,20 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_of_a_record_is_understood(form: str) -> None:
     record, expected = FORMS[form]
-    assert texts(to_row(record, "s")) == expected
+    assert texts(find_row(record, "s").row) == expected
 
 
 def test_columns_are_renamed_and_go_before_their_namesakes() -> None:
     columns = {"instruction": "question", "response": "answer", "source": "category"}
     record = {"question": "Q", "answer": "A", "instruction": "no", "category": "math"}
-    assert to_row(record, "s", columns) == Row("", "Q", "", "A", "math")
-    assert to_row(dict(reversed(record.items())), "s", columns) == Row("", "Q", "", "A", "math")
+    assert find_row(record, "s", Rules(columns)).row == Row("", "Q", "", "A", "math")
+    assert find_row(dict(reversed(record.items())), "s", Rules(columns)).row == Row(
+        "", "Q", "", "A", "math"
+    )
 
 
 def test_columns_can_be_swapped() -> None:
-    swapped = to_row(GOOD, "s", {"instruction": "input", "input": "instruction"})
+    swapped = find_row(GOOD, "s", Rules({"instruction": "input", "input": "instruction"})).row
     assert (swapped.instruction, swapped.input) == ("to Ann", "Say hi.")
 
 
@@ -222,8 +259,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "no instruction": ({"response": "A"}, "no instruction: expected 'instruction'"),
     "nothing": ({}, "found nothing"),
     "no response": (
-        {"instruction": "Q", "answer": "A"},
-        "no response: expected 'response' or 'output' or 'completion', found 'instruction', 'ans",
+        {"instruction": "Q", "reply": "A"},
+        "no response: expected 'response' or 'output' or 'completion' or 'answer', found 'instr",
     ),
     "null response": ({"instruction": "Q", "response": None}, "no response"),
     "no completion": ({"prompt": "Q", "chosen": "A"}, "no response"),
@@ -231,7 +268,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "empty completion": ({"prompt": "Q", "completion": ""}, "the response is empty"),
     "empty instruction": ({"instruction": " ", "response": "A"}, "the instruction is empty"),
     "number": ({"instruction": "Q", "response": 4}, "'response' must be text, not a number"),
-    "nan": ({"instruction": "Q", "output": float("nan")}, "'output' must be text, not a number"),
+    "nan": ({"instruction": "Q", "output": float("nan")}, "no response: expected 'response'"),
     "boolean": ({"instruction": True, "response": "A"}, "'instruction' must be text, not a bool"),
     "input": ({**GOOD, "input": 0}, "'input' must be text, not a number"),
     "source": ({**GOOD, "source": ["talk"]}, "'source' must be text, not a list"),
@@ -247,7 +284,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "only answers": ({"messages": [ASSISTANT]}, "no response"),
     "two questions": ({"messages": [USER, USER, ASSISTANT]}, "must alternate"),
     "two answers": ({"messages": [USER, ASSISTANT, ASSISTANT]}, "must alternate"),
-    "role": ({"messages": [{"role": "tool", "content": "x"}]}, "unknown role 'tool'"),
+    "role": (
+        {"messages": [{"role": "tool", "content": "x"}]},
+        "has the role 'tool': tool calls cannot",
+    ),
     "no role": ({"messages": [{"content": "x"}]}, "unknown role None"),
     "odd role": ({"messages": [{"role": ["user"], "content": "x"}]}, "unknown role ['user']"),
     "no content": ({"messages": [{"role": "user"}]}, "'content' must be text, not null"),
@@ -309,7 +349,14 @@ def test_a_bad_record_of_a_list_and_of_a_table_is_named_by_its_number(tmp_path: 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("pool.csv", b"a,b", "unknown format '.csv'; known are .jsonl"),
+        ("pool.txt", b"a,b", "unknown format '.txt'; known are .jsonl"),
+        ("pool.csv", b"a,b\n", "the pool is empty: no rows in "),
+        ("pool.csv", b"a,a\n1,2\n", "two columns are named 'a'"),
+        ("pool.csv", b'a,b\n1,"2\n', "not a valid table: unexpected end of data"),
+        ("pool.csv", b"a,b\n\xe9,2\n", "not UTF-8"),
+        ("pool.arrow", b"not one", "not an Arrow file"),
+        ("pool.feather", b"ARROW1 but no more", "not an Arrow file"),
+        ("pool.jsonl.zst", b"not one", "cannot be read: ZSTD"),
         ("pool", b"{}", "unknown format ''"),
         ("pool.json", b'[{"a": 1},\n{"b"}]', "not valid JSON: Expecting ':' delimiter (line 2, co"),
         ("pool.json", b'"text"', "must hold a list of records, not text"),
@@ -366,9 +413,8 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-KEYS = ["instruction", "input", "response", "output", "prompt", "completion", "messages",
-        "conversations", "history", "system", "source"]  # fmt: skip
-TURN_KEYS = ["role", "from", "content", "value"]
+KEYS = [*(column for columns in COLUMNS.values() for column in columns), "tools", "tool_calls"]
+TURN_KEYS = ["role", "from", "content", "value", "weight", "thinking"]
 turn_values = st.sampled_from(["user", "assistant", "system", "gpt"]) | json_values
 turns = st.dictionaries(st.sampled_from(TURN_KEYS), turn_values)
 field_values = json_values | st.lists(turns, max_size=4)
@@ -377,10 +423,11 @@ field_values = json_values | st.lists(turns, max_size=4)
 @given(st.dictionaries(st.sampled_from(KEYS), field_values) | json_values)
 def test_whatever_json_holds_is_a_row_of_text_or_a_reason(record: Any) -> None:
     try:
-        row = to_row(record, "s")
+        row = find_row(record, "s").row
     except BadRowError as error:
         assert str(error)  # noqa: PT017 (either outcome is fine)
     else:
         assert row.response.strip()
         assert row.prompt.strip()
         assert all(isinstance(m["content"], str) for m in row.messages())
+        assert not row.taught or (any(row.taught) and len(row.taught) == len(row.history) + 1)

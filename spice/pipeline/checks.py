@@ -1,0 +1,48 @@
+"""All that a run is refused for before anything costly: a run stops at the first of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from spice.evaluation.development import BenchmarkExamples
+from spice.pipeline import run_folder
+from spice.pipeline.machine import quiet
+from spice.storage.files import check_writable
+
+if TYPE_CHECKING:
+    from spice.pipeline.draft import Draft
+
+    Check = Callable[[], object]
+
+
+def checks(draft: Draft) -> Iterator[Check]:
+    """Each raises InputError where something is wrong; the quick ones come first."""
+    yield lambda: draft.parts
+    yield lambda: draft.group("trainer").check()
+    yield from (partial(draft.checkpoint, role) for role in draft.readers)
+    yield from _of_places(draft)
+    yield lambda: draft.others
+    yield lambda: _check_data_sets(draft)
+    yield lambda: draft.pool
+    yield lambda: draft.k
+    yield lambda: draft.group("selector").check_sources(row.source for row in draft.pool.rows)
+    yield quiet  # which takes transformers; from here on it is at work
+    for role in draft.readers:
+        yield partial(draft.renderer, role)
+        yield partial(draft.bare, role)
+        yield partial(draft.adapted, role)
+
+
+def _of_places(draft: Draft) -> Iterator[Check]:
+    yield lambda: run_folder.check(draft.folder)
+    yield lambda: check_writable(draft.folder, "hydra.run.dir")
+    if not draft.cache.is_dir():  # one that cannot be written may hold all that is needed
+        yield lambda: check_writable(draft.cache, "cache_dir")
+
+
+def _check_data_sets(draft: Draft) -> None:
+    aims = draft.group("selector").aims
+    aimed_at = aims and isinstance(draft.group("validation"), BenchmarkExamples)
+    draft.group("benchmarks").check_data(draft.cache / "datasets", aimed_at)
