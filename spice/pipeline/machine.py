@@ -88,6 +88,7 @@ def quiet() -> None:
     told = ("utilities.rank_zero", "callbacks.model_summary", "trainer.connectors.signal_connector")
     for name in told:
         logging.getLogger(f"pytorch_lightning.{name}").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    for module in ("pytorch_lightning", "lightning_fabric"):
+        warnings.filterwarnings("ignore", module=module)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     warnings.filterwarnings("ignore", module="peft")  # of tied weights: spice/models/merging.py
