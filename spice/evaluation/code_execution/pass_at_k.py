@@ -307,8 +307,10 @@ class PassAtK:
         pool = ThreadPoolExecutor(num_workers or self.workers)
         try:
             outcomes = list(pool.map(run, programs, tests))
-        finally:  # a run that is stopped waits for none of them
+        except BaseException:  # a run that is stopped waits for none of them
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
         details: dict[int, list[tuple[int, dict[str, Any]]]] = {
             i: [] for i in range(len(predictions))
         }
