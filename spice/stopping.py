@@ -21,17 +21,21 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any, NoReturn
 
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+import psutil
+
 PREEMPTED = 75
+CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 if sys.platform != "win32":
     CODES |= {signal.SIGUSR1: PREEMPTED, signal.SIGUSR2: PREEMPTED}
 #: seconds until a run that does not get to stop by itself is ended; a cluster that will run it
 #: again gives it time to save, as in ``--signal=USR1@90``
-PATIENCE = dict.fromkeys(CODES.values(), 1.8) | {PREEMPTED: 60.0}
+PATIENCE = dict.fromkeys(CODES.values(), 1.7) | {PREEMPTED: 60.0}
 LINES = {
     130: "interrupted; the same command goes on from what is finished",
     143: "terminated; the same command goes on from what is finished",
@@ -42,16 +46,17 @@ LINES = {
 class Stopped(BaseException):
     """A signal asked the run to stop; not an Exception, so that nobody takes it for a failure."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(LINES[code])
-        self.code = code
-
 
 class _State:
-    """Of this process: what was asked, and whether it may be obeyed at once."""
+    """Of this process: what was asked, whether it may be obeyed at once, and what was so before."""
 
     asked: int | None = None
     deferred = False
+    leaving = False
+    before: dict[int, Any] | None = None
+
+
+_last = threading.Lock()  # of the two threads that may end the process, one does
 
 
 def asked() -> int | None:
@@ -64,6 +69,9 @@ def deferred() -> Iterator[None]:
     """Let signals wait for :func:`obey`, for code that is only whole between its steps.
 
     A run that does not come to it in time is ended all the same.
+
+    Raises:
+        Stopped: what ran within has come to its end, and a signal asks to go no further.
     """
     _State.deferred = True
     try:
@@ -80,7 +88,7 @@ def obey() -> None:
         Stopped: one has.
     """
     if _State.asked is not None:
-        raise Stopped(_State.asked)
+        raise Stopped
 
 
 @contextmanager
@@ -89,66 +97,94 @@ def listening() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _hear) for number in CODES}
+    _State.before = {number: signal.signal(number, _hear) for number in CODES}
+    os.register_at_fork(after_in_child=_forget)
     ears, mouth = socket.socketpair()
     mouth.setblocking(False)
     woken = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+    told, sys.unraisablehook = sys.unraisablehook, _unraisable
     threading.Thread(target=_watch, args=(ears,), name="signals", daemon=True).start()
     try:
         yield
     finally:
-        if _State.asked is not None:
+        if _State.asked is not None:  # whatever a library has made of the exception
             leave(_State.asked)
+        _forget()
         signal.set_wakeup_fd(woken)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        sys.unraisablehook = told
         mouth.close()
 
 
-def leave(code: int) -> None:
+def hear_first() -> None:
+    """Take the signals back from a library that has put its own handlers in front."""
+    for number in CODES if _State.before else ():
+        signal.signal(number, _hear)
+
+
+def leave(code: int) -> NoReturn:
     """End this process and all that it started, now: what is on disk is whole at any moment."""
-    print(f"spice: {LINES[code]}", file=sys.stderr)
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    _end_children()
+    _State.leaving = True
+    if threading.current_thread() is threading.main_thread():  # the other waits for no lock
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+    _last.acquire()
+    with suppress(OSError):
+        os.write(2, f"spice: {LINES[code]}\n".encode())
+    with suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
     os._exit(code)
 
 
 def _hear(number: int, frame: FrameType | None) -> None:
-    """In the main thread: stop, or note that it was asked; who asks twice is obeyed at once."""
-    code = CODES[signal.Signals(number)]
-    if _State.asked is not None:
-        leave(code)
-    _State.asked = code
-    if not _State.deferred:
-        raise Stopped(code)
+    """In the main thread: stop, or note that it was asked.
+
+    More of the same changes nothing, as schedulers tell every process and some of them twice;
+    whoever ends a run that was to be queued again has the last word.
+    """
+    first = _State.asked is None
+    if _State.leaving or not (first or _State.asked == PREEMPTED):
+        return
+    _State.asked = CODES[number]
+    if first and not _State.deferred:
+        raise Stopped
 
 
 def _watch(ears: socket.socket) -> None:
     """In a thread of its own: the main one may be in a library's loop that hears no signal.
 
-    Python's own handler writes a signal's number to the socket before anything else.
+    Python writes a signal's number to the socket at once, and calls :func:`_hear` when it can.
     """
-    while heard := ears.recv(1):
-        number = heard[0]
-        if number in set(CODES):
-            code = CODES[signal.Signals(number)]
-            ears.settimeout(PATIENCE[code])
-            with suppress(TimeoutError):
-                while (again := ears.recv(1)) and again[0] not in set(CODES):
-                    pass
-                if not again:
-                    return
-            leave(code)
-    ears.close()
+    code, end = None, float("inf")
+    while (left := end - time.monotonic()) > 0:
+        ears.settimeout(None if code is None else left)
+        try:
+            heard = ears.recv(1)
+        except TimeoutError:
+            break
+        if not heard:
+            return
+        if heard[0] in CODES and code in (None, PREEMPTED):
+            code = CODES[heard[0]]
+            end = min(end, time.monotonic() + PATIENCE[code])
+    assert code is not None
+    leave(code)
 
 
-def _end_children() -> None:
-    import psutil  # keeps it out of start-up
+def _forget() -> None:
+    """In a forked child, which would wake its parent, and when it is over: as it was before."""
+    if _State.before is None:
+        return
+    signal.set_wakeup_fd(-1)
+    for number, handler in _State.before.items():
+        signal.signal(number, handler)
+    _State.before = None
 
-    with suppress(psutil.Error):
-        for child in psutil.Process().children(recursive=True):
-            with suppress(psutil.Error):
-                child.kill()
+
+def _unraisable(told: Any) -> None:
+    """A stop that Python lost in a destructor is not worth a traceback: the watch sees to it."""
+    if not isinstance(told.exc_value, Stopped):
+        sys.__unraisablehook__(told)

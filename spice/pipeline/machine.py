@@ -64,6 +64,8 @@ class Machine:
         from pytorch_lightning.callbacks import TQDMProgressBar
         from pytorch_lightning.plugins.environments import LightningEnvironment
 
+        environment = LightningEnvironment()
+        environment.set_global_rank(0)  # on import Lightning takes Slurm's number of a task for it
         # In a log file a bar that redraws ten times a second is noise.
         rate = 1 if sys.stderr.isatty() else 200
         bars = [TQDMProgressBar(refresh_rate=rate)] if self.progress else []
@@ -71,7 +73,7 @@ class Machine:
             "accelerator": self.accelerator,
             "devices": self.devices,
             "deterministic": "warn",
-            "plugins": [LightningEnvironment()],
+            "plugins": [environment],
             "enable_progress_bar": self.progress,
             "callbacks": bars,
         }
@@ -83,8 +85,10 @@ def quiet() -> None:
 
     transformers_logging.disable_progress_bar()
     # Lightning sets its own logger's level when it is imported, but not that of its children.
-    for name in ("utilities.rank_zero", "callbacks.model_summary"):
+    told = ("utilities.rank_zero", "callbacks.model_summary", "trainer.connectors.signal_connector")
+    for name in told:
         logging.getLogger(f"pytorch_lightning.{name}").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    for module in ("pytorch_lightning", "lightning_fabric"):
+        warnings.filterwarnings("ignore", module=module)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     warnings.filterwarnings("ignore", module="peft")  # of tied weights: spice/models/merging.py

@@ -115,6 +115,10 @@ class TrackedRun:
         """Loggers for Lightning's training curves."""
         from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
+        curves = self.folder / "logs" / "metrics.csv"
+        if curves.is_file():  # of an interrupted run, and Lightning would delete it
+            earlier = len(list(curves.parent.glob("metrics-*.csv")))
+            curves.replace(curves.with_name(f"metrics-{earlier + 1}.csv"))
         loggers: list[Any] = [CSVLogger(self.folder, name="logs", version="")]
         if self.wandb is not None:
             loggers.append(WandbLogger(experiment=self.wandb))

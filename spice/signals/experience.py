@@ -193,7 +193,7 @@ class ExperiencedLosses(Signal):
         model = self.experience.gain(folder, source)
         found = read_off(model, Losses(), source, folder / "store", source.key)
         write_array(folder / "losses.npy", found)
-        for name in ("adapter", "prompts", "store"):
+        for name in ("adapter", "checkpoints", "prompts", "store"):
             shutil.rmtree(folder / name, ignore_errors=True)
 
     def work(self, source: Source) -> list[Work]:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from spice.signals.adam_features import Features
     from spice.signals.source import Source
 
+#: what the table is made from
+LED_TO_IT = ("epoch-*", "cosines-*", "adapter", "checkpoints")
+
 
 @dataclass(frozen=True)
 class Influence(Signal):
@@ -73,7 +76,7 @@ class Influence(Signal):
         total, names = self._table(folder, source)
         write_array(folder / "influence.npy", total)
         write_json(folder / "subtasks.json", names)
-        for path in (*folder.glob("epoch-*"), *folder.glob("cosines-*"), folder / "adapter"):
+        for path in [path for name in LED_TO_IT for path in folder.glob(name)]:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def _table(self, folder: Path, source: Source) -> tuple[np.ndarray, list[str]]:
@@ -145,6 +148,7 @@ class Influence(Signal):
                     "logger": False,
                 },
             )
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         rates = learning_rates(self.recipe, ends[-1])
         means = [float(np.mean(rates[a:b])) for a, b in zip([0, *ends], ends, strict=False)]
         return [mean / sum(means) for mean in means]

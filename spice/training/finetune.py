@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from spice.data.rendering import Example
 from spice.models.loss import NonFiniteLossError, check_finite, response_nll
 from spice.storage.files import publish_folder
 from spice.storage.seals import is_whole_checkpoint
+from spice.training.checkpoints import SaveWhenStopped, WholeFiles
 from spice.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ CHECKPOINT = Path("checkpoints/last.ckpt")  # what an interrupted tuning goes on
 
 
 class FineTuning(pl.LightningModule):
-    """Trains the adapter of ``model``; the base stays frozen and is not part of checkpoints."""
+    """Trains the adapter of ``model``; the base stays frozen and is not part of checkpoints.
+
+    ``loss`` is the mean of the last micro-batch, None before there was one.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class FineTuning(pl.LightningModule):
         self.plan = plan
         self.seed = seed
         self.strict_loading = False  # checkpoints hold the adapter alone
+        self.loss: torch.Tensor | float | None = None
         self.step_tokens = [sum(examples[row].supervised for row in step) for step in plan.steps]
 
     def on_train_start(self) -> None:
@@ -60,8 +64,8 @@ class FineTuning(pl.LightningModule):
         torch.manual_seed(self.seed * 1_000_003 + batch_idx)
         nll, count = response_nll(self.model, batch)
         check_finite(nll, batch, f"step {self.plan.step_of[batch_idx] + 1}")
-        shown = nll.detach().sum() / count.sum()
-        self.log("train/loss", shown, prog_bar=True, batch_size=len(batch["rows"]))
+        self.loss = nll.detach().sum() / count.sum()
+        self.log("train/loss", self.loss, prog_bar=True, batch_size=len(batch["rows"]))
         loss = nll.sum() / self.step_tokens[self.plan.step_of[batch_idx]]
         return loss * self.plan.accumulate  # Lightning divides by it again
 
@@ -88,8 +92,13 @@ class FineTuning(pl.LightningModule):
             if parameter.requires_grad
         }
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A run that has nothing left to do still tells its loss."""
+        checkpoint["loss"] = None if self.loss is None else float(self.loss)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Skip what the interrupted run had already seen."""
+        self.loss = checkpoint["loss"]
         self.plan.start = checkpoint["global_step"] * self.plan.accumulate
 
 
@@ -120,8 +129,8 @@ def finetune(
 ) -> dict[str, Any]:
     """Train on ``examples[row]`` for each of ``rows`` and save ``folder/adapter``.
 
-    ``folder/checkpoints`` is where an interrupted run left its state; it is resumed from, and
-    removed at the end. ``trainer`` holds further arguments of Lightning's Trainer.
+    ``folder/checkpoints`` is where an interrupted run left its state. It is resumed from, and to be
+    removed once the caller is done. ``trainer`` holds further arguments of Lightning's Trainer.
 
     Raises:
         Stopped: a signal asked for it; the last whole step is saved.
@@ -140,25 +149,8 @@ def finetune(
     if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
         raise NonFiniteLossError(f"step {len(plan.steps)}", plan.steps[-1])
     publish_folder(folder / "adapter", lambda partial: model.save_pretrained(str(partial)))
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    loss = fitting.callback_metrics.get("train/loss")
-    final = float(loss) if loss is not None else None
+    final = None if module.loss is None else float(module.loss)
     return {"steps": len(plan.steps), "rows": len(rows), "final_loss": final}
-
-
-class SaveWhenStopped(pl.Callback):
-    """Ends a training that was asked to stop behind a whole step, with that step saved."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.step = 0
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Within a step the gradients of its micro-batches would be lost."""
-        whole, self.step = trainer.global_step > self.step, trainer.global_step
-        if whole and stopping.asked():
-            trainer.save_checkpoint(self.path)
-            stopping.obey()
 
 
 def reached(folder: Path) -> int:
@@ -179,9 +171,13 @@ def _fitting(
         every_n_train_steps=recipe.checkpoint_every,
         enable_version_counter=False,
     )
-    saver = SaveWhenStopped(checkpoints / "last.ckpt")
+    saver = SaveWhenStopped(checkpoints / CHECKPOINT.name)
     return pl.Trainer(
-        **{**options, "callbacks": [*options.get("callbacks", []), keeper, saver]},
+        **{
+            **options,
+            "callbacks": [*options.get("callbacks", []), keeper, saver],
+            "plugins": [*options.get("plugins", []), WholeFiles()],
+        },
         default_root_dir=checkpoints,
         max_epochs=1,
         accumulate_grad_batches=plan.accumulate,

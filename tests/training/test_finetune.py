@@ -16,6 +16,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
+from spice import stopping
 from spice.data.batches import pad
 from spice.data.rendering import Example
 from spice.errors import InputError
@@ -146,7 +147,7 @@ def test_the_adapter_loads_with_peft_and_gives_the_same_logits(
         untuned = Checkpoint(str(checkpoint), "float32").load()(input_ids=ids).logits
     assert torch.equal(ours, theirs)
     assert not torch.allclose(ours, untuned, atol=1e-2)
-    assert [p.name for p in tmp_path.iterdir()] == ["adapter"]  # no checkpoints are left
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter", "checkpoints"]
 
 
 def test_dropout_is_active_while_training(checkpoint: Path, tmp_path: Path) -> None:
@@ -288,6 +289,32 @@ def test_a_killed_run_ends_with_the_same_adapter_to_the_bit(
     train(checkpoint, tmp_path / "cut", [resumed])
     assert 0 < len(resumed.gradients) < 5
     assert same(adapter(tmp_path / "cut"), adapter(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("asked_at", [0, 2, 4])
+def test_a_training_that_is_to_stop_saves_the_step_it_is_in(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_at: int
+) -> None:
+    """Whole steps alone, each of three micro-batches; the first behind a resumption too."""
+
+    def ask(now: int) -> None:
+        if now == asked_at:
+            monkeypatch.setattr(stopping._State, "asked", stopping.PREEMPTED)
+
+    _, whole = train(checkpoint, tmp_path / "whole")
+    cut, reached = tmp_path / "cut", []
+    for act in (ask, lambda now: None):
+        with pytest.raises(stopping.Stopped):
+            train(checkpoint, cut, [Watch(act)], checkpoint_every=100)
+        kept = torch.load(cut / "checkpoints" / "last.ckpt", weights_only=True)
+        reached.append(kept["global_step"])
+        if reached[-1] == 5:
+            break
+    assert reached == [asked_at + 1, asked_at + 2][: 5 - asked_at]
+    monkeypatch.setattr(stopping._State, "asked", None)
+    _, resumed = train(checkpoint, cut, checkpoint_every=100)
+    assert same(adapter(cut), adapter(tmp_path / "whole"))
+    assert resumed == whole
 
 
 def cut_after(step: int) -> Callable[[int], None]:

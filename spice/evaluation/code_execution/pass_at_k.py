@@ -301,11 +301,7 @@ class PassAtK:
         programs = [predictions[i][j] for i, j in jobs]
         tests = [references[i] for i, _ in jobs]
 
-        def run(program: str, test: str) -> Outcome:
-            return run_program(program, timeout, test=test)
-
-        with ThreadPoolExecutor(num_workers or self.workers) as pool:
-            outcomes = list(pool.map(run, programs, tests))
+        outcomes = _outcomes(programs, tests, timeout, num_workers or self.workers)
         details: dict[int, list[tuple[int, dict[str, Any]]]] = {
             i: [] for i in range(len(predictions))
         }
@@ -321,3 +317,21 @@ class PassAtK:
             if all(n >= size for n, _ in counts)
         }
         return scores, details
+
+
+def _outcomes(
+    programs: Sequence[str], tests: Sequence[str], timeout: float, workers: int
+) -> list[Outcome]:
+    """Of each program with its test, some of them at a time."""
+
+    def run(program: str, test: str) -> Outcome:
+        return run_program(program, timeout, test=test)
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        outcomes = list(pool.map(run, programs, tests))
+    except BaseException:  # a run that is stopped waits for none of them
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return outcomes

@@ -64,6 +64,7 @@ class FineTune(KeyedStep):
         except NonFiniteLossError as error:
             raise InputError(error.told([run.pool.rows[row].id for row in error.rows])) from None
         write_json(folder / "facts.json", facts)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     def _tuned(self, run: Run, folder: Path) -> dict[str, Any]:
         from spice.training.finetune import finetune  # keeps torch out of start-up
