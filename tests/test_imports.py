@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def test_a_room_imports_only_what_lies_below_it(path: Path) -> None:
     assert not above
 
 
+@functools.cache
 def is_heavy(module: str) -> bool:
     """Whether importing it brings in what start-up can do without."""
     path = source(module)

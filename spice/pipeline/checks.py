@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spice.evaluation.development import BenchmarkExamples
@@ -38,8 +39,13 @@ def checks(draft: Draft) -> Iterator[Check]:
 def _of_places(draft: Draft) -> Iterator[Check]:
     yield lambda: run_folder.check(draft.folder)
     yield lambda: check_writable(draft.folder, "hydra.run.dir")
-    if not draft.cache.is_dir():  # one that cannot be written may hold all that is needed
-        yield lambda: check_writable(draft.cache, "cache_dir")
+    yield lambda: _check_cache(draft.cache)
+
+
+def _check_cache(cache: Path) -> None:
+    """One that is there but cannot be written may hold all that is needed."""
+    if not cache.is_dir():
+        check_writable(cache, "cache_dir")
 
 
 def _check_data_sets(draft: Draft) -> None:

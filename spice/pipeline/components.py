@@ -229,6 +229,8 @@ def make_settings(config: DictConfig) -> Settings:
 def _elsewhere(config: DictConfig, problem: Problem) -> str:
     """A key on top that is none there may be one of a group's."""
     name = problem.path[0]
+    if problem.value == ABSENT:
+        return problem._replace(words=MISSING).told()
     if len(problem.path) == 1 and problem.words.startswith(UNKNOWN):
         groups = {g: config[g] for g in GROUPS if isinstance(config[g], DictConfig)}
         known = [f"{group}.{name}" for group, node in groups.items() if name in node]

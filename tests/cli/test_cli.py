@@ -328,6 +328,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_what_is_whole_stays(
     local: list[str], write_jsonl: Callable[..., Path], records: list[Any], tmp_path: Path
 ) -> None:

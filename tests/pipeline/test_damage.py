@@ -122,6 +122,7 @@ LEFT: dict[str, tuple[list[str], str, list[tuple[str, str]]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEFT)
 def test_what_was_left_is_made_again_where_it_is_damaged(
     start: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -89,6 +89,7 @@ def steps(path: Path) -> list[int]:
         return [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
 
 
+@pytest.mark.slow
 def test_sigterm_ends_an_extraction_that_goes_on_from_its_shards(runs: Runs) -> None:
     runs.stopped(signal.SIGTERM, "cache/gradients/*.partial/*.safetensors", *SMALL)
     [store] = (runs.folder / "cache" / "gradients").glob("*.partial")
