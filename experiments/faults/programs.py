@@ -90,7 +90,7 @@ def hostile(name: str, tally: Tally) -> None:
         f"took {took:.1f} s" if took > WALL * LIMIT + SLACK else "",
         "" if all(r.passed for r in right) else f"right programs beside it: {right}",
         "wrote a file" if _written() else "",
-        f"left {_left()} behind" if _left() else "",
+        f"left {left} behind" if (left := _left()) else "",
     ]
     tally.tell("program", name, problems)
 
@@ -101,9 +101,14 @@ def available() -> str | None:
 
 
 def _left() -> int:
-    """Programs still there: what starters, which are our own children, have for children."""
+    """Programs that outlive their time: what starters, our own children, have for children.
+
+    Those of cases beside this one are there as well, but not for longer than a program may be.
+    """
     own = psutil.Process(os.getpid())
-    _, alive = psutil.wait_procs({*own.children(recursive=True)} - {*own.children()}, timeout=2)
+    _, alive = psutil.wait_procs(
+        {*own.children(recursive=True)} - {*own.children()}, timeout=WALL * LIMIT + SLACK
+    )
     return len(alive)
 
 
