@@ -87,16 +87,17 @@ def stopped(jobs: Jobs, home: Path, golden: Undisturbed, seed: int, tally: Tally
     took = time.monotonic() - began
     problems = []
     if there and ended.code != 0:  # it may just have ended by itself
+        left = _alive(family)
         problems = [
-            ended.code != CODES[number] and f"{ended.brief()}, expected {CODES[number]}",
-            took > POLITE + 0.5 and f"took {took:.1f} s to stop",
-            ended.traceback and "a traceback",
-            _alive(family) and f"left {_alive(family)} behind",
+            "" if ended.code == CODES[number] else f"{ended.brief()}, expected {CODES[number]}",
+            f"took {took:.1f} s to stop" if took > POLITE + 0.5 else "",
+            "a traceback" if ended.traceback else "",
+            f"left {left} behind" if left else "",
         ]
     elif there and took > 1.0:
         problems = [f"went on for {took:.1f} s and ended with exit 0"]
     label = f"{seed}: {name}, {number.name} after {after:.1f} s{' under Slurm' if slurm else ''}"
-    tally.tell("stop", label, [*map(_text, problems), *_goes_on(jobs, name, folder, golden)])
+    tally.tell("stop", label, [*problems, *_goes_on(jobs, name, folder, golden)])
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -120,10 +121,6 @@ def _after(job: Job, seconds: float) -> None:
 def _alive(family: list[psutil.Process]) -> int:
     _, alive = psutil.wait_procs(family, timeout=2)
     return len(alive)
-
-
-def _text(problem: str | bool) -> str:
-    return problem or ""  # type: ignore[return-value]
 
 
 def _slurm() -> dict[str, str]:

@@ -124,7 +124,7 @@ def _open(path: Path) -> IO[bytes]:
     if packing not in PACKED:
         return path.open("rb")
     if packing == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
+        return gzip.open(path, "rb")  # type: ignore[return-value]  # an IO[bytes] in all but its type
     import pyarrow
 
     return io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd"))

@@ -46,7 +46,11 @@ def finished(folder: Path, config: DictConfig) -> dict[str, Any] | None:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     _check_same(folder, plain, "a finished run")
     found = _parsed(path, read_json)
-    say("done", f"{folder} holds this run's results already; nothing is read or made anew")
+    say(
+        "done",
+        f"{folder} holds this run's results already, by its configuration; nothing is read or made "
+        "anew, so a change of the pool, of weights or of the code since is not seen",
+    )
     return found
 
 
