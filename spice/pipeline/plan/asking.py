@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spice.evaluation.benchmarks import Suite
 from spice.models.device import device
-from spice.pipeline.plan.probe import Memory
+from spice.pipeline.plan.probe import Memory, quickest
 
 if TYPE_CHECKING:
     from spice.evaluation.evaluation import Evaluation
@@ -53,16 +52,14 @@ def _seconds(
 ) -> float:
     """A batch of a benchmark is asked; the others take as long."""
     sizes = evaluation(suite).items(name)  # what is fetched and prepared now is there later
-    start = time.perf_counter()
-    evaluation(suite).items(name)
-    loading = time.perf_counter() - start
+    loading = quickest(lambda: evaluation(suite).items(name))
+    limit = -(-suite.batch_size // len(sizes))
+    limited = replace(suite, limit=limit)
     evaluation(replace(suite, limit=1)).score(name)  # the first question is always slower
-    limited = replace(suite, limit=-(-suite.batch_size // len(sizes)))
     with memory:
-        start = time.perf_counter()
-        score, _ = evaluation(limited).score(name)
-        asking = time.perf_counter() - start - loading
-    return loading + max(asking, 0.0) * sum(sizes) / max(score.n, 1)
+        asking = quickest(lambda: evaluation(limited).score(name)) - loading
+    asked = sum(min(limit, size) for size in sizes)
+    return loading + max(asking, 0.0) * sum(sizes) / max(asked, 1)
 
 
 def items(suite: Suite, name: str, cache: Path) -> list[int]:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 AT = (1.0, 0.5, 0.1)  # quantiles of the lengths: one batch of rows alike is read at each
 ROWS = 7  # at most, in each of them
-REPEATS, LONG = 3, 2.0  # passes over each, unless so many seconds have gone
+REPEATS, LONG = 3, 2.0  # times that each is measured, unless so many seconds have gone
 BEAT = 0.002  # seconds between two looks at the memory in use
 
 
@@ -107,7 +108,7 @@ def probe(
     base, found = memory.now(), []
     for batch in there:
         with memory:
-            found.append(_quickest(step, batch, where))
+            found.append(quickest(partial(_synchronous, step, batch, where)))
     tokens = [batch["input_ids"].numel() for batch in there]
     per_token = {
         batch["input_ids"].shape[1]: seconds / count
@@ -118,18 +119,22 @@ def probe(
     return asdict(Speed(widths, [per_token[w] for w in widths], load, base, rise, size))
 
 
-def _quickest(step: Callable[[Batch], object], batch: Batch, where: str) -> float:
-    """Seconds of a pass: the least of a few, which is what other processes leave true."""
-    import torch
-
+def quickest(act: Callable[[], object]) -> float:
+    """Seconds of an act: the least of a few, which is what other processes leave true."""
     seconds: list[float] = []
     while len(seconds) < REPEATS and sum(seconds) < LONG:
         start = time.perf_counter()
-        step(batch)
-        if where == "cuda":
-            torch.cuda.synchronize()
+        act()
         seconds.append(time.perf_counter() - start)
     return min(seconds)
+
+
+def _synchronous(step: Callable[[Batch], object], batch: Batch, where: str) -> None:
+    import torch
+
+    step(batch)
+    if where == "cuda":
+        torch.cuda.synchronize()
 
 
 def chosen(work: Work, limit: BatchLimit) -> list[list[int]]:
