@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from spice.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
+WRITER = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]  # of a shared folder
 DIGITS = 16  # hexadecimal ones of a hash: 64 bits, far more than any cache has entries
 
 
@@ -26,7 +31,7 @@ def publish(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OSError: the disk is full or takes nothing; the file is named.
     """
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    partial = path.with_name(f"{path.name}.partial-{WRITER}-{os.getpid()}")
     try:
         write(partial)
         sync(partial)
@@ -35,6 +40,21 @@ def publish(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:  # a write that fails does not say where
         error.filename = error.filename or str(path)
         raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def clear(folder: Path) -> None:
+    """Remove what killed writers left anywhere in a folder that nobody else writes to now."""
+    for left in sorted(folder.rglob("*.partial*"), reverse=True):
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def clear_beside(path: Path) -> None:
+    """Remove what writers of a file left whose processes are gone; others may be writing it now."""
+    for left in path.parent.glob(f"{glob.escape(path.name)}.partial-{WRITER}-*"):
+        if not psutil.pid_exists(int(left.name.rpartition("-")[2])):
+            left.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

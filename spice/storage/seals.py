@@ -30,7 +30,7 @@ from xxhash import xxh3_128
 
 from spice.messages import warn
 from spice.storage import disk, tensors
-from spice.storage.files import publish, sync, write_json
+from spice.storage.files import clear_beside, publish, sync, write_json
 
 MANIFEST = "files.json"
 MARK = b"\nxxh3_128 "
@@ -126,6 +126,7 @@ def publish_sealed(path: Path, write: Callable[[Path], object]) -> None:
         with partial.open("ab") as file:
             file.write(MARK + digest.encode() + b"\n")
 
+    clear_beside(path)
     publish(path, sealed)
 
 

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from spice.errors import InputError
 from spice.storage import disk, seals
-from spice.storage.files import short_hash, sync, write_json
+from spice.storage.files import clear, short_hash, sync, write_json
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class Stages:
             elif partial.is_dir():
                 self.say(stage, f"going on from what an interrupted run left in {partial}")
             partial.mkdir(exist_ok=True)
+            clear(partial)
             build(partial)
             write_json(partial / "inputs.json", inputs)
             seals.seal(partial)
