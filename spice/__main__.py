@@ -10,6 +10,8 @@ import io
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,6 +25,7 @@ from spice import stopping
 from spice.cli import handed_on, help
 from spice.cli.check import check
 from spice.cli.explain import conf_dir, explain
+from spice.distributed import ranks, serving, team
 from spice.errors import InputError
 from spice.messages import shown
 from spice.storage import disk
@@ -75,7 +78,7 @@ def main() -> None:
     try:
         arguments = sys.argv[1:]
         handed_on.check(arguments)
-        with stopping.listening():
+        with stopping.listening(), _with_others():
             if arguments[:1] == ["check"]:
                 sys.exit(check(arguments[1:]))
             _run()
@@ -90,6 +93,20 @@ def main() -> None:
         if told is None:
             raise
         _stop(told, 2)
+
+
+@contextmanager
+def _with_others() -> Iterator[None]:
+    """Of several processes that somebody has started, the first is the run, the others help it."""
+    started = ranks.given()
+    if started is not None:
+        if started.number:
+            serving.serve(started)
+        team.meet(started)
+    try:
+        yield
+    finally:
+        team.disband()
 
 
 def _absolute_config_path(arguments: list[str]) -> list[str]:

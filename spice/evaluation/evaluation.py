@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from spice.distributed.lightning import by_itself
 from spice.errors import InputError
 from spice.evaluation import live_model, surroundings
 from spice.evaluation.benchmarks import Benchmark, Suite
@@ -188,7 +189,7 @@ def evaluate(
         cache=cache,
     )
     testing = pl.Trainer(
-        **trainer,
+        **by_itself(trainer),
         default_root_dir=cache,
         logger=False,
         enable_model_summary=False,

@@ -14,12 +14,17 @@ from torch.utils.data import DataLoader
 from spice.data.batch_limit import BatchLimit
 from spice.data.batches import Batch, PaddedBatches, length_order
 from spice.data.rendering import Example
+from spice.distributed import team
+from spice.distributed.lightning import by_itself
+from spice.errors import InputError
 from spice.models.attention import widen_narrow_heads
 from spice.storage import disk
 from spice.storage.shards import ShardStore, about
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from spice.distributed.per_rank import PerRank
 
 Read = Callable[[Any, Batch], "Tensor"]  # a model and a batch in, b × d out
 
@@ -78,26 +83,26 @@ def shard_plan(examples: Sequence[Example], eligible: Sequence[int], size: int) 
 
 
 class Missing(pl.LightningDataModule):
-    """What a store lacks, as padded batches; no batch crosses a shard's edge.
-
-    Of several devices each has whole shards to itself, so every shard has one writer, and holds the
-    same bytes whoever wrote it.
-    """
+    """Some shards of a store as padded batches; no batch crosses a shard's edge."""
 
     def __init__(
-        self, store: ShardStore, examples: Sequence[Example], limit: BatchLimit, pad_id: int
+        self,
+        store: ShardStore,
+        shards: Sequence[int],
+        examples: Sequence[Example],
+        limit: BatchLimit,
+        pad_id: int,
     ) -> None:
         super().__init__()
-        self.shards = [store.plan[shard].tolist() for shard in store.missing()]
+        self.shards = [store.plan[shard].tolist() for shard in shards]
         self.examples = examples
         self.limit = limit
         self.pad_id = pad_id
 
     def predict_dataloader(self) -> DataLoader:
-        """This device's batches."""
-        assert self.trainer is not None
+        """Their batches."""
         batches = []
-        for rows in self.shards[self.trainer.global_rank :: self.trainer.world_size]:
+        for rows in self.shards:
             lengths = [len(self.examples[row].ids) for row in rows]
             batches += [rows[part] for part in self.limit.cut(lengths)]
         return DataLoader(PaddedBatches(self.examples, batches, self.pad_id), batch_size=None)
@@ -125,7 +130,8 @@ def open_store(
 
 def fill(
     store: ShardStore,
-    module: Pass,
+    model: PerRank[Any],
+    read: Read,
     examples: Sequence[Example],
     *,
     limit: BatchLimit,
@@ -133,9 +139,12 @@ def fill(
     trainer: dict[str, Any],
     say: Callable[[str], None],
 ) -> None:
-    """Read what the store lacks.
+    """Read what the store lacks off the model, each process its share of the shards.
+
+    Every shard has one writer, and holds the same bytes whoever wrote it.
 
     Raises:
+        InputError: a process does not see the folder of the store.
         RuntimeError: the pass came to its end, but some shards were not written.
     """
     store.check_space()
@@ -146,18 +155,39 @@ def fill(
         say(f"{shards - len(missing)} of {shards} shards are there already")
     if not missing:
         return
-    several = trainer.get("devices", 1) not in (1, "auto")
+    team.everywhere(_read_share, store, missing, model, read, examples, limit, pad_id, trainer)
+    if lost := store.missing():
+        raise RuntimeError(f"{store.folder}: {len(lost)} shards were not written")
+
+
+def _read_share(
+    store: ShardStore,
+    missing: Sequence[int],
+    model: PerRank[Any],
+    read: Read,
+    examples: Sequence[Example],
+    limit: BatchLimit,
+    pad_id: int,
+    trainer: dict[str, Any],
+    here: None,
+) -> None:
+    """This process's shards; more processes than shards leave some of them without."""
+    if not store.folder.is_dir():
+        raise InputError(
+            f"cache_dir: process {team.rank()} does not see {store.folder}; several machines need "
+            "a folder that they share"
+        )
+    mine = team.share(missing)
+    if not mine:
+        return
+    callbacks = [*trainer.get("callbacks", []), ShardWriter(store)]
     predicting = pl.Trainer(
-        **{**trainer, "callbacks": [*trainer.get("callbacks", []), ShardWriter(store)]},
+        **by_itself({**trainer, "callbacks": callbacks}),
         default_root_dir=store.folder,
-        strategy="ddp_spawn" if several else "auto",
-        use_distributed_sampler=False,  # shards are shared out, not rows
         inference_mode=False,  # per-sample gradients need autograd
         logger=False,
         enable_model_summary=False,
         enable_checkpointing=False,
     )
-    data = Missing(store, examples, limit, pad_id)
-    predicting.predict(module, datamodule=data, return_predictions=False)
-    if lost := store.missing():
-        raise RuntimeError(f"{store.folder}: {len(lost)} shards were not written")
+    data = Missing(store, mine, examples, limit, pad_id)
+    predicting.predict(Pass(model(), read), datamodule=data, return_predictions=False)

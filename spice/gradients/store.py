@@ -12,8 +12,9 @@ import torch
 
 from spice.data.batches import length_order, pad
 from spice.data.rendering import Example, eligible_rows
+from spice.distributed.per_rank import PerRank
 from spice.gradients.extraction import Extraction
-from spice.gradients.passes import Pass, fill, open_store
+from spice.gradients.passes import fill, open_store
 from spice.gradients.per_sample import dimension, per_sample_gradients
 from spice.gradients.projection import Sketch
 from spice.models.device import moved
@@ -33,7 +34,7 @@ ASKED = 16  # rows by which it is told how far inner products were moved
 
 
 def extract(
-    base: PreTrainedModel,
+    load: Callable[[], PreTrainedModel],
     extraction: Extraction,
     examples: Sequence[Example],
     ids: Sequence[str],
@@ -44,8 +45,9 @@ def extract(
     trainer: dict[str, Any],
     say: Callable[[str], None],
 ) -> None:
-    """Fill the store in ``folder`` with the gradients it lacks."""
-    model = extraction.attach(base)
+    """Fill the store in ``folder`` with the gradients it lacks; every process loads the model."""
+    adapted = PerRank(partial(_adapted, load, extraction))
+    model = adapted()
     rows, size = eligible_rows(examples), extraction.shard_rows
     sketch = extraction.sketch()
     width = dimension(model, sketch)
@@ -53,7 +55,8 @@ def extract(
     read = partial(per_sample_gradients, reduction=extraction.reduction, sketch=sketch)
     fill(
         store,
-        Pass(model, read),
+        adapted,
+        read,
         examples,
         limit=extraction.batch_limit,
         pad_id=pad_id,
@@ -65,6 +68,10 @@ def extract(
         error = measure()
         write_json(folder / f"{what}.json", error)
         say(f"{what}: inner products off by {error['rms']:.2g} of the norms' product")
+
+
+def _adapted(load: Callable[[], PreTrainedModel], extraction: Extraction) -> PeftModel:
+    return extraction.attach(load())
 
 
 def _errors(

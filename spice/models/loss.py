@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -45,6 +45,10 @@ class NonFiniteLossError(InputError):
         self.where = where
         self.rows = rows
         super().__init__(self.told([str(row) for row in rows]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process may have come upon it."""
+        return type(self), (self.where, self.rows)
 
     def told(self, names: list[str]) -> str:
         """The message, with names for the rows."""

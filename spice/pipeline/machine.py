@@ -7,6 +7,8 @@ import sys
 import warnings
 from typing import Any, Literal
 
+from spice.distributed import team
+from spice.distributed.ranks import given
 from spice.errors import InputError
 from spice.values import Count, component
 
@@ -15,15 +17,18 @@ from spice.values import Count, component
 class Machine:
     """What stands behind ``trainer=``: Lightning's accelerator, devices and precision.
 
-    ``precision`` auto is bf16-mixed where a GPU has it, else 32-true; it is fine-tuning's alone,
-    gradients are always accumulated in float32. ``progress`` shows bars with rate and time left.
+    ``devices`` processes on each of ``num_nodes`` machines work on the run, each with a GPU or a
+    share of the cores; auto are those that torchrun or srun started, else one. ``precision`` auto
+    is bf16-mixed where a GPU has it, else 32-true; it is fine-tuning's alone, gradients are always
+    accumulated in float32. ``progress`` shows bars with rate and time left.
 
     Raises:
         InputError: an option outside its range.
     """
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda"]
-    devices: Count
+    devices: Literal["auto"] | Count
+    num_nodes: Literal["auto"] | Count
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     progress: bool
 
@@ -31,8 +36,10 @@ class Machine:
         """Refuse what this machine has not.
 
         Raises:
-            InputError: a GPU is asked for where there is none, or more than there are.
+            InputError: a GPU is asked for where there is none, or more than there are; or other
+                processes than were started.
         """
+        self._check_started()
         if self.accelerator not in ("gpu", "cuda"):
             return
         import torch
@@ -43,8 +50,36 @@ class Machine:
                 f"trainer.accelerator={self.accelerator}: torch finds no GPU here; "
                 "trainer.accelerator=auto takes one where there is one"
             )
-        if self.devices > found:
-            raise InputError(f"trainer.devices={self.devices}: this machine has {found} GPUs")
+        devices, _ = self._asked()
+        if devices > found:
+            raise InputError(f"trainer.devices={devices}: this machine has {found} GPUs")
+
+    def _check_started(self) -> None:
+        started, (devices, nodes) = given(), self._asked()
+        if started is None and nodes > 1:
+            raise InputError(
+                f"trainer.num_nodes={nodes}: one machine starts no processes on others; start this "
+                "command by torchrun or srun on each"
+            )
+        if started and (devices, nodes) != (started.per_node, started.nodes):
+            raise InputError(
+                f"trainer.devices={devices} trainer.num_nodes={nodes}: {started.per_node} "
+                f"processes were started on each of {started.nodes} machines; leave both at auto"
+            )
+
+    def _asked(self) -> tuple[int, int]:
+        """Processes on each machine, and machines."""
+        started = given()
+        devices = (started.per_node if started else 1) if self.devices == "auto" else self.devices
+        nodes = (started.nodes if started else 1) if self.num_nodes == "auto" else self.num_nodes
+        return devices, nodes
+
+    def gather(self) -> None:
+        """Let what comes be done by as many processes as are asked for."""
+        import torch
+
+        devices, nodes = self._asked()
+        team.ask_for(devices * nodes, self.accelerator != "cpu" and torch.cuda.is_available())
 
     def resolved_precision(self) -> str:
         """The precision that fine-tuning runs in here."""
@@ -56,24 +91,18 @@ class Machine:
         return "bf16-mixed" if has_bf16 and self.accelerator != "cpu" else "32-true"
 
     def trainer_arguments(self) -> dict[str, Any]:
-        """Arguments that every Trainer of a run shares.
+        """Arguments that every Trainer of a run shares; :mod:`spice.distributed.lightning` adds to.
 
-        Lightning's own plugin for Slurm would count its tasks for processes of ours, answer its
-        signals, and start from any ``hpc_ckpt_*.ckpt`` that it finds.
+        They can be sent to other processes.
         """
         from pytorch_lightning.callbacks import TQDMProgressBar
-        from pytorch_lightning.plugins.environments import LightningEnvironment
 
-        environment = LightningEnvironment()
-        environment.set_global_rank(0)  # on import Lightning takes Slurm's number of a task for it
         # In a log file a bar that redraws ten times a second is noise.
         rate = 1 if sys.stderr.isatty() else 200
         bars = [TQDMProgressBar(refresh_rate=rate)] if self.progress else []
         return {
             "accelerator": self.accelerator,
-            "devices": self.devices,
             "deterministic": "warn",
-            "plugins": [environment],
             "enable_progress_bar": self.progress,
             "callbacks": bars,
         }

@@ -177,6 +177,7 @@ def run(config: DictConfig, folder: Path, sweep: str | None = None) -> ResultsRe
         run_folder.claimed(folder, plain),
         tracker.run(_on_top(plain), name, sweep, folder) as state.tracked,
     ):
+        state.parts.machine.gather()
         state.readings.begin()
         for step in STEPS[1:]:
             step.execute(state)

@@ -13,6 +13,7 @@ import torch
 
 from spice.data.batches import Batch, pad
 from spice.data.rendering import Example
+from spice.distributed.lightning import by_itself
 from spice.models.loss import check_finite, response_nll
 from spice.storage.seals import publish_sealed, read_sealed
 
@@ -141,7 +142,7 @@ class LearningProxy(pl.LightningModule):
 def go_through(module: LearningProxy, trainer: dict[str, Any]) -> None:
     """Do what is left, under Lightning."""
     fitting = pl.Trainer(
-        **trainer,
+        **by_itself(trainer),
         default_root_dir=module.folder,
         max_epochs=1,
         logger=False,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from spice.data.batch_limit import BatchLimit
     from spice.data.rendering import Example
+    from spice.distributed.per_rank import PerRank
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -90,6 +91,13 @@ def sketch(vectors: Tensor, size: int, seed: int) -> Tensor:
     return torch.zeros(len(vectors), size).to(vectors).index_add_(1, places, vectors * signs)
 
 
+def features_at(
+    path: Path, adapted: PerRank[PeftModel], size: int, seed: int, reduction: str
+) -> Features:
+    """Those at the checkpoint in a file, which is put into the model of this process."""
+    return Features(adapted(), load_state(path, adapted()), size, seed, reduction)
+
+
 @dataclass(frozen=True)
 class Features:
     """Projected features of unit length at one checkpoint; a zero gradient's feature is zero."""
@@ -129,6 +137,6 @@ class Features:
         return small / small.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 
-def cosines(model: Any, batch: Any, features: Features, aimed: Tensor) -> Tensor:
+def cosines(model: Any, batch: Any, features: PerRank[Features], aimed: Tensor) -> Tensor:
     """Of b rows' features with those of m examples, b × m."""
-    return features.adam(batch) @ aimed.T
+    return features().adam(batch) @ aimed.T.to(batch["input_ids"].device)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from spice.distributed.per_rank import PerRank
 from spice.gradients import work
 from spice.signals.base import Signal
 from spice.signals.forward import ForwardSignal, read_off
@@ -84,7 +85,7 @@ class TargetEmbeddings(Signal):
 
     def build(self, folder: Path, source: Source) -> None:
         """Read the targets as rows of a pool of their own."""
-        model, signal = source.tokenized.checkpoint.load(), Embeddings(self.pooling)
+        model, signal = PerRank(source.tokenized.checkpoint.load), Embeddings(self.pooling)
         found = read_off(model, signal, source, folder / "store", source.key, rows=source.targets)
         write_array(folder / "embeddings.npy", found)
 

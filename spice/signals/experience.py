@@ -6,12 +6,14 @@ import dataclasses
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from spice.data.rendering import Example, eligible_rows
+from spice.distributed.per_rank import PerRank
 from spice.gradients import work
 from spice.models.lora import Lora
 from spice.signals.base import Signal
@@ -24,12 +26,15 @@ from spice.training.recipe import Recipe
 from spice.values import Count, RefusedError, Seed, Share, component
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from torch import Tensor
+    from transformers import PreTrainedModel
 
     from spice.data.batches import Batch
     from spice.data.rendering import Renderer
     from spice.gradients.extraction import Extraction
     from spice.gradients.work import Work
+    from spice.models.checkpoint import Checkpoint
     from spice.records import Row
     from spice.signals.source import Source
 
@@ -61,20 +66,20 @@ class Experience:
             if getattr(self, name) is None:
                 raise RefusedError(name, None, f"choose={self.choose} needs it")
 
-    def gain(self, folder: Path, source: Source) -> Any:
+    def gain(self, folder: Path, source: Source) -> PerRank[PeftModel]:
         """The proxy with the tuned adapter; what an interrupted run left is gone on from."""
-        from peft import PeftModel
+        if seals.damaged(folder / "adapter"):
+            self._tune(folder, source)
+        return PerRank(partial(_experienced, source.tokenized.checkpoint, folder / "adapter"))
 
+    def _tune(self, folder: Path, source: Source) -> None:
         from spice.training.finetune import finetune  # keeps torch out of start-up
 
-        model: Any = source.tokenized.checkpoint.load()
-        if not seals.damaged(folder / "adapter"):
-            return PeftModel.from_pretrained(model, str(folder / "adapter")).eval()
-        rows = self.rows(folder, source, model)
+        base = PerRank(source.tokenized.checkpoint.load)
+        rows = self.rows(folder, source, base)
         source.say(f"tuning briefly on {len(rows)} rows")
-        tuned = self.lora.attach(model, self.seed)
         finetune(
-            tuned,
+            self.lora.attach(base(), self.seed),
             self.recipe,
             source.tokenized.examples,
             rows,
@@ -84,7 +89,6 @@ class Experience:
             trainer={**source.trainer, "logger": False},
         )
         seals.seal(folder / "adapter")
-        return tuned.eval()
 
     def work(self, source: Source) -> list[Work]:
         """The prompts, where rows are drawn by them, and the tuning."""
@@ -95,7 +99,7 @@ class Experience:
         count = min((self.clusters or 0) * (self.per_cluster or 0), n)
         return [work.forward(tokenized, prompts), work.training(tokenized, self.recipe, count)]
 
-    def rows(self, folder: Path, source: Source, model: Any) -> list[int]:
+    def rows(self, folder: Path, source: Source, base: PerRank[PreTrainedModel]) -> list[int]:
         """What is tuned on."""
         usable = eligible_rows(source.tokenized.examples)
         if self.choose == "random":
@@ -104,7 +108,7 @@ class Experience:
         assert self.clusters is not None
         assert self.per_cluster is not None
         prompts = Prompts()
-        values = read_off(model, prompts, source, folder / "prompts", source.key)
+        values = read_off(base, prompts, source, folder / "prompts", source.key)
         rows = [row for row in usable if np.isfinite(values[row]).all()]
         rows = sorted(rows, key=lambda row: source.ids[row])
         labels = k_means(values[rows, :-1], self.clusters, self.seed)
@@ -113,6 +117,12 @@ class Experience:
             for label in np.unique(labels)
             for place in middle(np.flatnonzero(labels == label), values[rows, -1], self.per_cluster)
         ]
+
+
+def _experienced(checkpoint: Checkpoint, adapter: Path) -> PeftModel:
+    from peft import PeftModel  # keeps torch out of start-up
+
+    return PeftModel.from_pretrained(checkpoint.load(), str(adapter)).eval()
 
 
 def drawn_rows(ids: Sequence[str], rows: Sequence[int], share: float, seed: int) -> list[int]:

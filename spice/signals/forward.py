@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spice.distributed.per_rank import PerRank
 from spice.gradients import work
 from spice.signals.base import Signal
 from spice.storage.coding import FLOAT32
@@ -54,7 +55,7 @@ class ForwardSignal(Signal):
     def build(self, folder: Path, source: Source) -> None:
         """Read every text of the pool."""
         texts = self._texts(source)
-        model = source.tokenized.checkpoint.load()
+        model = PerRank(source.tokenized.checkpoint.load)
         _extract(model, self, texts, source.ids, source, source.tokenized, folder, source.key)
 
     def load(self, folder: Path, source: Source) -> np.ndarray:
@@ -75,7 +76,7 @@ class ForwardSignal(Signal):
 
 
 def read_off(
-    model: Any,
+    model: PerRank[Any],
     signal: ForwardSignal,
     source: Source,
     folder: Path,
@@ -97,7 +98,7 @@ def read_off(
 
 
 def _extract(
-    model: Any,
+    model: PerRank[Any],
     signal: ForwardSignal,
     texts: Texts,
     ids: Sequence[str],
@@ -107,14 +108,15 @@ def _extract(
     about: dict[str, Any],
 ) -> None:
     """Fill the store in ``folder`` with what it lacks, in the extraction's batches and shards."""
-    from spice.gradients.passes import Pass, fill, open_store  # keeps torch out of start-up
+    from spice.gradients.passes import fill, open_store  # keeps torch out of start-up
 
     flat, rows, names = _flat(texts, ids)
-    size, width = source.extraction.shard_rows, signal.width(model.config.get_text_config())
+    size, width = source.extraction.shard_rows, signal.width(model().config.get_text_config())
     store = open_store(folder, flat, rows, names, about, size, FLOAT32, width)
     fill(
         store,
-        Pass(model, signal.read),
+        model,
+        signal.read,
         flat,
         limit=source.extraction.batch_limit,
         pad_id=tokenized.pad_id,

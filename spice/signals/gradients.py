@@ -75,7 +75,7 @@ def _extract(
     from spice.gradients.store import extract
 
     extract(
-        source.tokenized.checkpoint.load(),
+        source.tokenized.checkpoint.load,
         source.extraction,
         examples,
         ids,

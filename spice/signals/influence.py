@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from spice.data.rendering import eligible_rows
+from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.gradients import work
 from spice.models.lora import Lora
@@ -37,11 +38,12 @@ if TYPE_CHECKING:
     from spice.data.rendering import Example
     from spice.gradients.extraction import Extraction
     from spice.gradients.work import Work
+    from spice.models.checkpoint import Checkpoint
     from spice.signals.adam_features import Features
     from spice.signals.source import Source
 
 #: what the table is made from
-LED_TO_IT = ("epoch-*", "cosines-*", "adapter", "checkpoints")
+LED_TO_IT = ("epoch-*", "cosines-*", "adapter*", "checkpoints")
 
 
 @dataclass(frozen=True)
@@ -81,26 +83,31 @@ class Influence(Signal):
 
     def _table(self, folder: Path, source: Source) -> tuple[np.ndarray, list[str]]:
         """Influence of n rows on each subtask, and the subtasks' names."""
-        from spice.signals.adam_features import Features, load_state  # keeps torch out of start-up
+        from spice.signals.adam_features import features_at  # keeps torch out of start-up
 
         tokenized, extraction = source.tokenized, source.extraction
         rows = eligible_rows(tokenized.examples)
         subtasks, aims = _aims(source)
-        model = self.lora.attach(tokenized.checkpoint.load(), self.seed)
-        recompute_long_batches(model, extraction.recompute_tokens)
-        rates = self._warm_up(model, source, rows, folder)
+        adapted = PerRank(partial(self._adapted, tokenized.checkpoint, extraction.recompute_tokens))
+        rates = self._warm_up(adapted(), source, rows, folder)
         names = sorted(set(subtasks))
         membership = np.array([[s == name for name in names] for s in subtasks], dtype=np.float64)
         membership /= membership.sum(axis=0)
         total = np.zeros((len(tokenized.examples), len(names)))
         for epoch, rate in enumerate(rates):
             source.say(f"checkpoint {epoch + 1} of {len(rates)}")
-            state = load_state(folder / f"epoch-{epoch}.safetensors", model)
-            read = Features(model, state, self.projection, self.seed, extraction.reduction)
-            aimed = read.plain(aims, extraction.batch_limit, tokenized.pad_id, source.trainer)
-            found = _cosines(read, aimed, source, rows, folder / f"cosines-{epoch}")
+            path = folder / f"epoch-{epoch}.safetensors"
+            how = path, adapted, self.projection, self.seed, extraction.reduction
+            read = PerRank(partial(features_at, *how))
+            aimed = read().plain(aims, extraction.batch_limit, tokenized.pad_id, source.trainer)
+            found = _cosines(read, aimed.cpu(), source, rows, folder / f"cosines-{epoch}")
             total += rate * found.astype(np.float64) @ membership
         return total, names
+
+    def _adapted(self, checkpoint: Checkpoint, recompute_tokens: int) -> PeftModel:
+        model = self.lora.attach(checkpoint.load(), self.seed)
+        recompute_long_batches(model, recompute_tokens)
+        return model
 
     def work(self, source: Source) -> list[Work]:
         """The warm-up, then the gradients of both sides at each of its checkpoints."""
@@ -164,10 +171,10 @@ def _aims(source: Source) -> tuple[list[str], list[Example]]:
 
 
 def _cosines(
-    read: Features, aimed: Tensor, source: Source, rows: Sequence[int], folder: Path
+    read: PerRank[Features], aimed: Tensor, source: Source, rows: Sequence[int], folder: Path
 ) -> np.ndarray:
     """cos(Γ(z), ∇ℓ(v)) of the pool's rows with m examples at one checkpoint, n × m."""
-    from spice.gradients.passes import Pass, fill, open_store
+    from spice.gradients.passes import fill, open_store
     from spice.signals.adam_features import cosines
 
     tokenized, extraction = source.tokenized, source.extraction
@@ -177,7 +184,8 @@ def _cosines(
     )  # fmt: skip
     fill(
         store,
-        Pass(read.model, partial(cosines, features=read, aimed=aimed)),
+        PerRank(partial(_model_of, read)),
+        partial(cosines, features=read, aimed=aimed),
         tokenized.examples,
         limit=extraction.batch_limit,
         pad_id=tokenized.pad_id,
@@ -185,6 +193,10 @@ def _cosines(
         say=source.say,
     )
     return store.read()
+
+
+def _model_of(read: PerRank[Features]) -> PeftModel:
+    return read().model
 
 
 def epoch_ends(rows: int, recipe: Recipe) -> list[int]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spice.data.rendering import Example
+from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.gradients import work
 from spice.signals.base import Signal
@@ -109,7 +110,7 @@ class Panel(Signal):
         for place, tokenized in enumerate(_all(source, self.checkpoints)):
             source.say(f"model {place + 1} of {1 + len(self.checkpoints)}")
             store, about = folder / f"store-{place}", {**source.key, **tokenized.view}
-            model, signal = tokenized.checkpoint.load(), Ratings(self.requests)
+            model, signal = PerRank(tokenized.checkpoint.load), Ratings(self.requests)
             found.append(read_off(model, signal, source, store, about, tokenized=tokenized))
         write_array(folder / "ratings.npy", np.stack(found, axis=1))
         for store in folder.glob("store-*"):

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from spice import stopping
 from spice.data.batches import Batch, PaddedBatches, TrainingPlan
 from spice.data.rendering import Example
+from spice.distributed.lightning import by_itself
 from spice.models.loss import NonFiniteLossError, check_finite, response_nll
 from spice.storage.files import publish_folder
 from spice.storage.seals import is_whole_checkpoint
@@ -173,11 +174,13 @@ def _fitting(
     )
     saver = SaveWhenStopped(checkpoints / CHECKPOINT.name)
     return pl.Trainer(
-        **{
-            **options,
-            "callbacks": [*options.get("callbacks", []), keeper, saver],
-            "plugins": [*options.get("plugins", []), WholeFiles()],
-        },
+        **by_itself(
+            {
+                **options,
+                "callbacks": [*options.get("callbacks", []), keeper, saver],
+                "plugins": [WholeFiles()],
+            }
+        ),
         default_root_dir=checkpoints,
         max_epochs=1,
         accumulate_grad_batches=plan.accumulate,

@@ -1,0 +1,277 @@
+"""The run and its helpers: one process for each device, which do together what a step asks of all.
+
+The run is the process of rank 0. It alone composes, selects, writes and talks; the others wait for
+its orders: a function and its arguments, which :func:`everywhere` sends to all of them. They are
+started here, on this machine, or were started by torchrun or srun.
+
+Orders are pickled, as torch sends objects: they come from the run itself and from nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle  # nosec B403
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from spice.distributed.helpers import Helpers, cores
+from spice.distributed.ranks import Rank, alone, given
+from spice.distributed.watching import Watch
+from spice.errors import InputError
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup, Store
+
+FOREVER = timedelta(days=20)  # helpers wait while the run selects; more milliseconds overflow
+PATIENCE = 10.0  # seconds for helpers to end by themselves
+BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
+KIND, ERROR = "kind", "error"  # what is told under these keys
+NOT_NEEDED = "none"
+
+
+class _Team:
+    """Of this process: its rank, and how it reaches the others."""
+
+    wanted = 1
+    kind = "cpu"
+    rank: Rank | None = None
+    store: Store | None = None
+    orders: ProcessGroup | None = None
+    helpers: Helpers | None = None  # those that it has started itself
+    at_work = False  # an order is being obeyed
+
+
+def rank() -> int:
+    """Which process this is; 0 alone."""
+    return _Team.rank.number if _Team.rank else 0
+
+
+def size() -> int:
+    """How many processes work on the run; 1 alone."""
+    return _Team.rank.size if _Team.rank else _Team.wanted
+
+
+def nodes() -> int:
+    """How many machines they are on."""
+    return _Team.rank.nodes if _Team.rank else 1
+
+
+def local_rank() -> int:
+    """Which of this machine's devices is this process's."""
+    return _Team.rank.local if _Team.rank else 0
+
+
+def on_gpus() -> bool:
+    """Whether each process has a GPU."""
+    return _Team.kind == "cuda"
+
+
+def is_first() -> bool:
+    """Whether this process is the run, which writes and talks."""
+    return rank() == 0
+
+
+def share(items: Sequence[Any]) -> Sequence[Any]:
+    """This process's part of what all are given: every size-th, from its rank on."""
+    return items[rank() :: size()]
+
+
+def gather(value: Any) -> list[Any]:
+    """Every process's ``value`` by rank; all of them have to ask, so within an order alone."""
+    if size() == 1:
+        return [value]
+    import torch.distributed as dist
+
+    found: list[Any] = [None] * size()
+    dist.all_gather_object(found, value, group=_Team.orders)
+    return found
+
+
+# -- the run's side --------------------------------------------------------------------------------
+
+
+def ask_for(processes: int, gpus: bool) -> None:
+    """How many processes work on what comes, each with a GPU or a share of the cores.
+
+    They start when they are first needed, and stay for the next run that asks for as many.
+    """
+    kind = "cuda" if gpus else "cpu"
+    if _Team.orders and (processes, kind) != (_Team.wanted, _Team.kind):
+        disband()
+    _Team.wanted, _Team.kind = processes, kind
+
+
+def everywhere(function: Callable[..., Any], *arguments: Any, here: Any = None) -> list[Any]:
+    """Call ``function(*arguments, here)`` in every process; what each returned, by rank.
+
+    Only the run's own call is given ``here``, such as a tracker; the others' have None.
+
+    Raises:
+        InputError: a helper came upon a user's mistake, or was ended.
+    """
+    if _Team.wanted == 1:
+        return [function(*arguments, here)]
+    _gather_round()
+    import torch.distributed as dist
+
+    found: list[Any] = [None] * size()
+    _Team.at_work = True
+    try:
+        with _threads_shared_out(), Watch(_lost):
+            dist.broadcast_object_list([(function, arguments)], src=0, group=_Team.orders)
+            mine = function(*arguments, here)
+            dist.gather_object(mine, found, dst=0, group=_Team.orders)
+    except RuntimeError as error:  # as gloo says that another process is gone
+        told = _lost(patience=3.0)
+        disband()
+        if told is None:
+            raise
+        raise told from error
+    except BaseException:
+        disband()
+        raise
+    _Team.at_work = False
+    return found
+
+
+def disband() -> None:
+    """Be alone: helpers have nothing more to do, and those that are still at work are ended."""
+    if _Team.store is not None:
+        import torch.distributed as dist
+
+        with suppress(RuntimeError):  # some of them are gone
+            if _Team.orders is None:
+                _Team.store.set(KIND, NOT_NEEDED)
+            elif not _Team.at_work:
+                dist.broadcast_object_list([None], src=0, group=_Team.orders)
+        if _Team.helpers:
+            _Team.helpers.end(0.0 if _Team.at_work else PATIENCE)
+        if _Team.orders is not None:
+            with suppress(RuntimeError):
+                dist.destroy_process_group()
+    _Team.rank = _Team.store = _Team.orders = _Team.helpers = None
+    _Team.at_work = False
+
+
+def _gather_round() -> None:
+    """Have the helpers there, and ready."""
+    if _Team.orders is not None:
+        return
+    if _Team.rank is None:
+        if given() is not None:
+            raise InputError("the other processes of this run are gone; start all of it again")
+        first = alone(_Team.wanted)
+        _Team.helpers = Helpers(first)
+        meet(first)
+    assert _Team.store is not None
+    _Team.store.set(KIND, _Team.kind)
+    join()
+
+
+@contextmanager
+def _threads_shared_out() -> Iterator[None]:
+    """Two processes with two threads each are many times slower on two cores than with one each."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, cores() * nodes() // size())))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _lost(patience: float = 0.0) -> BaseException | None:
+    """Why a helper is not there any more, if one is not."""
+    until = time.monotonic() + patience
+    while True:
+        with suppress(RuntimeError):
+            if _Team.store is not None and _Team.store.check([ERROR]):
+                return pickle.loads(_Team.store.get(ERROR))  # nosec B301
+        if _Team.helpers and (how := _Team.helpers.ended()):
+            on = "; the same command goes on from what is finished"
+            return InputError(f"trainer.devices={size()}: {how}{on}")
+        if time.monotonic() >= until:
+            return None
+        time.sleep(0.1)
+
+
+# -- both sides ------------------------------------------------------------------------------------
+
+
+def meet(rank: Rank) -> None:
+    """Reach the place where the processes tell each other; the run, or torchrun, provides it."""
+    import torch.distributed as dist
+
+    torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    place = dist.TCPStore(
+        rank.address, rank.port, rank.size, rank.number == 0 and not torchrun, FOREVER,
+        wait_for_workers=False,
+    )  # fmt: skip
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    _Team.rank, _Team.store = rank, dist.PrefixStore(f"spice-{attempt}", place)
+
+
+def join() -> bool:
+    """Wait until all are there; False if the run can do without helpers."""
+    import torch
+    import torch.distributed as dist
+
+    assert _Team.rank is not None
+    assert _Team.store is not None
+    kind = _Team.store.get(KIND).decode()
+    if kind == NOT_NEEDED:
+        return False
+    _Team.wanted, _Team.kind = _Team.rank.size, kind
+    if on_gpus():
+        torch.cuda.set_device(_Team.rank.local)
+    dist.init_process_group(
+        BACKENDS[kind],
+        store=_Team.store,
+        rank=_Team.rank.number,
+        world_size=_Team.rank.size,
+        timeout=FOREVER,
+    )
+    _Team.orders = dist.new_group(backend="gloo", timeout=FOREVER)
+    return True
+
+
+# -- a helper's side -------------------------------------------------------------------------------
+
+
+def obey() -> None:
+    """Do what the run asks of all, until it has nothing more to ask, or is gone."""
+    import torch.distributed as dist
+
+    while True:
+        order: list[Any] = [None]
+        try:
+            dist.broadcast_object_list(order, src=0, group=_Team.orders)
+        except RuntimeError:
+            return
+        if order[0] is None:
+            return
+        function, arguments = order[0]
+        try:
+            dist.gather_object(function(*arguments, None), None, dst=0, group=_Team.orders)
+        except BaseException as error:
+            _tell(error)
+            os._exit(1)  # the others wait for this process, and hear of its end alone
+
+
+def _tell(error: BaseException) -> None:
+    """The run raises a helper's error; of several, the first that is told."""
+    error.add_note(f"In process {rank()}:\n{traceback.format_exc()}")
+    try:
+        told = pickle.dumps(error)
+        pickle.loads(told)  # nosec B301
+    except Exception:  # of a class that cannot be sent
+        told = pickle.dumps(RuntimeError(traceback.format_exc()))
+    with suppress(RuntimeError):  # the run is gone
+        assert _Team.store is not None
+        if _Team.store.add(f"{ERROR}s", 1) == 1:
+            _Team.store.set(ERROR, told)  # type: ignore[arg-type]
