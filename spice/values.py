@@ -15,6 +15,7 @@ from types import NoneType
 from typing import (
     Annotated,
     Any,
+    Literal,
     NamedTuple,
     TypeVar,
     dataclass_transform,
@@ -130,6 +131,9 @@ Texts = Annotated[tuple[str, ...], Strict(False), Told("must be a list of texts,
 
 _WHOLE = "must be a whole number of at least"
 Count = Annotated[int, Ge(1), Told(f"{_WHOLE} 1"), Le(MOST)]
+AutoCount = Annotated[
+    Literal["auto"] | Annotated[int, Ge(1), Le(MOST)], Told(f"must be auto, or {_WHOLE[8:]} 1")
+]
 Several = Annotated[int, Ge(2), Told(f"{_WHOLE} 2"), Le(MOST)]
 Whole = Annotated[int, Ge(0), Told(f"{_WHOLE} 0"), Le(MOST)]
 Seed = Annotated[int, Ge(0), Lt(2**32), Told("must be a whole number from 0 to 4294967295")]

@@ -17,7 +17,7 @@ class Helpers:
 
     def __init__(self, first: Rank) -> None:
         threads = {"OMP_NUM_THREADS": str(max(1, cores() // first.size))}
-        told = {**threads, **os.environ}
+        told = {**threads, **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         self.processes = [
             subprocess.Popen(COMMAND, env={**told, **first.next(by).variables()})  # nosec B603
             for by in range(1, first.size)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from spice.distributed import team
 from spice.distributed.ranks import given
 from spice.errors import InputError
-from spice.values import Count, component
+from spice.values import AutoCount, component
 
 
 @component
@@ -27,8 +27,8 @@ class Machine:
     """
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda"]
-    devices: Literal["auto"] | Count
-    num_nodes: Literal["auto"] | Count
+    devices: AutoCount
+    num_nodes: AutoCount
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     progress: bool
 

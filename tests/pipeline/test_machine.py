@@ -29,7 +29,7 @@ def test_lightning_keeps_its_advice_to_itself() -> None:
     ("change", "said"),
     [
         ({"accelerator": "gpuu"}, "accelerator=gpuu: must be auto, cpu"),
-        ({"devices": 0}, "devices=0: must be a whole number of at least 1"),
+        ({"devices": 0}, "devices=0: must be auto, or a whole number of at least 1"),
         ({"devices": True}, "devices=true"),
         ({"precision": "8"}, "precision=8"),
     ],
@@ -37,13 +37,17 @@ def test_lightning_keeps_its_advice_to_itself() -> None:
 def test_an_impossible_machine_is_refused(change: dict[str, Any], said: str) -> None:
     options: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "precision": "auto"}
     with pytest.raises(InputError, match=said):
-        Machine(**options | change, progress=False)
+        Machine(**options | change, num_nodes=1, progress=False)
+
+
+def a_machine(accelerator: str = "cpu", devices: Any = "auto", nodes: Any = "auto") -> Machine:
+    return Machine(accelerator, devices, nodes, precision="auto", progress=False)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("accelerator", ["gpu", "cuda"])
 def test_a_gpu_that_is_not_there_is_told_at_the_start(accelerator: str) -> None:
-    machine = Machine(accelerator, devices=1, precision="auto", progress=False)
+    machine = a_machine(accelerator)
     with pytest.raises(InputError, match=f"trainer.accelerator={accelerator}: torch finds no GPU"):
         machine.check()
-    Machine("auto", devices=1, precision="auto", progress=False).check()
+    a_machine("auto").check()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from spice.data.batches import pad
 from spice.data.pool import Pool, identify
+from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.gradients.extraction import Extraction
 from spice.models.checkpoint import Checkpoint
@@ -71,7 +72,7 @@ def test_the_rows_do_not_depend_on_the_pools_order_or_the_batches(
     source_of: Callable[..., Source], experience: Experience, tmp_path: Path
 ) -> None:
     source = source_of()
-    model: Any = source.tokenized.checkpoint.load()
+    model = PerRank(source.tokenized.checkpoint.load)
     rows = experience.rows(tmp_path / "one", source, model)
     assert len(rows) == len(set(rows)) == (8 if experience is RANDOM else len(rows))
     assert 3 <= len(rows) <= 8
@@ -84,7 +85,7 @@ def test_the_rows_do_not_depend_on_the_pools_order_or_the_batches(
 def test_prompts_are_read_alone(source_of: Callable[..., Source], tmp_path: Path) -> None:
     source = source_of()
     model: Any = source.tokenized.checkpoint.load()
-    found = read_off(model, Prompts(), source, tmp_path, {})
+    found = read_off(PerRank(lambda: model), Prompts(), source, tmp_path, {})
     for row, example in zip(found, source.tokenized.examples, strict=True):
         prompt = torch.tensor([example.ids[: example.start]])
         with torch.no_grad():
@@ -107,16 +108,16 @@ def test_experienced_losses_are_those_of_the_tuned_model(
     signal.build(kept, source)
     found = signal.load(kept, source)
     assert sorted(path.name for path in kept.iterdir()) == ["losses.npy"]
-    tuned = experience.gain(apart, source)
+    tuned = experience.gain(apart, source)()
     for row, example in zip(found, source.tokenized.examples, strict=True):
         with torch.no_grad():
             nll, count = response_nll(tuned, pad([example], [0], 0))
         assert row[0] == pytest.approx(float(nll[0] / count[0]), rel=1e-4)
     untouched = read_off(
-        source.tokenized.checkpoint.load(), Losses(), source, tmp_path / "base", {}
+        PerRank(source.tokenized.checkpoint.load), Losses(), source, tmp_path / "base", {}
     )
     assert found[:, 0].mean() < 0.95 * untouched[:, 0].mean()
-    again = experience.gain(apart, source)  # takes up the adapter that is there
+    again = experience.gain(apart, source)()  # takes up the adapter that is there
     pairs = zip(tuned.parameters(), again.parameters(), strict=True)
     assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
 
@@ -155,8 +156,9 @@ def test_a_panel_reads_every_model_and_counts_its_parameters(
     for place, checkpoint in enumerate([source.tokenized.checkpoint, other]):
         model, reading = checkpoint.load(), source.tokenized_by(checkpoint)
         alone = read_off(
-            model, Ratings(requests), source, tmp_path / f"alone{place}", {}, tokenized=reading
-        )
+            PerRank(checkpoint.load), Ratings(requests), source, tmp_path / f"alone{place}", {},
+            tokenized=reading,
+        )  # fmt: skip
         assert found[:, place] == pytest.approx(alone)
         assert sizes.load(tmp_path, source)[place] == model.num_parameters()
     assert not np.allclose(found[:, 0], found[:, 1])

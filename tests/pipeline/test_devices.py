@@ -1,0 +1,158 @@
+"""Several processes, however they were started, come to what one comes to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from compose import composed
+from omegaconf import OmegaConf
+
+from spice.distributed import team
+from spice.pipeline.run import run
+
+COMMON = ["logger=csv", "trainer=cpu", "trainer.progress=false", "data.size=240", "budget=24",
+          "gradients.shard_rows=32"]  # fmt: skip
+CHOSEN = ["finetune=none", "benchmarks=none"]
+AIMED = ["finetune=none", "benchmarks.only=[mmlu]", "benchmarks.limit=2"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def team_of_two() -> Iterator[None]:
+    yield
+    team.ask_for(1, False)
+    team.disband()
+
+
+def signals(cache: Path) -> dict[str, bytes]:
+    """What was read, by its place; names of stages are their keys."""
+    stages = {path.name for path in cache.iterdir()} - {"selection", "weights", "datasets"}
+    found = (path for stage in stages for path in (cache / stage).rglob("*.*"))
+    arrays = (path for path in found if path.suffix in {".safetensors", ".npy"})
+    return {path.relative_to(cache).as_posix(): path.read_bytes() for path in arrays}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["selector=spice", *CHOSEN],
+        ["selector=spice", "gradients.projection=64", "gradients.dtype=int8", *CHOSEN],
+        ["selector=spice", "gradients.shard_rows=999", *CHOSEN],  # fewer shards than processes
+        ["selector=ifd", *CHOSEN],
+        ["selector=selectit", *CHOSEN],
+        ["selector=rds", *AIMED],
+        ["selector=spice_targeted", *AIMED],
+    ],
+    ids=lambda overrides: " ".join(overrides[:2]),
+)
+def test_what_is_read_is_the_same_to_the_byte(overrides: list[str], tmp_path: Path) -> None:
+    found = []
+    for devices in (1, 2):
+        cache = tmp_path / f"cache-{devices}"
+        place = f"trainer.devices={devices}", f"cache_dir={cache}"
+        config = composed(*COMMON, *place, *overrides)
+        plain = {key: value for key, value in config.items() if key != "hydra"}
+        run(OmegaConf.create(plain), tmp_path / f"run-{devices}")
+        found.append(signals(cache))
+    assert found[0]
+    assert found[0] == found[1]
+    one, two = (json.loads((tmp_path / f"run-{n}" / "selection.json").read_text()) for n in (1, 2))
+    assert one["ids"] == two["ids"]
+
+
+def command(*starter: str) -> list[str]:
+    program = [sys.executable, "-m", *starter, "spice"]
+    return [*program, *COMMON, *CHOSEN, "hydra.run.dir=run", "cache_dir=cache"]
+
+
+def begin(folder: Path, argv: list[str], **more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        argv, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1", **more}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def chosen(folder: Path) -> list[str]:
+    [found] = folder.rglob("selection.json")  # one folder, however many processes
+    return json.loads(found.read_text(encoding="utf-8"))["ids"]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("alone")
+    process = begin(folder, command())
+    assert process.wait() == 0, process.communicate()
+    return chosen(folder / "run")
+
+
+@pytest.mark.slow
+def test_torchrun_starts_one_run(tmp_path: Path, alone: list[str]) -> None:
+    starter = ["torch.distributed.run", "--nproc-per-node=2", "--master-port", port(), "-m"]
+    process = begin(tmp_path, command(*starter))
+    log = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, log
+    assert chosen(tmp_path / "run") == alone
+    assert log.count("run folder") == 1  # the other process says nothing
+
+
+@pytest.mark.slow
+def test_two_machines_share_one_run(tmp_path: Path, alone: list[str]) -> None:
+    at = port()
+    nodes = [
+        begin(tmp_path, command(
+            "torch.distributed.run", "--nnodes=2", f"--node-rank={node}", "--nproc-per-node=1",
+            "--master-addr=127.0.0.1", f"--master-port={at}", "-m",
+        )) for node in (0, 1)
+    ]  # fmt: skip
+    logs = [node.communicate(timeout=120)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], logs
+    assert chosen(tmp_path / "run") == alone
+    assert "run folder" not in logs[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["run", "helper"])
+def test_a_killed_process_costs_a_shard(tmp_path: Path, alone: list[str], victim: str) -> None:
+    argv = [*command(), "trainer.devices=2", "gradients.batch_size=1"]
+    process = begin(tmp_path, argv)
+    while not list(tmp_path.glob("cache/gradients/*.partial/*.safetensors")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    family = psutil.Process(process.pid).children(recursive=True)
+    helper = next(p for p in family if "spice.distributed.serving" in " ".join(p.cmdline()))
+    (process if victim == "run" else helper).send_signal(signal.SIGKILL)
+    log = process.communicate(timeout=60)[0]
+    if victim == "helper":
+        assert process.returncode == 2
+        assert "process 1 was ended by SIGKILL" in log.splitlines()[-1]
+    assert not psutil.wait_procs(family, timeout=10)[1]
+    again = begin(tmp_path, argv)
+    log = again.communicate(timeout=120)[0]
+    assert again.returncode == 0, log
+    assert "shards are there already" in log
+    assert chosen(tmp_path / "run") == alone
+
+
+@pytest.mark.slow
+def test_processes_that_were_not_asked_for_are_refused(tmp_path: Path) -> None:
+    starter = ["torch.distributed.run", "--nproc-per-node=2", "--master-port", port(), "-m"]
+    process = begin(tmp_path, [*command(*starter), "trainer.devices=3"])
+    log = process.communicate(timeout=120)[0]
+    assert process.returncode
+    assert "trainer.devices=3 trainer.num_nodes=1: 2 processes were started" in log
+
+
+def port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
