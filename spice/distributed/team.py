@@ -24,6 +24,7 @@ from spice.distributed.watching import Watch
 from spice.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.distributed import ProcessGroup, Store
 
 FOREVER = timedelta(days=20)  # helpers wait while the run selects; more milliseconds overflow
@@ -89,6 +90,16 @@ def gather(value: Any) -> list[Any]:
     found: list[Any] = [None] * size()
     dist.all_gather_object(found, value, group=_Team.orders)
     return found
+
+
+def add_up(tensors: Sequence[Tensor]) -> None:
+    """Make each tensor, n × m or of any other shape, the sum of all processes' own; in an order alone."""
+    if size() == 1:
+        return
+    import torch.distributed as dist
+
+    for tensor in tensors:
+        dist.all_reduce(tensor)
 
 
 # -- the run's side --------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from spice.data.batches import Batch
+from spice.distributed import team
 from spice.gradients.per_sample import collecting, factors, outer_products, response_loss
 from spice.models.recompute import decoder_layers
 
@@ -30,8 +31,10 @@ def gram(model: PeftModel, batches: Sequence[Batch], reduction: str) -> np.ndarr
     """K (n × n, float64) of the rows of all batches, in their order.
 
     K_xy is ⟨g_x, g_y⟩ of :func:`spice.gradients.per_sample.per_sample_gradients`, whose numbers are
-    float32's; products and sums are float64's.
+    float32's; products and sums are float64's. Several processes share the batches out, and put
+    their rows of a layer together; one without a batch goes along with the first.
     """
+    own = team.share(range(len(batches)))
     ends = np.cumsum([len(batch["input_ids"]) for batch in batches]).tolist()
     rows = [slice(i, j) for i, j in zip([0, *ends], ends, strict=False)]
     K = torch.zeros(ends[-1], ends[-1], dtype=torch.float64, device=batches[0]["input_ids"].device)
@@ -45,13 +48,17 @@ def gram(model: PeftModel, batches: Sequence[Batch], reduction: str) -> np.ndarr
         blocks[module][now] += products
 
     with torch.enable_grad(), collecting(factors(model), add) as anchor:
-        graphs = [_segments(model, batch, reduction, anchor) for batch in batches]
-        onward: list[Tensor | None] = [None] * len(batches)
-        while graphs[0]:
-            for i, graph in enumerate(graphs):
+        graphs = {i: _segments(model, batches[i], reduction, anchor) for i in own or [0]}
+        onward: dict[int, Tensor | None] = dict.fromkeys(graphs)
+        while all(graphs.values()):
+            for i, graph in graphs.items():
                 now, tokens = rows[i], batches[i]["input_ids"].shape[1]
                 start, end = graph.pop()
                 onward[i] = torch.autograd.grad(end, start, onward[i], allow_unused=True)[0]
+            if not own:
+                for block in blocks.values():
+                    block.zero_()
+            team.add_up(list(blocks.values()))  # of zeros but for one process's: exact
             _add_products(K, blocks)
             blocks.clear()
     return K.cpu().numpy()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,6 +13,7 @@ import torch
 
 from spice.data.batches import Batch, pad
 from spice.data.rendering import Example
+from spice.distributed import team
 from spice.distributed.lightning import by_itself
 from spice.models.loss import check_finite, response_nll
 from spice.storage.seals import publish_sealed, read_sealed
@@ -21,12 +22,18 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from torch.utils.data import DataLoader
 
+    from spice.gradients.extraction import Extraction
+    from spice.models.checkpoint import Checkpoint
+
 
 class LearningProxy(pl.LightningModule):
     """An adapted proxy under AdamW at a constant rate, stepped by hand.
 
     ``folder`` keeps adapter, optimizer and what a subclass notes of its progress: a run that was
     killed takes up the last :meth:`save` as if nothing had happened.
+
+    Of several processes each has the same proxy and takes the same steps; what these are made of
+    is shared out by batches, and put together to what one process would have found.
     """
 
     def __init__(
@@ -53,6 +60,13 @@ class LearningProxy(pl.LightningModule):
         self.pad_id = pad_id
         self.seed = seed
         self._optimizer_state: dict[str, Any] | None = None
+
+    @classmethod
+    def attached(
+        cls, extraction: Extraction, checkpoint: Checkpoint, *rest: Any, **more: Any
+    ) -> Self:
+        """One with a fresh adapter, as each process makes it for itself."""
+        return cls(extraction.attach(checkpoint.load()), *rest, **more)
 
     def train_dataloader(self) -> DataLoader:
         """What is left to be done."""
@@ -81,36 +95,51 @@ class LearningProxy(pl.LightningModule):
         ``where`` is what the step is called if its loss is not finite.
         """
         tokens = sum(self.examples[row].supervised for row in rows)
-        torch.manual_seed(self.seed * 1_000_003 + number)  # of dropout
         self.model.train()
-        for batch in self._batches(rows):
+        for place, batch in self._batches(rows):
+            draw = np.random.SeedSequence([self.seed, number, place])
+            torch.manual_seed(int(draw.generate_state(1)[0]))  # of dropout, whoever has the batch
             nll, _ = response_nll(self.model, batch)
             check_finite(nll, batch, where)
             self.manual_backward(nll.sum() / tokens)
         self.model.eval()
+        team.add_up([self._gradient(parameter) for parameter in self.adapter().values()])
         optimizer: Any = self.optimizers()
         optimizer.step()
         optimizer.zero_grad()
 
     def losses(self, rows: Sequence[int], where: str) -> np.ndarray:
         """The mean loss of each of b rows over its response, as the proxy is now; b numbers."""
-        found = []
+        found = {}
         with torch.no_grad():
-            for batch in self._batches(rows):
+            for place, batch in self._batches(rows):
                 nll, count = response_nll(self.model, batch)
                 check_finite(nll, batch, where)
-                found.append((nll / count).double().cpu().numpy())
-        return np.concatenate(found)
+                found[place] = (nll / count).double().cpu().numpy()
+        together = {place: part for mine in team.gather(found) for place, part in mine.items()}
+        return np.concatenate([together[place] for place in sorted(together)])
 
-    def _batches(self, rows: Sequence[int]) -> list[Batch]:
-        parts = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-        batches = [pad(self.examples, part, self.pad_id) for part in parts]
-        return [self.transfer_batch_to_device(batch, self.device, 0) for batch in batches]
+    def _batches(self, rows: Sequence[int]) -> Iterator[tuple[int, Batch]]:
+        """This process's share of the batches, each with its place among all."""
+        starts = range(0, len(rows), self.batch_size)
+        for place in team.share(range(len(starts))):
+            part = rows[starts[place] : starts[place] + self.batch_size]
+            batch = pad(self.examples, part, self.pad_id)
+            yield place, self.transfer_batch_to_device(batch, self.device, 0)
+
+    @staticmethod
+    def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
+        """Zero in a process that had no batch."""
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        return parameter.grad
 
     # -- what a killed run leaves ----------------------------------------------------------
 
     def save(self, progress: dict[str, Any]) -> None:
         """Keep the adapter, the optimizer, and how far the run has come (numbers and tensors)."""
+        if not team.is_first():
+            return
         optimizer: Any = self.optimizers()
         state = {
             "progress": progress,

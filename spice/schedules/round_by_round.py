@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from spice.data.rendering import Example
+from spice.distributed import team
 from spice.records import Selection
 from spice.schedules.learning_proxy import LearningProxy, go_through
 from spice.selectors.lead import Rounds
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from peft import PeftModel
     from torch import Tensor
+
+    from spice.distributed.per_rank import PerRank
 
 
 class RoundNumbers(IterableDataset):
@@ -105,11 +108,12 @@ class RoundByRound(LearningProxy):
         return torch.cat([parameter.detach().flatten().cpu().clone() for parameter in chosen])
 
 
-def choose(module: RoundByRound, trainer: dict[str, Any]) -> Selection:
-    """Go through the rounds that are left."""
+def choose(made: PerRank[RoundByRound], trainer: dict[str, Any], here: None) -> Selection | None:
+    """Go through the rounds that are left; what they chose, of the run."""
+    module = made()
     if not module.rounds.done:
         go_through(module, trainer)
-    return module.rounds.selection()
+    return module.rounds.selection() if team.is_first() else None
 
 
 def _cosine(one: Tensor | None, other: Tensor | None) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from spice.distributed import team
+from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.gradients.work import Work
 from spice.messages import say
@@ -55,13 +58,17 @@ class Rounds(Schedule):
         assert isinstance(selector, OnlineSelector)
         rounds = selector.begin(request.signals, request.k, request.seed, request.eligible)
         say("selection", f"{len(rounds.groups)} clusters of difficulty")
-        module = RoundByRound(
-            request.extraction.attach(tokenized.checkpoint.load()),
-            rounds,
-            tokenized.examples,
-            batch_size=request.extraction.batch_size,
-            folder=request.folder,
-            pad_id=tokenized.pad_id,
-            seed=request.seed,
+        made = PerRank(
+            partial(
+                RoundByRound.attached,
+                request.extraction,
+                tokenized.checkpoint,
+                rounds,
+                tokenized.examples,
+                batch_size=request.extraction.batch_size,
+                folder=request.folder,
+                pad_id=tokenized.pad_id,
+                seed=request.seed,
+            )
         )
-        return choose(module, request.trainer)
+        return team.everywhere(choose, made, request.trainer)[0]

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from spice.data.batch_limit import BatchLimit
 from spice.data.batches import length_order, pad
 from spice.data.rendering import Example
+from spice.distributed import team
 from spice.gradients.extraction import Extraction
 from spice.gradients.gram import gram, in_their_span
 from spice.gradients.per_sample import per_sample_gradients
@@ -28,6 +29,8 @@ from spice.storage.seals import publish_sealed, read_sealed
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+    from spice.distributed.per_rank import PerRank
 
     Window = dict[str, Any]  # number, and batches: the window's rows, padded
 
@@ -121,7 +124,8 @@ class WindowByWindow(LearningProxy):
         part = self._read(number)
         if part is None:
             part = self._choose(window)
-            self._write(number, part)
+            if team.is_first():
+                self._write(number, part)
         self.waiting += [rows[i] for i in part.indices]
         due = (number + 1) % self.options.refresh_every == 0 or number + 1 == len(self.windows)
         if due:
@@ -138,13 +142,16 @@ class WindowByWindow(LearningProxy):
     def _choose(self, window: Window) -> Selection:
         rows = self.windows[window["number"]]
         gradients = self._gradients(window)
+        if not team.is_first():
+            return team.gather(None)[0]
         if not np.isfinite(gradients).all(axis=1).any():
             raise NonFiniteLossError(f"window {window['number'] + 1}", list(rows))
         names = [self.ids[row] for row in rows]
         count = self.shares[window["number"]]
-        return self.selector.select_gradients(
+        chosen = self.selector.select_gradients(
             gradients, names, count, range(len(rows)), certified=False
         )
+        return team.gather(chosen)[0]
 
     def _gradients(self, window: Window) -> np.ndarray:
         """The window's gradients, or fewer coordinates where no form of F could tell."""
@@ -153,7 +160,9 @@ class WindowByWindow(LearningProxy):
         reduction = self.extraction.reduction
         if self.sketch or not self.selector.of_products:
             read = partial(per_sample_gradients, reduction=reduction, sketch=self.sketch)
-            whole = torch.cat([read(self.model, batch).cpu() for batch in batches]).numpy()
+            mine = {i: read(self.model, batches[i]).cpu() for i in team.share(range(len(batches)))}
+            found = {i: part for others in team.gather(mine) for i, part in others.items()}
+            whole = torch.cat([found[i] for i in range(len(batches))]).numpy()
             return whole[[place[row] for row in rows]]
         # Equal rows are told by their text: a product's rounding depends on its place.
         first: dict[Any, int] = {}
@@ -182,8 +191,9 @@ class WindowByWindow(LearningProxy):
         return Selection(**record)
 
 
-def choose(module: WindowByWindow, trainer: dict[str, Any]) -> Selection:
-    """Go through what is left of the windows; all their choices as one selection."""
+def choose(made: PerRank[WindowByWindow], trainer: dict[str, Any], here: None) -> Selection | None:
+    """Go through what is left of the windows; all their choices as one selection, of the run."""
+    module = made()
     if module.start < len(module.windows):
         go_through(module, trainer)
-    return module.selection()
+    return module.selection() if team.is_first() else None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spice.distributed import team
+from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.gradients.work import Work
 from spice.messages import say
@@ -81,20 +84,24 @@ class Windows(Schedule):
         assert isinstance(selector, GradientSelector)
         windows = self.windows(ids, request.eligible, request.seed)
         say("selection", f"{len(windows):,} windows of {self.pool_size} rows")
-        module = WindowByWindow(
-            request.extraction.attach(tokenized.checkpoint.load()),
-            selector,
-            request.extraction,
-            self,
-            tokenized.examples,
-            ids,
-            windows,
-            request.k,
-            folder=request.folder,
-            pad_id=tokenized.pad_id,
-            seed=request.seed,
+        made = PerRank(
+            partial(
+                WindowByWindow.attached,
+                request.extraction,
+                tokenized.checkpoint,
+                selector,
+                request.extraction,
+                self,
+                tokenized.examples,
+                ids,
+                windows,
+                request.k,
+                folder=request.folder,
+                pad_id=tokenized.pad_id,
+                seed=request.seed,
+            )
         )
-        return choose(module, request.trainer)
+        return team.everywhere(choose, made, request.trainer)[0]
 
     def windows(self, ids: Sequence[str], eligible: Sequence[int], seed: int) -> list[list[int]]:
         """The rows of each window; the last may be smaller.

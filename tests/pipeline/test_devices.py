@@ -70,6 +70,34 @@ def test_what_is_read_is_the_same_to_the_byte(overrides: list[str], tmp_path: Pa
     assert one["ids"] == two["ids"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["schedule=pools", "schedule.pool_size=24", "schedule.refresh_every=2"],
+        ["schedule=pools", "schedule.pool_size=24", "gradients.projection=64"],
+        ["schedule=pools", "schedule.pool_size=24", "gradients.batch_size=64"],  # one batch for two
+        ["selector=lead"],
+    ],
+    ids=lambda overrides: " ".join(overrides[::2]),
+)
+def test_a_proxy_that_learns_chooses_the_same(overrides: list[str], tmp_path: Path) -> None:
+    """Dropout is on, and the steps are large enough that the proxy's state matters."""
+    rate = [] if overrides == ["selector=lead"] else ["schedule.learning_rate=0.01"]
+    found = []
+    for devices in (1, 2):
+        place = f"trainer.devices={devices}", f"cache_dir={tmp_path / f'cache-{devices}'}"
+        config = composed(*COMMON, *CHOSEN, *place, *overrides, *rate)
+        plain = {key: value for key, value in config.items() if key != "hydra"}
+        folder = tmp_path / f"run-{devices}"
+        run(OmegaConf.create(plain), folder)
+        found.append(json.loads((folder / "selection.json").read_text(encoding="utf-8")))
+    assert found[0]["ids"] == found[1]["ids"]
+    for name in ("scores", "gains"):
+        if found[0][name]:
+            assert found[1][name] == pytest.approx(found[0][name], rel=1e-3, abs=1e-6)
+
+
 def command(*starter: str) -> list[str]:
     program = [sys.executable, "-m", *starter, "spice"]
     return [*program, *COMMON, *CHOSEN, "hydra.run.dir=run", "cache_dir=cache"]

@@ -13,6 +13,7 @@ import torch
 
 from spice.data.batches import pad
 from spice.data.rendering import Example
+from spice.distributed.per_rank import PerRank
 from spice.models.checkpoint import Checkpoint
 from spice.models.lora import Lora
 from spice.models.loss import response_nll
@@ -105,7 +106,7 @@ def test_the_proxy_learns_what_a_plain_loop_would_teach_it(
         first.setdefault(drawn.cluster, change)
         last = change
     ours = module("ours")
-    found = choose(ours, QUIET)
+    found = choose(PerRank(lambda: ours), QUIET, None)
     assert found.indices == rounds.picks
     assert found.k == len(set(found.indices)) == K
     assert ours.rounds.utilities == pytest.approx(rounds.utilities, rel=1e-3)
@@ -120,7 +121,7 @@ class KilledError(Exception):
 def test_runs_cut_short_anywhere_end_like_one_that_was_not(
     module: Callable[..., RoundByRound], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = choose(module("whole", 0.3), QUIET)
+    whole = choose(PerRank(lambda: module("whole", 0.3)), QUIET, None)
     observe, calls = Rounds.observe, 0
 
     def cut(self: Rounds, *observed: Any) -> None:
@@ -134,10 +135,10 @@ def test_runs_cut_short_anywhere_end_like_one_that_was_not(
         patch.setattr(Rounds, "observe", cut)
         for _ in range(3):
             with suppress(KilledError):
-                choose(module("cut", 0.3), QUIET)
+                choose(PerRank(lambda: module("cut", 0.3)), QUIET, None)
     begun = module("cut", 0.3)
     assert begun.rounds.number == 3
-    ended = choose(begun, QUIET)
+    ended = choose(PerRank(lambda: begun), QUIET, None)
     assert (ended.indices, ended.scores) == (whole.indices, whole.scores)
     for mine, theirs in zip(begun.adapter().values(), module("whole", 0.3).adapter().values(),
                             strict=True):  # fmt: skip

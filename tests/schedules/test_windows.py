@@ -15,6 +15,7 @@ import torch
 import spice
 from spice.data.batches import pad
 from spice.data.rendering import Example
+from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.gradients.extraction import Extraction
 from spice.gradients.per_sample import dimension, per_sample_gradients
@@ -102,7 +103,7 @@ def test_an_untrained_proxy_chooses_from_each_window_on_its_own(
         in_order = sorted(range(len(rows)), key=lambda i: IDS[rows[i]])
         chosen = spice.select(G[in_order], count, penalty=0.5)
         expected += [rows[in_order[i]] for i in chosen.indices]
-    found = choose(module, QUIET)
+    found = choose(PerRank(lambda: module), QUIET, None)
     assert found.indices == expected
     assert found.k == len(set(expected)) == 12
     assert found.information == pytest.approx(sum(found.gains or []))
@@ -127,11 +128,11 @@ def test_the_proxy_learns_what_a_plain_loop_would_teach_it(
             (nll.sum() / tokens.sum()).backward()
             optimizer.step()
             picked, waiting = picked + waiting, []
-    found = choose(module, QUIET)
+    found = choose(PerRank(lambda: module), QUIET, None)
     assert found.indices == picked
     for ours, theirs in zip(module.model.parameters(), model.parameters(), strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-    frozen = choose(schedule("frozen", train_proxy=False), QUIET)
+    frozen = choose(PerRank(lambda: schedule("frozen", train_proxy=False)), QUIET, None)
     assert frozen.indices != picked
 
 
@@ -140,11 +141,13 @@ def test_products_choose_what_the_gradients_would(
     schedule: Callable[..., WindowByWindow], monkeypatch: pytest.MonkeyPatch, scale: str
 ) -> None:
     selector = dataclasses.replace(SELECTOR, scale=scale)
-    found = choose(schedule("products", selector=selector), QUIET)
-    one_by_one = choose(schedule("one by one", selector=selector, batch_size=1), QUIET)
+    found = choose(PerRank(lambda: schedule("products", selector=selector)), QUIET, None)
+    one_by_one = choose(
+        PerRank(lambda: schedule("one by one", selector=selector, batch_size=1)), QUIET, None
+    )
     assert one_by_one.indices == found.indices
     monkeypatch.setattr("spice.selectors.spice.OF_PRODUCTS", ())
-    expected = choose(schedule("gradients", selector=selector), QUIET)
+    expected = choose(PerRank(lambda: schedule("gradients", selector=selector)), QUIET, None)
     assert found.indices == expected.indices
     for name in ("gains", "conflicts", "bases", "information"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-4, abs=1e-6)
@@ -186,14 +189,14 @@ def cut_after(windows: int) -> Callable[[WindowByWindow, int, Selection], None]:
 def test_runs_cut_short_anywhere_end_like_one_that_was_not(
     schedule: Callable[..., WindowByWindow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = choose(schedule("whole", dropout=0.3), QUIET)
+    whole = choose(PerRank(lambda: schedule("whole", dropout=0.3)), QUIET, None)
     state = {n: p.clone() for n, p in schedule("whole", dropout=0.3).adapter().items()}
     for survived in (0, 1, 1, 2, 3):  # windows chosen before each of five ends
         with monkeypatch.context() as patch:
             patch.setattr(WindowByWindow, "_write", cut_after(survived))
             with suppress(KilledError):
-                choose(schedule("cut", dropout=0.3), QUIET)
-    ended = choose(schedule("cut", dropout=0.3), QUIET)
+                choose(PerRank(lambda: schedule("cut", dropout=0.3)), QUIET, None)
+    ended = choose(PerRank(lambda: schedule("cut", dropout=0.3)), QUIET, None)
     assert (ended.indices, ended.gains) == (whole.indices, whole.gains)
     for name, parameter in schedule("cut", dropout=0.3).adapter().items():
         assert torch.equal(parameter, state[name])
