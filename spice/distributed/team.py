@@ -93,7 +93,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def add_up(tensors: Sequence[Tensor]) -> None:
-    """Make each tensor, n × m or of any other shape, the sum of all processes' own; in an order alone."""
+    """Make each tensor, n × m or of any other shape, all processes' sum; within an order alone."""
     if size() == 1:
         return
     import torch.distributed as dist
