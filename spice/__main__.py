@@ -15,20 +15,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException
-from hydra.types import RunMode
-from omegaconf.errors import OmegaConfBaseException
-
 from spice import stopping
-from spice.cli import handed_on, help
-from spice.cli.check import check
-from spice.cli.explain import conf_dir, explain
-from spice.distributed import ranks, serving, team
-from spice.errors import InputError
-from spice.messages import shown
-from spice.storage import disk
+
+stopping.at_start(sys.argv[0])  # before the imports below, which take most of a second
+
+import hydra  # noqa: E402
+from hydra.core.hydra_config import HydraConfig  # noqa: E402
+from hydra.errors import ConfigCompositionException, HydraException  # noqa: E402
+from hydra.types import RunMode  # noqa: E402
+from omegaconf.errors import OmegaConfBaseException  # noqa: E402
+
+from spice.cli import handed_on, help  # noqa: E402
+from spice.cli.check import check  # noqa: E402
+from spice.cli.explain import conf_dir, explain  # noqa: E402
+from spice.cli.open_keys import opened  # noqa: E402
+from spice.distributed import ranks, serving, team  # noqa: E402
+from spice.errors import InputError  # noqa: E402
+from spice.messages import shown  # noqa: E402
+from spice.storage import disk  # noqa: E402
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -74,7 +78,7 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help.text(conf_dir()))
         return
-    sys.argv[1:] = _absolute_config_path(sys.argv[1:])
+    sys.argv[1:] = opened(_absolute_config_path(sys.argv[1:]))
     try:
         arguments = sys.argv[1:]
         handed_on.check(arguments)

@@ -282,6 +282,7 @@ class ResultsRecord(TypedDict):
     seconds: dict[str, float]  # by step, what was done within another counted once
     reused: list[str]  # steps and signals that were there already
     keys: dict[str, Any]  # of every step, signal and benchmark: what tells this run from others
+    inputs: dict[str, str]  # hashes of the pool's rows and of the models' weights
     overrides: list[str]  # of the command line
     versions: dict[str, str]
     git: str | None  # the source tree's commit

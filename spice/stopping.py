@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -62,6 +63,16 @@ _last = threading.Lock()  # of the two threads that may end the process, one doe
 def asked() -> int | None:
     """The exit code that a signal has asked for, if one has."""
     return _State.asked
+
+
+def at_start(program: str) -> None:
+    """Obey signals while ``program`` is still being imported, when there is nothing to save.
+
+    Only where that is the command line: who imports it has handlers of his own.
+    """
+    if Path(program).parts[-2:] == ("spice", "__main__.py") or Path(program).stem == "spice":
+        for number in CODES:
+            signal.signal(number, lambda number, frame: leave(CODES[number]))
 
 
 @contextmanager

@@ -50,7 +50,8 @@ def test_every_room_of_the_tree_exists_and_every_room_is_in_it() -> None:
 def test_every_make_target_is_explained() -> None:
     makefile = (Path(__file__).parent.parent / "Makefile").read_text()
     targets = (
-        "help install demo bench real-checkpoint test lint format typecheck audit advisories clean"
+        "help install demo bench faults real-checkpoint test test-slow lint format typecheck audit "
+        "advisories clean"
     )
     for target in targets.split():
         assert re.search(rf"^{target}:.*## ", makefile, re.MULTILINE), target

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ REFUSED = {
 }  # fmt: skip
 #: the jail's own, and an expression that stands a few lines above it
 ALLOWED = {
+    ("distributed/team.py", "pickle"),  # between a run's own processes, as torch sends objects
     ("evaluation/code_execution/runner.py", "exec"),
     ("sandbox/skills/code.py", "eval"),
 }
@@ -71,3 +75,17 @@ def test_a_file_runs_nothing_of_others(path: Path) -> None:
 )  # fmt: skip
 def test_what_is_unsafe_is_found(line: str) -> None:
     assert list(unsafe(ast.parse(line)))
+
+
+def test_every_dependency_is_pinned_in_the_tested_versions() -> None:
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))[
+        "project"
+    ]
+    asked = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    pins = (PACKAGE.parent / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {canonical(pin.partition("==")[0]) for pin in pins if "==" in pin}
+    assert not {canonical(re.split(r"[\[<>=; ]", name)[0]) for name in asked} - pinned
+
+
+def canonical(name: str) -> str:
+    return name.lower().replace("_", "-")

@@ -13,36 +13,55 @@ DECIDES = ("hydra", "defaults")
 
 
 def check(arguments: list[str]) -> None:
-    """Refuse a ``--config-path`` whose configuration would make Hydra run code of its choice.
+    """Refuse configurations from elsewhere that would make Hydra run code of their choice.
 
-    That of a run folder holds neither ``hydra`` nor ``defaults``.
+    That of a run folder, for ``--config-path``, holds neither ``hydra`` nor ``defaults``; options
+    of one's own, in a ``--config-dir``, do not speak for ``hydra``.
 
     Raises:
-        InputError: it does, and the environment does not consent.
+        InputError: they do, and the environment does not consent.
     """
+    _check_options(_option(arguments, "--config-dir", "-cd"))
     folder = _option(arguments, "--config-path", "-cp")
     if folder is None or granted("hydra") or Path(folder).resolve() == conf_dir().resolve():
         return
     name = _option(arguments, "--config-name", "-cn") or "config"
     for path in (Path(folder, name), Path(folder, f"{name}.yaml")):
         if path.is_file() and (found := _decides(path)):
-            raise InputError(
-                f"{path}: its {found} may run any code; take it out, or if the file is yours, say "
-                f"so in the environment: {CONSENT}=hydra"
-            )
+            raise _refusal(path, found)
+
+
+def _check_options(folder: str | None) -> None:
+    if folder is None or granted("hydra"):
+        return
+    for path in sorted(Path(folder).rglob("*.yaml")):
+        inside = path.relative_to(folder).parts
+        if inside[0] == "hydra" or "hydra" in _keys(path):
+            raise _refusal(path, "hydra")
+
+
+def _refusal(path: Path, found: str) -> InputError:
+    return InputError(
+        f"{path}: its {found} may run any code; take it out, or if the file is yours, say so in "
+        f"the environment: {CONSENT}=hydra"
+    )
 
 
 def _decides(path: Path) -> str | None:
+    if "@package" in path.read_text(encoding="utf-8", errors="replace"):
+        return "@package"
+    return next((key for key in DECIDES if key in _keys(path)), None)
+
+
+def _keys(path: Path) -> set[str]:
+    """Those at the top of a file, and the first part of those with dots."""
     import yaml
 
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if "@package" in text:
-        return "@package"
     try:
-        held = yaml.safe_load(text)
+        held = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
     except yaml.YAMLError:  # Hydra will say so
-        return None
-    return next((key for key in DECIDES if isinstance(held, dict) and key in held), None)
+        return set()
+    return {str(key).partition(".")[0] for key in held} if isinstance(held, dict) else set()
 
 
 def _option(arguments: list[str], *names: str) -> str | None:

@@ -216,6 +216,9 @@ def _check(benchmark: Benchmark, task: Any) -> None:
     if getattr(task, "UNSAFE_CODE", False) and not benchmark.runs_code:
         raise InputError(f"{key}: {task.task_name} runs generated code; say so by runs_code: true")
     metric, _, name = benchmark.metric.partition(",")
+    if benchmark.split is not None and benchmark.split not in task.dataset:
+        known = ", ".join(task.dataset)
+        raise InputError(f"{key}.split={benchmark.split}: {task.task_name} has {known}")
     filters = [f.name for f in task._filters]
     metrics = list(task.aggregation())
     # A metric that is a function (pass_at_k) names its values only once it is called (pass@1).

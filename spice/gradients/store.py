@@ -71,7 +71,7 @@ def extract(
 
 
 def _adapted(load: Callable[[], PreTrainedModel], extraction: Extraction) -> PeftModel:
-    return extraction.attach(load())
+    return extraction.attach(load()).eval()
 
 
 def _errors(

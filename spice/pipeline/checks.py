@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from spice.evaluation.development import BenchmarkExamples
 from spice.pipeline import run_folder
 from spice.pipeline.machine import quiet
+from spice.pipeline.plan.asking import items
 from spice.storage.files import check_writable
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def checks(draft: Draft) -> Iterator[Check]:
 
 
 def _of_places(draft: Draft) -> Iterator[Check]:
-    yield lambda: run_folder.check(draft.folder)
+    yield lambda: run_folder.check(draft.folder, draft.config)
     yield lambda: check_writable(draft.folder, "hydra.run.dir")
     yield lambda: _check_cache(draft.cache)
 
@@ -51,4 +52,8 @@ def _check_cache(cache: Path) -> None:
 def _check_data_sets(draft: Draft) -> None:
     aims = draft.group("selector").aims
     aimed_at = aims and isinstance(draft.group("validation"), BenchmarkExamples)
-    draft.group("benchmarks").check_data(draft.cache / "datasets", aimed_at)
+    suite, cache = draft.group("benchmarks"), draft.cache / "datasets"
+    suite.check_data(cache, aimed_at)
+    for name in suite.names:
+        if suite.tasks[name].split is not None and suite.skip_reason(name) is None:
+            items(suite, name, cache)  # which names the splits that there are

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spice.messages import say, warn
 from spice.models.tokenized import Tokenized, tokenize
@@ -45,6 +46,20 @@ class Readings:
             with self.ledger.timed("pool"):
                 self._read[role] = self._tokenize(role, checkpoint)
         return self._read[role]
+
+    def audits(self) -> dict[str, dict[str, Any]]:
+        """What was lost of the pool, by the role of the model that reads it, where something was.
+
+        Counts of rows and answers, and how many rows are not written for what reason.
+        """
+        counted = ("truncated_rows", "unsupervised_rows", "cut_answers", "lost_rows")
+        found = {}
+        for role, tokenized in self._read.items():
+            facts = tokenized.audit.as_dict()
+            if any(facts[name] for name in counted):
+                reasons = dict(Counter(facts["lost_rows"].values()).most_common(SHOWN))
+                found[role] = {**facts, "lost_rows": len(facts["lost_rows"]), "reasons": reasons}
+        return found
 
     def _tokenize(self, role: str, checkpoint: Checkpoint) -> Tokenized:
         found = tokenize(checkpoint, self.template, self.pool, self.memo)

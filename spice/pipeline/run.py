@@ -97,6 +97,14 @@ class Run:
         return self.draft.cache
 
     @cached_property
+    def inputs(self) -> dict[str, str]:
+        """Hashes of what is read from elsewhere: the pool's rows, and the weights of the models."""
+        roles = {"proxy": self.parts.proxy, "model": self.parts.model}
+        memo = self.cache / "weights"
+        weights = {f"weights of the {role}": c.digest(memo) for role, c in roles.items() if c}
+        return {"pool": self.pool.digest(), **weights}
+
+    @cached_property
     def stages(self) -> Stages:
         """Finished stages of all runs, in the cache."""
         return Stages(self.cache, say)
@@ -161,15 +169,15 @@ def run(config: DictConfig, folder: Path, sweep: str | None = None) -> ResultsRe
     """Run the whole path for one configuration; returns what ``results.json`` holds.
 
     ``folder`` receives all files of the run, ``sweep`` names the multirun that it is part of. If
-    the same run is finished there, its results are returned and nothing is done.
+    the same run is finished there, its results are returned and nothing more is done.
 
     Raises:
         InputError: the configuration or what it names cannot work, or the folder is another run's.
     """
-    done: Any = run_folder.finished(folder, config)
+    state = begin(config, folder, sweep)
+    done: Any = run_folder.finished(folder, state.inputs)
     if done is not None:
         return done
-    state = begin(config, folder, sweep)
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     name = f"{config.names.selector}-{config.budget}-seed{config.seed}"
     tracker = state.parts.tracker
@@ -192,6 +200,7 @@ def plan(config: DictConfig, folder: Path, sweep: str | None = None) -> None:
     Raises:
         InputError: as :func:`run`.
     """
+    run_folder.refuse_finished(folder)
     state = begin(config, folder, sweep)
     folder.mkdir(parents=True, exist_ok=True)
     state.readings.begin()

@@ -22,8 +22,19 @@ LOCK = ".run.lock"
 FREE = ("trainer", "logger", "names", "plan", "limits", "cache_dir", "hydra")
 
 
-def check(folder: Path) -> None:
-    """Refuse a folder whose run is finished.
+def check(folder: Path, config: DictConfig) -> None:
+    """Refuse a folder in which a run of another configuration is finished.
+
+    Raises:
+        InputError: so it is.
+    """
+    if (folder / RESULTS).exists():
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        _check_same(folder, plain, "a finished run")
+
+
+def refuse_finished(folder: Path) -> None:
+    """Refuse a folder in which any run is finished.
 
     Raises:
         InputError: so it is.
@@ -32,25 +43,27 @@ def check(folder: Path) -> None:
         raise InputError(f"{folder} holds a finished run already; nothing is written over")
 
 
-def finished(folder: Path, config: DictConfig) -> dict[str, Any] | None:
-    """The results of a run of this configuration that is finished in its folder, None without.
+def finished(folder: Path, inputs: dict[str, Any]) -> dict[str, Any] | None:
+    """The results of the run that is finished in its folder, None without.
 
-    So a sweep that was killed goes on with the jobs that it lacks.
+    So a sweep that was killed goes on with the jobs that it lacks. ``inputs`` are the hashes of the
+    pool and of the weights.
 
     Raises:
-        InputError: another configuration's run is finished there, or its results are damaged.
+        InputError: that run had other rows or weights, or its results are damaged.
     """
     path = folder / RESULTS
     if not path.is_file():
         return None
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    _check_same(folder, plain, "a finished run")
     found = _parsed(path, read_json)
-    say(
-        "done",
-        f"{folder} holds this run's results already, by its configuration; nothing is read or made "
-        "anew, so a change of the pool, of weights or of the code since is not seen",
-    )
+    before = found.get("inputs", {})
+    if changed := sorted(name for name in inputs if inputs[name] != before.get(name)):
+        raise InputError(
+            f"{folder} holds a finished run of this configuration, but the "
+            f"{' and the '.join(changed)} changed since; give this run a folder of its own by "
+            "hydra.run.dir=…, or delete that one"
+        )
+    say("done", f"{folder} holds this run's results already; nothing is made anew")
     return found
 
 
@@ -72,7 +85,7 @@ def claimed(folder: Path, config: dict[str, Any]) -> Iterator[None]:
             "hydra.run.dir=…"
         ) from None
     try:
-        check(folder)  # again: the other may have finished meanwhile
+        refuse_finished(folder)  # the other has finished meanwhile
         _check_same(folder, config)
         text = OmegaConf.to_yaml(OmegaConf.create(config))
         publish(folder / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))

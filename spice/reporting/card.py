@@ -62,7 +62,8 @@ def write_card(
     """Write both cards; ``lengths`` n are supervised tokens, zeros where no model was read.
 
     ``trusted`` is what :func:`spice.reporting.trust.examine` found, where rows were weighed;
-    ``reading`` is how the pool was read, as :meth:`spice.data.pool.Pool.report` has it.
+    ``reading`` is how the pool was read, as :meth:`spice.data.pool.Pool.report` has it, and under
+    ``audits`` what each model's template and context left of it.
     """
     sides = {"first": picks(selection, rows, lengths)[:SHOWN]}
     if selection["k"] > 2 * SHOWN:
@@ -74,7 +75,7 @@ def write_card(
         "lengths": quantiles(lengths, selection["indices"]),
         "overlaps": overlaps(selection, rows, others, seed),
         "trust": _trust(trusted),
-        "reading": {"skipped": [], "changed": {}, "unread": [], **(reading or {})},
+        "reading": {"skipped": [], "changed": {}, "unread": [], "audits": {}, **(reading or {})},
     }
     environment = _environment()
     for name in ("card.md", "card.html"):

@@ -38,12 +38,16 @@ def report(selection: Selection, signals: Signals) -> Diagnostics:
     }
     if selection.gains is not None:
         facts |= _gradient_report(selection, signals)
-    facts["warnings"] = [*selection.notes, *warnings_of(facts, selection.penalty)]
+    weighed = selection.weights is not None
+    facts["warnings"] = [*selection.notes, *warnings_of(facts, selection.penalty, weighed)]
     return facts
 
 
-def warnings_of(facts: Diagnostics, penalty: float | None) -> list[str]:
-    """What its owner should know before he draws conclusions from a selection."""
+def warnings_of(facts: Diagnostics, penalty: float | None, weighed: bool = False) -> list[str]:
+    """What its owner should know before he draws conclusions from a selection.
+
+    Where rows were ``weighed``, the norms seen are the weights, and large ones are meant to rule.
+    """
     found = []
     excluded = {why: count for why, count in facts["excluded"].items() if why not in JUDGED}
     if sum(excluded.values()) > MISSED * facts["rows"]:
@@ -61,11 +65,12 @@ def warnings_of(facts: Diagnostics, penalty: float | None) -> list[str]:
             f"leverage {facts['penalty_leverage']:.2g}); this selection is plain Fisher"
         )
     # The first pick is the largest norm of all, by the method's own definition.
-    if facts.get("large_norm_share", 0) >= RULING and facts["large_norm_picks"] > 1:
+    ruling = not weighed and facts.get("large_norm_share", 0) >= RULING
+    if ruling and facts["large_norm_picks"] > 1:
         found.append(
             f"a few large norms rule: {facts['large_norm_share']:.0%} of the picks are among the "
-            "5 % of rows with the largest gradients; look for malformed rows, "
-            "or try selector.scale=clip or unit"
+            f"5 % of rows with the largest gradients; look for malformed rows, or try "
+            "selector.scale=clip or unit"
         )
     if _short_answers_rule(facts):
         lengths = facts["median_length"]

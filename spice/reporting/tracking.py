@@ -16,6 +16,7 @@ from spice.errors import InputError
 from spice.evaluation.environment import environment
 from spice.values import Name, Told, component
 
+PATIENCE = 30.0  # seconds in which W&B's server has to answer; its client would try for 90
 LONGEST = 128  # characters of a name that W&B takes
 #: what W&B itself would refuse once the run has begun
 Project = Annotated[
@@ -73,7 +74,7 @@ class Tracker:
                     config=dict(config),
                     dir=str(folder),
                     mode=self.wandb,
-                    settings=wandb.Settings(silent=True, console="off"),
+                    settings=wandb.Settings(silent=True, console="off", init_timeout=PATIENCE),
                     reinit="finish_previous",
                 )
             except (wandb.Error, ValueError) as error:

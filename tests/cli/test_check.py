@@ -130,7 +130,7 @@ def test_places_that_cannot_be_written_are_told(
     (tmp_path / "done/results.json").write_text("{}")
     options = [f"cache_dir={tmp_path / 'file/cache'}", f"hydra.run.dir={tmp_path / 'done'}"]
     folder, cache = mistakes(capsys, *sound, *options)
-    assert "holds a finished run already" in folder
+    assert "holds a finished run of an unknown configuration" in folder
     assert (
         cache == f"cache_dir: {tmp_path}/file/cache cannot be a folder: {tmp_path}/file is a file"
     )

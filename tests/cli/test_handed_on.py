@@ -37,3 +37,24 @@ def test_a_run_folder_s_configuration_and_our_own_are_taken(tmp_path: Path) -> N
     handed_on.check([f"--config-path={tmp_path}", "--config-name=config"])
     handed_on.check([f"--config-path={conf_dir()}"])
     handed_on.check(["budget=0.2"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "refused"),
+    [
+        ("experiment/mine.yaml", "# @package _global_\nhydra: {callbacks: {}}\n", True),
+        ("experiment/mine.yaml", "# @package _global_\nhydra.callbacks: {}\n", True),
+        ("hydra/launcher/mine.yaml", "_target_: os.system\n", True),
+        ("experiment/mine.yaml", "# @package _global_\nbudget: 0.2\n", False),
+    ],
+)
+def test_options_of_one_s_own_do_not_speak_for_hydra(
+    name: str, text: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    if refused:
+        with pytest.raises(InputError, match=f"{name}: its hydra may run any code"):
+            handed_on.check([f"--config-dir={tmp_path}"])
+        monkeypatch.setenv("SPICE_PLUGINS", "hydra")
+    handed_on.check(["--config-dir", str(tmp_path)])

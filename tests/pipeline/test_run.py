@@ -98,9 +98,26 @@ def test_a_run_that_is_finished_gives_its_results_at_once(
     caplog.clear()
     with caplog.at_level("INFO", "spice"):
         assert start("trainer.progress=true", folder=tmp_path / "run0") == first
-    assert [str(tmp_path / "run0") in record.message for record in caplog.records] == [True]
+    assert "holds this run's results already" in caplog.records[-1].message
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run0").rglob("*")} == files
-    assert not (tmp_path / "cache").exists()
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"weights"}
+
+
+def test_a_finished_run_is_not_given_for_other_rows_or_weights(
+    start: Run, tmp_path: Path, make_checkpoint: Any, write_jsonl: Any, records: list[Any]
+) -> None:
+    pool, model = write_jsonl(records, "mine.jsonl"), tmp_path / "model"
+    shutil.copytree(make_checkpoint("qwen2"), model)
+    given = [f"data.paths=[{pool}]", f"model.path={model}", "selector=random"]
+    start(*given)
+    write_jsonl([{**records[0], "response": "another answer"}, *records[1:]], "mine.jsonl")
+    with pytest.raises(InputError, match="but the pool changed since"):
+        start(*given, folder=tmp_path / "run0")
+    write_jsonl(records, "mine.jsonl")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
+    with pytest.raises(InputError, match="but the weights of the model changed since"):
+        start(*given, folder=tmp_path / "run0")
 
 
 @pytest.mark.parametrize("name", ["results.json", "config.yaml"])

@@ -51,6 +51,7 @@ def record(run: Run) -> ResultsRecord:
         "seconds": {step: round(s, 3) for step, s in run.ledger.seconds.items()},
         "reused": run.ledger.reused,
         "keys": run.ledger.keys,
+        "inputs": run.inputs,
         "overrides": list(names.overrides),
         "versions": dict(provenance.versions()),
         "git": provenance.git_commit(),

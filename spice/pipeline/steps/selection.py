@@ -255,5 +255,5 @@ def _tell(run: Run) -> None:
 def _write_card(run: Run, trusted: Mapping[str, Any] | None) -> None:
     write_card(
         run.folder, run.pool.rows, _lengths(run), run.selection, run.diagnostics, run.others,
-        run.config.seed, trusted, run.pool.report(),
+        run.config.seed, trusted, {**run.pool.report(), "audits": run.readings.audits()},
     )  # fmt: skip
