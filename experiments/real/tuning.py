@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import torch
 
 from experiments.real.reading import TRAINER, Real
 from spice.data.batches import length_order, pad
+from spice.distributed.per_rank import PerRank
 from spice.models.lora import Lora
 from spice.models.loss import response_nll
 from spice.training.recipe import Recipe
@@ -47,13 +49,13 @@ def losses(study: Real, method: str, seed: int, chosen: Sequence[str]) -> list[L
     """Tune on the rows with these ids, or on none, and read the loss of those held out."""
     from spice.training.finetune import finetune
 
-    model = LORA.attach(study.checkpoint.load(), seed)
+    made = PerRank(partial(LORA.put_on, study.checkpoint, seed))
     place = {row.id: i for i, row in enumerate(study.rows)}
     rows = [place[row_id] for row_id in sorted(chosen)]
     folder = study.folder / "tuning" / f"{method} {seed}"
     if rows:
         finetune(
-            model,
+            made,
             RECIPE,
             study.reading.examples,
             rows,
@@ -63,8 +65,8 @@ def losses(study: Real, method: str, seed: int, chosen: Sequence[str]) -> list[L
             trainer={**TRAINER, "precision": PRECISION, "logger": False},
         )
         shutil.rmtree(folder, ignore_errors=True)
-        model.save_pretrained(adapter(study, method, seed))  # for the benchmarks
-    return held_out(study, model, method, seed)
+        made().save_pretrained(adapter(study, method, seed))  # for the benchmarks
+    return held_out(study, made(), method, seed)
 
 
 def adapter(study: Real, method: str, seed: int) -> Path:

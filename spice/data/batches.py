@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from spice.data.rendering import Example
 
+IDLE = -1  # the number of a micro-batch that is none
 IGNORED = -100  # the label that torch's cross entropy leaves out
 
 #: input_ids, attention_mask, labels: b × t; rows: the b positions in the pool
@@ -56,13 +58,11 @@ class PaddedBatches(Dataset):
         return pad(self.examples, self.batches[number], self.pad_id)
 
 
-class TrainingPlan(Sampler):
+class TrainingPlan:
     """The order in which fine-tuning sees its rows, fixed by the seed alone.
 
     ``epochs`` seeded permutations follow each other in one stream, which is cut into optimizer
-    steps of ``batch_size`` rows and those into ``batches``, the micro-batches. As a sampler it
-    yields their numbers: from ``start`` on, for a run that is resumed, under the whole plan's
-    length, which Lightning counts up to.
+    steps of ``batch_size`` rows and those into ``batches``, the micro-batches.
     """
 
     def __init__(
@@ -90,10 +90,37 @@ class TrainingPlan(Sampler):
             for number, step in enumerate(self.steps)
             for _ in range(0, len(step), micro_batch_size)
         ]
+
+
+class Dealt(Sampler):
+    """The numbers of one process's micro-batches: every ``size``-th of each step, from its rank on.
+
+    All processes have equally many of each step, ``accumulate`` at most: a process that comes short
+    gets :data:`IDLE` ones. They are yielded from ``start`` on, for a run that is resumed, under the
+    whole plan's length, which Lightning counts up to.
+    """
+
+    def __init__(self, plan: TrainingPlan, rank: int = 0, size: int = 1) -> None:
+        self.accumulate = -(-plan.accumulate // size)
+        self.numbers: list[int] = []
+        for _, group in itertools.groupby(range(len(plan.batches)), plan.step_of.__getitem__):
+            of_step = list(group)
+            mine = of_step[rank::size]
+            self.numbers += [*mine, *[IDLE] * (-(-len(of_step) // size) - len(mine))]
         self.start = 0
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.numbers)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.start, len(self)))
+        return iter(self.numbers[self.start :])
+
+
+class MicroBatches(PaddedBatches):
+    """A plan's micro-batches, each with its ``number``; an idle one has a text and no rows."""
+
+    def __getitem__(self, number: int) -> Batch:
+        if number == IDLE:
+            some = pad(self.examples, self.batches[0][:1], self.pad_id)
+            return {**some, "rows": [], "number": IDLE}
+        return {**super().__getitem__(number), "number": number}

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
+    from spice.models.checkpoint import Checkpoint
+
 ALL = "all-linear"
 EXPERTS = "experts"  # what transformers calls the layers between which a router divides tokens
 SHOWN = 12  # names of layers in a message
@@ -66,6 +68,10 @@ class Lora:
         if config.target_parameters or any(EXPERTS in name.split(".") for name in on(adapted)):
             raise self._divided(linear)
         return adapted
+
+    def put_on(self, checkpoint: Checkpoint, seed: int) -> PeftModel:
+        """:meth:`attach` to a model that is loaded for it, as each process does."""
+        return self.attach(checkpoint.load(), seed)
 
     @property
     def _targets(self) -> str | list[str]:

@@ -67,6 +67,12 @@ class Machine:
                 f"processes were started on each of {started.nodes} machines; leave both at auto"
             )
 
+        if self.precision == "16-mixed" and devices * nodes > 1:
+            raise InputError(
+                "trainer.precision=16-mixed: each process would scale its own losses; several need "
+                "bf16-mixed or 32-true"
+            )
+
     def _asked(self) -> tuple[int, int]:
         """Processes on each machine, and machines."""
         started = given()

@@ -79,7 +79,7 @@ class Experience:
         rows = self.rows(folder, source, base)
         source.say(f"tuning briefly on {len(rows)} rows")
         finetune(
-            self.lora.attach(base(), self.seed),
+            PerRank(partial(self._adapted, base)),
             self.recipe,
             source.tokenized.examples,
             rows,
@@ -89,6 +89,9 @@ class Experience:
             trainer={**source.trainer, "logger": False},
         )
         seals.seal(folder / "adapter")
+
+    def _adapted(self, base: PerRank[PreTrainedModel]) -> PeftModel:
+        return self.lora.attach(base(), self.seed)
 
     def work(self, source: Source) -> list[Work]:
         """The prompts, where rows are drawn by them, and the tuning."""

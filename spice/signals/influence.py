@@ -89,7 +89,7 @@ class Influence(Signal):
         rows = eligible_rows(tokenized.examples)
         subtasks, aims = _aims(source)
         adapted = PerRank(partial(self._adapted, tokenized.checkpoint, extraction.recompute_tokens))
-        rates = self._warm_up(adapted(), source, rows, folder)
+        rates = self._warm_up(adapted, source, rows, folder)
         names = sorted(set(subtasks))
         membership = np.array([[s == name for name in names] for s in subtasks], dtype=np.float64)
         membership /= membership.sum(axis=0)
@@ -126,7 +126,7 @@ class Influence(Signal):
         return np.rec.fromarrays(values.T, names=names) if len(names) else values
 
     def _warm_up(
-        self, model: PeftModel, source: Source, rows: Sequence[int], folder: Path
+        self, model: PerRank[PeftModel], source: Source, rows: Sequence[int], folder: Path
     ) -> list[float]:
         """Train on a share of the rows; each epoch's mean learning rate, scaled to Σ = 1."""
         from spice.training.epochs import EpochKeeper

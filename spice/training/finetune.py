@@ -13,9 +13,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from spice import stopping
-from spice.data.batches import Batch, PaddedBatches, TrainingPlan
+from spice.data.batches import IDLE, Batch, Dealt, MicroBatches, TrainingPlan
 from spice.data.rendering import Example
+from spice.distributed import team
 from spice.distributed.lightning import by_itself
+from spice.messages import warn
 from spice.models.loss import NonFiniteLossError, check_finite, response_nll
 from spice.storage.files import publish_folder
 from spice.storage.seals import is_whole_checkpoint
@@ -25,6 +27,7 @@ from spice.training.recipe import Recipe
 if TYPE_CHECKING:
     from peft import PeftModel
 
+    from spice.distributed.per_rank import PerRank
 
 CHECKPOINT = Path("checkpoints/last.ckpt")  # what an interrupted tuning goes on from
 
@@ -40,6 +43,7 @@ class FineTuning(pl.LightningModule):
         model: PeftModel,
         recipe: Recipe,
         plan: TrainingPlan,
+        dealt: Dealt,
         examples: Sequence[Example],
         seed: int,
     ) -> None:
@@ -47,6 +51,7 @@ class FineTuning(pl.LightningModule):
         self.model = model
         self.recipe = recipe
         self.plan = plan
+        self.dealt = dealt
         self.seed = seed
         self.strict_loading = False  # checkpoints hold the adapter alone
         self.loss: torch.Tensor | float | None = None
@@ -60,21 +65,32 @@ class FineTuning(pl.LightningModule):
         """The micro-batch's part, a scalar, of its step's mean loss over supervised tokens.
 
         Dropout is drawn from the seed and the position in the plan, so a resumed run repeats what
-        an uninterrupted one would have done.
+        an uninterrupted one would have done, and several processes what one would have.
         """
-        torch.manual_seed(self.seed * 1_000_003 + batch_idx)
+        number = batch["number"]
+        if number == IDLE:
+            return sum(p.sum() for p in self._trainable()) * 0.0  # type: ignore[return-value]
+        torch.manual_seed(self.seed * 1_000_003 + number)
         nll, count = response_nll(self.model, batch)
-        check_finite(nll, batch, f"step {self.plan.step_of[batch_idx] + 1}")
+        check_finite(nll, batch, f"step {self.plan.step_of[number] + 1}")
         self.loss = nll.detach().sum() / count.sum()
         self.log("train/loss", self.loss, prog_bar=True, batch_size=len(batch["rows"]))
-        loss = nll.sum() / self.step_tokens[self.plan.step_of[batch_idx]]
-        return loss * self.plan.accumulate  # Lightning divides by it again
+        loss = nll.sum() / self.step_tokens[self.plan.step_of[number]]
+        return loss * self.dealt.accumulate  # Lightning divides by it again
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """The step's whole gradient, before it is clipped, from the parts of all processes."""
+        team.add_up([p.grad for p in self._trainable() if p.grad is not None])
+
+    def _trainable(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.model.parameters() if p.requires_grad]
 
     def configure_optimizers(self) -> Any:
         """AdamW on the adapter, with the schedule stepped once per optimizer step."""
-        trainable = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
-            trainable, lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
+            self._trainable(),
+            lr=self.recipe.learning_rate,
+            weight_decay=self.recipe.weight_decay,
         )
         total = len(self.plan.steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -98,9 +114,15 @@ class FineTuning(pl.LightningModule):
         checkpoint["loss"] = None if self.loss is None else float(self.loss)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Skip what the interrupted run had already seen."""
+        """Skip what the interrupted run had already seen, as many processes as it may have had.
+
+        Lightning goes on counting micro-batches where the checkpoint left off.
+        """
         self.loss = checkpoint["loss"]
-        self.plan.start = checkpoint["global_step"] * self.plan.accumulate
+        self.dealt.start = checkpoint["global_step"] * self.dealt.accumulate
+        seen = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+        more = self.dealt.start - seen["ready"]
+        seen.update({name: count + more for name, count in seen.items()})
 
 
 def learning_rates(recipe: Recipe, total: int) -> list[float]:
@@ -118,7 +140,7 @@ def pace(step: int, total: int, recipe: Recipe) -> float:
 
 
 def finetune(
-    model: PeftModel,
+    model: PerRank[PeftModel],
     recipe: Recipe,
     examples: Sequence[Example],
     rows: Sequence[int],
@@ -130,28 +152,59 @@ def finetune(
 ) -> dict[str, Any]:
     """Train on ``examples[row]`` for each of ``rows`` and save ``folder/adapter``.
 
-    ``folder/checkpoints`` is where an interrupted run left its state. It is resumed from, and to be
-    removed once the caller is done. ``trainer`` holds further arguments of Lightning's Trainer.
+    ``folder/checkpoints`` is where an interrupted run left its state. It is resumed from, by as
+    many processes as there are now, and to be removed once the caller is done. ``trainer`` holds
+    further arguments of Lightning's Trainer; its callbacks and loggers are the run's alone.
 
     Raises:
         Stopped: a signal asked for it; the last whole step is saved.
         NonFiniteLossError: a loss, or what the last step left, is NaN or infinite.
     """
     plan = recipe.plan(rows, seed)
-    checkpoints = folder / CHECKPOINT.parent
-    module = FineTuning(model, recipe, plan, examples, seed)
-    fitting = _fitting(recipe, plan, checkpoints, trainer)
+    _tell_idle(plan, recipe)
+    own = {name: trainer[name] for name in ("callbacks", "logger") if name in trainer}
+    shared = {name: value for name, value in trainer.items() if name not in own}
+    losses = team.everywhere(
+        _train, model, recipe, plan, examples, folder, pad_id, seed, shared, here=own
+    )
+    if not all(p.isfinite().all() for p in model().parameters() if p.requires_grad):
+        raise NonFiniteLossError(f"step {len(plan.steps)}", plan.steps[-1])
+    publish_folder(folder / "adapter", lambda partial: model().save_pretrained(str(partial)))
+    last = plan.step_of.count(len(plan.steps) - 1) - 1  # of the last step's micro-batches
+    final = losses[last % len(losses)]
+    return {"steps": len(plan.steps), "rows": len(rows), "final_loss": final}
+
+
+def _tell_idle(plan: TrainingPlan, recipe: Recipe) -> None:
+    if plan.accumulate < team.size():
+        told = f"{plan.accumulate} micro-batches a step for {team.size()} processes"
+        part = -(-recipe.batch_size // team.size())
+        warn("finetune", f"{told}: some have nothing to do; finetune.micro_batch_size={part}")
+
+
+def _train(
+    made: PerRank[PeftModel],
+    recipe: Recipe,
+    plan: TrainingPlan,
+    examples: Sequence[Example],
+    folder: Path,
+    pad_id: int,
+    seed: int,
+    shared: dict[str, Any],
+    here: dict[str, Any] | None,
+) -> float | None:
+    """This process's part of every step; the loss of its last micro-batch."""
+    dealt = Dealt(plan, team.rank(), team.size())
+    module = FineTuning(made(), recipe, plan, dealt, examples, seed)
+    options = {"logger": False} if here is None else here
+    fitting = _fitting(recipe, dealt, folder, {**shared, **options})
     last = folder / CHECKPOINT
     resumed = str(last) if is_whole_checkpoint(last) else None
-    batches = PaddedBatches(examples, plan.batches, pad_id)
-    loader = DataLoader(batches, batch_size=None, sampler=plan)
+    batches = MicroBatches(examples, plan.batches, pad_id)
+    loader = DataLoader(batches, batch_size=None, sampler=dealt)
     with stopping.deferred():
         fitting.fit(module, loader, ckpt_path=resumed, weights_only=True)
-    if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
-        raise NonFiniteLossError(f"step {len(plan.steps)}", plan.steps[-1])
-    publish_folder(folder / "adapter", lambda partial: model.save_pretrained(str(partial)))
-    final = None if module.loss is None else float(module.loss)
-    return {"steps": len(plan.steps), "rows": len(rows), "final_loss": final}
+    return None if module.loss is None else float(module.loss)
 
 
 def reached(folder: Path) -> int:
@@ -162,29 +215,25 @@ def reached(folder: Path) -> int:
     return torch.load(last, map_location="cpu", weights_only=True)["global_step"]
 
 
-def _fitting(
-    recipe: Recipe, plan: TrainingPlan, checkpoints: Path, options: dict[str, Any]
-) -> pl.Trainer:
-    """Lightning's Trainer for one pass through the plan, with a checkpoint every few steps."""
+def _fitting(recipe: Recipe, dealt: Dealt, folder: Path, options: dict[str, Any]) -> pl.Trainer:
+    """Lightning's Trainer for one pass through the plan; the run's keeps what it goes on from."""
+    checkpoints = (folder / CHECKPOINT).parent
     keeper = ModelCheckpoint(
         dirpath=checkpoints,
         filename="last",
         every_n_train_steps=recipe.checkpoint_every,
         enable_version_counter=False,
     )
-    saver = SaveWhenStopped(checkpoints / CHECKPOINT.name)
+    saver = SaveWhenStopped(folder / CHECKPOINT)
+    keeping = [keeper, saver] if team.is_first() else []
+    callbacks = [*options.get("callbacks", []), *keeping]
     return pl.Trainer(
-        **by_itself(
-            {
-                **options,
-                "callbacks": [*options.get("callbacks", []), keeper, saver],
-                "plugins": [WholeFiles()],
-            }
-        ),
+        **by_itself({**options, "callbacks": callbacks, "plugins": [WholeFiles()]}),
         default_root_dir=checkpoints,
         max_epochs=1,
-        accumulate_grad_batches=plan.accumulate,
+        accumulate_grad_batches=dealt.accumulate,
         gradient_clip_val=recipe.clip,
+        enable_checkpointing=team.is_first(),
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spice.data.batches import IGNORED, PaddedBatches, TrainingPlan, length_order, pad
+from spice.data.batches import IDLE, IGNORED, Dealt, PaddedBatches, TrainingPlan, length_order, pad
 from spice.data.rendering import Example
 from spice.models.checkpoint import Checkpoint
 from spice.models.loss import response_nll
@@ -200,12 +200,30 @@ def test_micro_batches_split_the_steps_and_nothing_else(known: dict[str, Any]) -
 @settings(deadline=None)
 def test_a_resumed_plan_goes_on_where_a_step_ended(known: dict[str, Any], data: Any) -> None:
     plan = TrainingPlan(**known)
-    assert list(plan) == list(range(len(plan)))
+    dealt = Dealt(plan)
+    assert list(dealt) == list(range(len(dealt)))
     done = data.draw(st.integers(0, len(plan.steps) - 1))
-    plan.start = done * plan.accumulate
-    left = [row for number in plan for row in plan.batches[number]]
+    dealt.start = done * dealt.accumulate
+    left = [row for number in dealt for row in plan.batches[number]]
     assert left == [row for step in plan.steps[done:] for row in step]
-    assert len(plan) == len(plan.batches)  # Lightning counts up to the whole plan's length
+    assert len(dealt) == len(plan.batches)  # Lightning counts up to the whole plan's length
+
+
+@given(plans, st.integers(1, 5))
+@settings(deadline=None)
+def test_processes_share_each_step_out_and_end_it_together(
+    known: dict[str, Any], size: int
+) -> None:
+    plan = TrainingPlan(**known)
+    dealt = [Dealt(plan, rank, size) for rank in range(size)]
+    assert len({len(each) for each in dealt}) == 1
+    steps = len(plan.steps)
+    for number in range(steps):  # where Lightning counts to `accumulate`, a step ends
+        here = slice(number * dealt[0].accumulate, (number + 1) * dealt[0].accumulate)
+        parts = [each.numbers[here] for each in dealt]
+        assert number + 1 == steps or {len(part) for part in parts} == {dealt[0].accumulate}
+        shared = sorted(n for part in parts for n in part if n != IDLE)
+        assert shared == [n for n, of in enumerate(plan.step_of) if of == number]
 
 
 def test_a_plan_is_its_seeds() -> None:

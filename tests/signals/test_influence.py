@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from spice.data.batches import pad
 from spice.data.pool import Pool, identify
+from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.gradients.extraction import Extraction
 from spice.models.checkpoint import Checkpoint
@@ -111,7 +112,8 @@ def test_every_epoch_leaves_weights_and_moments_by_name(reading: Tokenized, tmp_
     ends = epoch_ends(10, RECIPE)
     assert ends == [3, 5, 8]  # steps of four rows: 2.5, 5 and 7.5 of them
     finetune(
-        model, RECIPE, reading.examples, range(10), folder=tmp_path, pad_id=0, seed=1,
+        PerRank(lambda: model), RECIPE, reading.examples, range(10), folder=tmp_path, pad_id=0,
+        seed=1,
         trainer={**QUIET, "callbacks": [EpochKeeper(tmp_path, ends)], "logger": False},
     )  # fmt: skip
     last = load_file(tmp_path / "epoch-2.safetensors")
@@ -193,7 +195,7 @@ def test_the_table_is_what_single_rows_and_examples_give(
     model = LORA.attach(reading.checkpoint.load(), 0)
     warm = tmp_path / "warm"
     warm.mkdir()
-    rates = signal._warm_up(model, source, range(12), warm)
+    rates = signal._warm_up(PerRank(lambda: model), source, range(12), warm)
     assert sum(rates) == pytest.approx(1)
     aims = reading.renderer.encode(TARGETS)
     expected = np.zeros((12, 4))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from spice import stopping
 from spice.data.batches import pad
 from spice.data.rendering import Example
+from spice.distributed import team
+from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.models.checkpoint import Checkpoint
 from spice.models.lora import Lora
@@ -54,9 +58,9 @@ def train(
 ) -> tuple[Any, dict[str, Any]]:
     """Fine-tune a tiny model; returns it and what ``finetune`` says."""
     lora = Lora(r=4, alpha=8, dropout=dropout, targets="all-linear")
-    model = lora.attach(Checkpoint(str(checkpoint), "float32").load(), 3)
+    made = PerRank(partial(lora.put_on, Checkpoint(str(checkpoint), "float32"), 3))
     facts = finetune(
-        model,
+        made,
         dataclasses.replace(RECIPE, **changed),
         EXAMPLES,
         rows,
@@ -71,7 +75,7 @@ def train(
             "precision": precision,
         },
     )
-    return model, facts
+    return made(), facts
 
 
 @pytest.fixture
@@ -342,3 +346,78 @@ def cut_after(step: int) -> Callable[[int], None]:
 def test_recipes_out_of_range_are_input_errors(changed: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(changed))):
         dataclasses.replace(RECIPE, **changed)
+
+
+# -- several processes -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two() -> Iterator[None]:
+    team.ask_for(2, False)
+    yield
+    team.ask_for(1, False)
+
+
+def far(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},  # 3, 3 and at the end 2 micro-batches a step: one process comes short
+        {"micro_batch_size": 5},  # one a step: a process has nothing to do
+        {"micro_batch_size": 1, "batch_size": 4, "clip": 0.01},
+        {"max_steps": 2},
+    ],
+    ids=str,
+)
+def test_two_processes_take_the_same_steps_as_one(
+    checkpoint: Path, tmp_path: Path, two: None, changed: dict[str, Any]
+) -> None:
+    _, told = train(checkpoint, tmp_path / "two", **changed)
+    team.ask_for(1, False)
+    _, alone = train(checkpoint, tmp_path / "one", **changed)
+    one, other = adapter(tmp_path / "one"), adapter(tmp_path / "two")
+    assert far(one, other) < 1e-5
+    assert told == {**alone, "final_loss": pytest.approx(alone["final_loss"], abs=1e-5)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [(2, 1), (1, 2)])
+def test_another_number_of_processes_goes_on(
+    checkpoint: Path, tmp_path: Path, order: tuple[int, int]
+) -> None:
+    class CutError(Exception):
+        pass
+
+    def cut(step: int) -> None:
+        if step == 3:
+            raise CutError
+
+    team.ask_for(1, False)
+    train(checkpoint, tmp_path / "whole")
+    team.ask_for(order[0], False)
+    with pytest.raises(CutError):
+        train(checkpoint, tmp_path / "cut", callbacks=[Watch(cut)])
+    assert (tmp_path / "cut/checkpoints/last.ckpt").is_file()
+    team.ask_for(order[1], False)
+    train(checkpoint, tmp_path / "cut")
+    team.ask_for(1, False)
+    assert far(adapter(tmp_path / "whole"), adapter(tmp_path / "cut")) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [0, 3, 7])
+def test_a_loss_that_is_not_finite_anywhere_stops_all(
+    checkpoint: Path, tmp_path: Path, two: None, row: int
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(checkpoint, broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["model.embed_tokens.weight"][20 + row] = torch.nan  # a word of this row alone
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=rf"the loss of step \d+ is not finite \(rows {row}\)"):
+        train(broken, tmp_path / "tuned")
+    assert not (tmp_path / "tuned/adapter").exists()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.gradients import work
 from spice.messages import warn
@@ -72,7 +74,7 @@ class FineTune(KeyedStep):
         assert run.parts.recipe is not None
         machine, seed = run.parts.machine, run.config.seed
         return finetune(
-            run.parts.lora.attach(run.as_model.checkpoint.load(), seed),
+            PerRank(partial(run.parts.lora.put_on, run.as_model.checkpoint, seed)),
             run.parts.recipe,
             run.as_model.examples,
             self._rows(run),
