@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from spice.data.rendering import Example
+from spice.data.token_table import lengths
 
 IDLE = -1  # the number of a micro-batch that is none
 IGNORED = -100  # the label that torch's cross entropy leaves out
@@ -36,9 +37,8 @@ def pad(examples: Sequence[Example], rows: Sequence[int], pad_id: int) -> Batch:
 
 def length_order(examples: Sequence[Example], eligible: Sequence[int]) -> np.ndarray:
     """The ``eligible`` rows (m), longest first: if memory runs out, it does so at once."""
-    rows = np.asarray(eligible)
-    lengths = np.array([len(examples[row].ids) for row in rows], dtype=np.int64)
-    return rows[np.argsort(-lengths, kind="stable")]
+    rows = np.asarray(eligible, dtype=np.int64)
+    return rows[np.argsort(-lengths(examples)[rows], kind="stable")]
 
 
 class PaddedBatches(Dataset):

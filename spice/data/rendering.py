@@ -317,8 +317,3 @@ def _uses_chat_template(tokenizer: PreTrainedTokenizerBase, mode: str) -> bool:
     if mode == "chat" and not has_one:
         raise InputError("template.mode=chat, but the tokenizer has no chat template; use auto")
     return has_one and mode != "plain"
-
-
-def eligible_rows(examples: Sequence[Example]) -> list[int]:
-    """Rows with something to learn from."""
-    return [i for i, example in enumerate(examples) if example.supervised]

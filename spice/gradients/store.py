@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from spice.data.batches import length_order, pad
-from spice.data.rendering import Example, eligible_rows
+from spice.data.rendering import Example
+from spice.data.token_table import eligible_rows
 from spice.distributed.per_rank import PerRank
 from spice.gradients.extraction import Extraction
 from spice.gradients.passes import fill, open_store

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spice.data.batch_limit import BatchLimit
+from spice.data.token_table import lengths, supervised
 
 if TYPE_CHECKING:
     from spice.data.rendering import Example
@@ -69,4 +70,4 @@ def training(tokenized: Tokenized, recipe: Recipe, rows: float) -> Work:
 
 
 def _supervised(examples: Sequence[Example]) -> list[int]:
-    return [len(example.ids) for example in examples if example.supervised]
+    return lengths(examples)[supervised(examples) > 0].tolist()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spice.messages import say, warn
-from spice.models.tokenized import Tokenized, tokenize
+from spice.models.tokenized import Keep, Tokenized, tokenize
 from spice.reporting.lines import audit_line
 from spice.storage.files import read_json, write_json
 
@@ -26,7 +26,8 @@ SHOWN = 3  # rows that are not written
 class Readings:
     """Tokenised pools by the role of their checkpoint; ``audit.json`` in ``folder`` tells of each.
 
-    ``memo`` is where digests of weights are kept. Time is charged to the pool.
+    ``memo`` is where digests of weights are kept, ``keep`` makes stages of tokens. All other time
+    is charged to the pool.
     """
 
     pool: Pool
@@ -34,6 +35,7 @@ class Readings:
     folder: Path
     memo: Path
     ledger: Ledger
+    keep: Keep
     _read: dict[str, Tokenized] = field(default_factory=dict)
 
     def begin(self) -> None:
@@ -62,7 +64,7 @@ class Readings:
         return found
 
     def _tokenize(self, role: str, checkpoint: Checkpoint) -> Tokenized:
-        found = tokenize(checkpoint, self.template, self.pool, self.memo)
+        found = tokenize(checkpoint, self.template, self.pool, self.memo, self.keep)
         path = self.folder / "audit.json"
         known = read_json(path) if path.is_file() else self.pool.report()
         write_json(path, {**known, role: found.audit.as_dict()})

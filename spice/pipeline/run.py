@@ -113,7 +113,11 @@ class Run:
     def readings(self) -> Readings:
         """The pool as models read it."""
         memo = self.cache / "weights"
-        return Readings(self.pool, self.parts.template, self.folder, memo, self.ledger)
+
+        def keep(key: dict[str, Any], build: Callable[[Path], None]) -> Path:
+            return self.stage("tokens", key, build).folder
+
+        return Readings(self.pool, self.parts.template, self.folder, memo, self.ledger, keep)
 
     @property
     def as_proxy(self) -> Tokenized | None:

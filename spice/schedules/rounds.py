@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from spice.data import token_table
 from spice.distributed import team
 from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
@@ -42,7 +43,8 @@ class Rounds(Schedule):
     def work(self, request: Request) -> list[Work]:
         """Each round's rows: their losses before and after, and the step between."""
         tokenized = request.proxy()
-        lengths = [len(e.ids) for e in tokenized.examples if e.supervised]
+        taught = tokenized.lengths > 0
+        lengths = token_table.lengths(tokenized.examples)[taught].tolist()
         share = request.k / max(len(lengths), 1)
         return [
             Work("forward", tokenized, lengths, 2 * share),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spice.data import token_table
 from spice.distributed import team
 from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
@@ -68,7 +69,8 @@ class Windows(Schedule):
     def work(self, request: Request) -> list[Work]:
         """The gradients of all rows, and the steps in between."""
         tokenized = request.proxy()
-        lengths = [len(e.ids) for e in tokenized.examples if e.supervised]
+        taught = tokenized.lengths > 0
+        lengths = token_table.lengths(tokenized.examples)[taught].tolist()
         share = self.train_proxy * request.k / max(len(lengths), 1)
         return [
             Work("gradients", tokenized, lengths),

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from spice.data.rendering import Example, eligible_rows
+from spice.data.rendering import Example
+from spice.data.token_table import eligible_rows
 from spice.distributed.per_rank import PerRank
 from spice.gradients import work
 from spice.models.lora import Lora

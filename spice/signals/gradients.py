@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from spice.data.rendering import eligible_rows
+from spice.data.token_table import eligible_rows
 from spice.errors import InputError
 from spice.gradients import work
 from spice.signals.base import Signal

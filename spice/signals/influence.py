@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from spice.data.rendering import eligible_rows
+from spice.data.token_table import eligible_rows
 from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.gradients import work

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spice.data.batch_limit import BatchLimit
+from spice.data.token_table import eligible_rows
 from spice.gradients.extraction import Extraction
 from spice.gradients.work import Work
 from spice.models.device import device, moved
@@ -140,7 +141,7 @@ def _synchronous(step: Callable[[Batch], object], batch: Batch, where: str) -> N
 def chosen(work: Work, limit: BatchLimit) -> list[list[int]]:
     """The rows of the probe's batches, longest first."""
     examples = work.tokenized.examples
-    usable = [row for row, example in enumerate(examples) if example.supervised]
+    usable = eligible_rows(examples)
     order = sorted(usable, key=lambda row: len(examples[row].ids))
     count = min(ROWS, work.rows or limit.rows, len(order))
     ends = [max(round(at * len(order)), count) for at in AT]

@@ -91,7 +91,8 @@ class FineTune(KeyedStep):
     def _rows(self, run: Run) -> list[int]:
         """The chosen rows that teach the target something, in the order of their ids."""
         chosen = sorted(run.selection["indices"], key=lambda row: run.pool.rows[row].id)
-        rows = [row for row in chosen if run.as_model.examples[row].supervised]
+        taught = run.as_model.lengths
+        rows = [row for row in chosen if taught[row]]
         if not rows:
             raise InputError(
                 "none of the chosen rows fits the model's context; nothing to train on"
