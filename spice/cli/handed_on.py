@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from spice.cli.explain import conf_dir
@@ -36,8 +37,17 @@ def _check_options(folder: str | None) -> None:
         return
     for path in sorted(Path(folder).rglob("*.yaml")):
         inside = path.relative_to(folder).parts
-        if inside[0] == "hydra" or "hydra" in _keys(path):
+        if inside[0] == "hydra" or "hydra" in _keys(path) or _points_at_hydra(path):
             raise _refusal(path, "hydra")
+
+
+def _points_at_hydra(path: Path) -> bool:
+    """Whether a file is put under ``hydra``, or its list of defaults puts others there."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if re.search(r"@package\s+\S*hydra", text):
+        return True
+    listed = _parsed(text).get("defaults")
+    return "hydra" in str(listed) if listed else False
 
 
 def _refusal(path: Path, found: str) -> InputError:
@@ -55,13 +65,18 @@ def _decides(path: Path) -> str | None:
 
 def _keys(path: Path) -> set[str]:
     """Those at the top of a file, and the first part of those with dots."""
+    held = _parsed(path.read_text(encoding="utf-8", errors="replace"))
+    return {str(key).partition(".")[0] for key in held}
+
+
+def _parsed(text: str) -> dict[object, object]:
     import yaml
 
     try:
-        held = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
+        held = yaml.safe_load(text)
     except yaml.YAMLError:  # Hydra will say so
-        return set()
-    return {str(key).partition(".")[0] for key in held} if isinstance(held, dict) else set()
+        return {}
+    return held if isinstance(held, dict) else {}
 
 
 def _option(arguments: list[str], *names: str) -> str | None:

@@ -115,7 +115,9 @@ class Run:
         memo = self.cache / "weights"
 
         def keep(key: dict[str, Any], build: Callable[[Path], None]) -> Path:
-            return self.stage("tokens", key, build).folder
+            done = self.stages.run("tokens", key, build)
+            say("tokens", f"key {done.key}, {'reused' if done.reused else f'{done.seconds:.1f} s'}")
+            return done.folder
 
         return Readings(self.pool, self.parts.template, self.folder, memo, self.ledger, keep)
 

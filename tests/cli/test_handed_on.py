@@ -44,6 +44,10 @@ def test_a_run_folder_s_configuration_and_our_own_are_taken(tmp_path: Path) -> N
     [
         ("experiment/mine.yaml", "# @package _global_\nhydra: {callbacks: {}}\n", True),
         ("experiment/mine.yaml", "# @package _global_\nhydra.callbacks: {}\n", True),
+        ("experiment/mine.yaml", "# @package hydra.callbacks\nx: {_target_: os.system}\n", True),
+        ("experiment/mine.yaml", "defaults: [{/mine@hydra.callbacks: cb}]\n", True),
+        ("experiment/mine.yaml", "defaults: [{override /hydra/launcher: x}]\n", True),
+        ("experiment/mine.yaml", "defaults: [{override /selector: random}]\n", False),
         ("hydra/launcher/mine.yaml", "_target_: os.system\n", True),
         ("experiment/mine.yaml", "# @package _global_\nbudget: 0.2\n", False),
     ],
