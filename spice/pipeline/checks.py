@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from spice.evaluation.development import BenchmarkExamples
 from spice.pipeline import run_folder
 from spice.pipeline.machine import quiet
+from spice.schedules.whole_pool import WholePool
+from spice.selectors.base import GradientSelector
 from spice.storage.files import check_writable
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def checks(draft: Draft) -> Iterator[Check]:
     yield lambda: draft.pool
     yield lambda: draft.k
     yield lambda: draft.group("selector").check_sources(row.source for row in draft.pool.rows)
+    yield lambda: _check_partitions(draft)
     yield quiet  # which takes transformers; from here on it is at work
     for role in draft.readers:
         yield partial(draft.renderer, role)
@@ -40,6 +43,13 @@ def _of_places(draft: Draft) -> Iterator[Check]:
     yield lambda: run_folder.check(draft.folder)
     yield lambda: check_writable(draft.folder, "hydra.run.dir")
     yield lambda: _check_cache(draft.cache)
+
+
+def _check_partitions(draft: Draft) -> None:
+    """Whether the greedy over the whole pool fits into memory, if there is one."""
+    selector = draft.group("selector")
+    if isinstance(selector, GradientSelector) and isinstance(draft.group("schedule"), WholePool):
+        selector.parts(len(draft.pool.rows), draft.k)
 
 
 def _check_cache(cache: Path) -> None:

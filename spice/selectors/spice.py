@@ -14,15 +14,17 @@ from spice.records import Selection, Signals
 from spice.selectors.account import account
 from spice.selectors.base import GradientSelector
 from spice.selectors.mix import Mix
-from spice.selectors.problem import alpha_and_eta, candidates
+from spice.selectors.problem import alpha_and_eta, candidates, parts_that_fit
 from spice.selectors.scaling import SCALES, rescale, weighted
 from spice.signals.gradients import Gradients
 from spice.signals.reliability import Consensus, Validation
 from spice.submodular.fisher import MODES, OF_PRODUCTS
 from spice.submodular.kernel import Rows, Subset
 from spice.submodular.objective import MAXIMIZERS, Objective, way
+from spice.submodular.partitions import Partition
 from spice.submodular.rooms import Rooms
 from spice.values import (
+    Count,
     Fraction,
     NonNegative,
     OneOf,
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
     from spice.submodular.kept_runs import KeptRuns
 
 #: options that greedy runs over one objective do not differ by
-CUTS = ("penalty", "stop_ratio", "stop_inclusive", "maximizer", "stratify", "quotas")
+CUTS = (
+    "penalty", "stop_ratio", "stop_inclusive", "maximizer", "stratify", "quotas", "partitions",
+)  # fmt: skip
 
 
 @component
@@ -55,6 +59,8 @@ class Spice(Mix, GradientSelector):
     score beats a conflicting row's negative one. ``maximizer`` is one of
     :data:`spice.submodular.objective.MAXIMIZERS`; it decides time and memory, not the picks.
     ``reliability`` weighs rows: w_x ĝ_x is what is chosen from (:mod:`spice.gradients.agreement`).
+    ``partitions`` above 1 choose in two rounds (:mod:`spice.submodular.two_rounds`), in less memory
+    and not quite as well; ``auto`` takes one greedy where that fits, else as few parts as do.
 
     Raises:
         RefusedError: a ``maximizer`` for a form of the information that has one way only, or
@@ -73,6 +79,9 @@ class Spice(Mix, GradientSelector):
     reliability: Annotated[
         Consensus | Validation | None,
         Told("must be null, or hold the keys of Consensus or Validation"),
+    ]
+    partitions: Annotated[
+        Count | Literal["auto"], Told("must be a whole number of at least 1, or 'auto'")
     ]
 
     @property
@@ -123,16 +132,18 @@ class Spice(Mix, GradientSelector):
         """
         trusted, distrusted = _by_trust(eligible, weights)
         seen = self.seen(gradients, eligible, weights)
-        rooms_of = partial(self.rooms, sources, eligible, k=k)
-        objective, rows, excluded = self._problem(seen, ids, trusted, certified, rooms_of)
+        rooms_of, count = partial(self.rooms, sources, eligible, k=k), self.parts(len(ids), k)
+        objective, rows, excluded = self._problem(seen, ids, trusted, certified, rooms_of, count)
         maximise = partial(kept.maximise, objective) if kept else objective.maximise
-        trace = maximise(k, float(self.penalty), **self._stopping)
+        trace = maximise(k, float(self.penalty), **self.stopping)
         # How many picks λ changed: the same count of picks, chosen again with λ = 0.
         plain = maximise(len(trace.picks), 0.0) if self.penalty else trace
         selection = account(trace, plain, objective, rows, len(gradients), self.penalty)
         excluded["not trusted"] = distrusted
         selection = replace(
-            selection, excluded={why: sorted(which) for why, which in excluded.items() if which}
+            selection,
+            excluded={why: sorted(which) for why, which in excluded.items() if which},
+            partitions={"count": count, **(selection.partitions or {})},
         )
         if weights is None:
             return selection
@@ -152,8 +163,8 @@ class Spice(Mix, GradientSelector):
     ) -> list[int]:
         """The k picks from gradients n × d with all rows trusted alike, w ≡ 1."""
         seen = rescale(gradients, "unit", self.clip_quantile, eligible)
-        rooms_of = partial(self.rooms, sources, eligible, k=k)
-        objective, rows, _ = self._problem(seen, ids, eligible, False, rooms_of)
+        rooms_of, count = partial(self.rooms, sources, eligible, k=k), self.parts(len(ids), k)
+        objective, rows, _ = self._problem(seen, ids, eligible, False, rooms_of, count)
         maximise = partial(kept.maximise, objective) if kept else objective.maximise
         return [int(rows[pick]) for pick in maximise(k, float(self.penalty)).picks]
 
@@ -177,9 +188,9 @@ class Spice(Mix, GradientSelector):
 
         What is left out of ``eligible`` since they were :meth:`seen` does not move their scale.
         """
-        rooms_of = partial(self.rooms, sources, eligible, k=k)
-        objective, rows, _ = self._problem(seen, ids, eligible, False, rooms_of)
-        trace = objective.maximise(k, float(self.penalty), **self._stopping)
+        rooms_of, count = partial(self.rooms, sources, eligible, k=k), self.parts(len(ids), k)
+        objective, rows, _ = self._problem(seen, ids, eligible, False, rooms_of, count)
+        trace = objective.maximise(k, float(self.penalty), **self.stopping)
         return [int(rows[pick]) for pick in trace.picks]
 
     def form_and_way(self, n: int, d: int, k: int) -> tuple[str, str]:
@@ -196,8 +207,18 @@ class Spice(Mix, GradientSelector):
         """All options but those that cut a run short, go another way, or are kept apart anyhow."""
         return {name: v for name, v in asdict(self).items() if name not in CUTS}
 
+    def parts(self, n: int, k: int) -> int:
+        """Into how many parts n rows are cut for k picks.
+
+        Raises:
+            InputError: nobody said how many, and with no number of them it fits into memory.
+        """
+        if self.partitions != "auto":
+            return self.partitions
+        return parts_that_fit(n, min(k, n), self.fisher, self.maximizer)
+
     def check_window(self) -> None:
-        """Refuse weights and shares of sources.
+        """Refuse weights, shares of sources, and parts.
 
         Raises:
             InputError: either is asked for.
@@ -212,9 +233,15 @@ class Spice(Mix, GradientSelector):
                 "selector.stratify and selector.quotas need schedule=global: a window of some rows "
                 "cannot see the mix of all picks"
             )
+        if self.partitions not in ("auto", 1):
+            raise InputError(
+                f"selector.partitions={self.partitions} needs schedule=global: a window is a part "
+                "already; set it to auto"
+            )
 
     @property
-    def _stopping(self) -> dict[str, Any]:
+    def stopping(self) -> dict[str, Any]:
+        """ω, and whether the pick that reaches it is kept."""
         return {"stop_ratio": self.stop_ratio, "stop_inclusive": self.stop_inclusive}
 
     def _problem(
@@ -224,12 +251,14 @@ class Spice(Mix, GradientSelector):
         eligible: Sequence[int],
         certified: bool,
         rooms_of: Callable[[np.ndarray], Rooms | None],
+        count: int,
     ) -> tuple[Objective, np.ndarray, dict[str, list[int]]]:
         """The objective over the rows that can be used, those rows, and why others cannot."""
         rows, squares, excluded = candidates(seen, ids, eligible, self.keep_zero)
         alpha, eta = alpha_and_eta(self.alpha, squares)
         form = self.fisher, self.maximizer, certified
-        objective = Objective(Subset(seen, rows), squares, alpha, eta, *form, rooms_of(rows))
+        drawn = Partition.drawn([ids[row] for row in rows], count) if count > 1 else None
+        objective = Objective(Subset(seen, rows), squares, alpha, eta, *form, rooms_of(rows), drawn)
         return objective, rows, excluded
 
 
