@@ -84,7 +84,8 @@ def second_penalty(quick: bool) -> list[dict[str, Any]]:
 
 
 PARTS: dict[str, Callable[[bool], Any]] = {
-    part.__name__: part for part in (window, pools, partitions, others, extraction, growth, second_penalty)
+    part.__name__: part
+    for part in (window, pools, partitions, others, extraction, growth, second_penalty)
 }
 
 

@@ -1,5 +1,6 @@
 """Two rounds over parts of a pool beside one greedy over all of it: F(S), seconds, peak memory.
 
+Seconds are the processor's, all threads together: what else runs adds little to them.
 Each measurement has a process of its own and is written down as soon as it is made
 (``partitions.json``); what is there is not measured again.
 """
@@ -22,7 +23,11 @@ from spice.submodular.objective import held
 from spice.submodular.partitions import Partition, peak
 
 FILE = Path(__file__).with_name("partitions.json")
-SIZES = {(20_000, 1_024, 2_000): (1, 2, 3, 5, 10), (97_500, 1_024, 9_750): (1, 3, 10)}
+SIZES = {
+    (20_000, 1_024, 2_000): (1, 2, 3, 5, 10),
+    (97_500, 1_024, 2_000): (1, 3, 7),
+    (97_500, 256, 9_750): (1, 3),
+}
 SMALL = {(1_000, 64, 100): (1, 2, 3)}
 
 
@@ -30,16 +35,17 @@ def choose(file: str, k: int, count: int) -> dict[str, Any]:
     """One choice from a pool on disk, λ = 0, and its certificate timed apart."""
     warm_up()
     G = np.load(file, mmap_mode="r")
-    problem = objective(G, "auto", certified=False)
+    problem = objective(G, "auto")
     if count > 1:
         problem = replace(problem, partition=Partition.drawn(range(len(G)), count))
-    start = time.perf_counter()
+    start, wall = time.process_time(), time.perf_counter()
     trace = problem.maximise(k, 0.0)
-    chosen = time.perf_counter()
-    found = {"seconds": chosen - start, "peak": peak_memory(), "information": sum(trace.gains)}
-    told = replace(problem, certified=True).certificate(trace, 0.0)
+    chosen = time.process_time()
+    found = {"seconds": chosen - start, "wall": time.perf_counter() - wall}
+    found |= {"peak": peak_memory(), "information": sum(trace.gains)}
+    told = problem.certificate(trace, 0.0)
     assert told is not None
-    found |= {"certificate": time.perf_counter() - chosen, "share": told["guaranteed_fraction"]}
+    found |= {"certificate": time.process_time() - chosen, "share": told["guaranteed_fraction"]}
     if trace.rounds:
         found |= {"best part": trace.rounds.of_best_part, "union": trace.rounds.union}
     return {**found, "picks": trace.picks}

@@ -80,7 +80,7 @@ def _partitions(found: list[dict[str, Any]]) -> list[str]:
         "",
         "λ = 0. One part is the exact greedy. `held` is what columns and factor take, `peak` the",
         "whole process, the rows that it read from disk included. The share of the best k rows' F",
-        "is the certificate's; its pass over all rows is timed apart.",
+        "is the certificate's; its pass over all rows is timed apart. Seconds are the processor's.",
         "",
         "| n | d | k | parts | F(S) | of exact | picks shared | at least, of the best | seconds "
         "| certificate | held | peak |",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,7 +22,6 @@ from spice.submodular.fisher import MODES, OF_PRODUCTS
 from spice.submodular.kernel import Rows, Subset
 from spice.submodular.objective import MAXIMIZERS, Objective, way
 from spice.submodular.partitions import Partition
-from spice.submodular.rooms import Rooms
 from spice.values import (
     Count,
     Fraction,
@@ -43,6 +42,22 @@ if TYPE_CHECKING:
 CUTS = (
     "penalty", "stop_ratio", "stop_inclusive", "maximizer", "stratify", "quotas", "partitions",
 )  # fmt: skip
+
+#: what a window of some rows has no use for
+OF_ALL_ROWS = {
+    "reliability": "selector.reliability needs schedule=global: how far a row can be trusted is "
+    "read off the whole pool",
+    "mix": "selector.stratify and selector.quotas need schedule=global: a window of some rows "
+    "cannot see the mix of all picks",
+    "partitions": "selector.partitions above 1 needs schedule=global: a window is a part of the "
+    "pool already",
+}
+
+Weights = Annotated[
+    Consensus | Validation | None,
+    Told("must be null, or hold the keys of Consensus or Validation"),
+]
+Parts = Annotated[Count | Literal["auto"], Told("must be a whole number of at least 1, or 'auto'")]
 
 
 @component
@@ -76,13 +91,8 @@ class Spice(Mix, GradientSelector):
     keep_zero: bool
     fisher: Annotated[str, OneOf(*MODES)]
     maximizer: Annotated[str, OneOf(*MAXIMIZERS)]
-    reliability: Annotated[
-        Consensus | Validation | None,
-        Told("must be null, or hold the keys of Consensus or Validation"),
-    ]
-    partitions: Annotated[
-        Count | Literal["auto"], Told("must be a whole number of at least 1, or 'auto'")
-    ]
+    reliability: Weights
+    partitions: Parts
 
     @property
     def needs(self) -> Mapping[str, Signal]:
@@ -132,19 +142,16 @@ class Spice(Mix, GradientSelector):
         """
         trusted, distrusted = _by_trust(eligible, weights)
         seen = self.seen(gradients, eligible, weights)
-        rooms_of, count = partial(self.rooms, sources, eligible, k=k), self.parts(len(ids), k)
-        objective, rows, excluded = self._problem(seen, ids, trusted, certified, rooms_of, count)
+        asked = seen, ids, k, eligible, sources, trusted, certified
+        objective, rows, excluded = self._problem(*asked)
         maximise = partial(kept.maximise, objective) if kept else objective.maximise
         trace = maximise(k, float(self.penalty), **self.stopping)
         # How many picks λ changed: the same count of picks, chosen again with λ = 0.
         plain = maximise(len(trace.picks), 0.0) if self.penalty else trace
         selection = account(trace, plain, objective, rows, len(gradients), self.penalty)
         excluded["not trusted"] = distrusted
-        selection = replace(
-            selection,
-            excluded={why: sorted(which) for why, which in excluded.items() if which},
-            partitions={"count": count, **(selection.partitions or {})},
-        )
+        excluded = {why: sorted(which) for why, which in excluded.items() if which}
+        selection = replace(selection, excluded=excluded)
         if weights is None:
             return selection
         apart = kept.apart(weights="none") if kept else None
@@ -163,8 +170,7 @@ class Spice(Mix, GradientSelector):
     ) -> list[int]:
         """The k picks from gradients n × d with all rows trusted alike, w ≡ 1."""
         seen = rescale(gradients, "unit", self.clip_quantile, eligible)
-        rooms_of, count = partial(self.rooms, sources, eligible, k=k), self.parts(len(ids), k)
-        objective, rows, _ = self._problem(seen, ids, eligible, False, rooms_of, count)
+        objective, rows, _ = self._problem(seen, ids, k, eligible, sources)
         maximise = partial(kept.maximise, objective) if kept else objective.maximise
         return [int(rows[pick]) for pick in maximise(k, float(self.penalty)).picks]
 
@@ -188,8 +194,7 @@ class Spice(Mix, GradientSelector):
 
         What is left out of ``eligible`` since they were :meth:`seen` does not move their scale.
         """
-        rooms_of, count = partial(self.rooms, sources, eligible, k=k), self.parts(len(ids), k)
-        objective, rows, _ = self._problem(seen, ids, eligible, False, rooms_of, count)
+        objective, rows, _ = self._problem(seen, ids, k, eligible, sources)
         trace = objective.maximise(k, float(self.penalty), **self.stopping)
         return [int(rows[pick]) for pick in trace.picks]
 
@@ -221,23 +226,13 @@ class Spice(Mix, GradientSelector):
         """Refuse weights, shares of sources, and parts.
 
         Raises:
-            InputError: either is asked for.
+            InputError: one of them is asked for.
         """
-        if self.reliability:
-            raise InputError(
-                "selector.reliability needs schedule=global: how far a row can be trusted is read "
-                "off the whole pool"
-            )
-        if self.mixed:
-            raise InputError(
-                "selector.stratify and selector.quotas need schedule=global: a window of some rows "
-                "cannot see the mix of all picks"
-            )
-        if self.partitions not in ("auto", 1):
-            raise InputError(
-                f"selector.partitions={self.partitions} needs schedule=global: a window is a part "
-                "already; set it to auto"
-            )
+        parts = self.partitions not in ("auto", 1)
+        asked = {"reliability": self.reliability, "mix": self.mixed, "partitions": parts}
+        for what, words in OF_ALL_ROWS.items():
+            if asked[what]:
+                raise InputError(words)
 
     @property
     def stopping(self) -> dict[str, Any]:
@@ -248,17 +243,20 @@ class Spice(Mix, GradientSelector):
         self,
         seen: Rows,
         ids: Sequence[str | int],
+        k: int,
         eligible: Sequence[int],
-        certified: bool,
-        rooms_of: Callable[[np.ndarray], Rooms | None],
-        count: int,
+        sources: Sequence[str],
+        trusted: Sequence[int] | None = None,
+        certified: bool = False,
     ) -> tuple[Objective, np.ndarray, dict[str, list[int]]]:
         """The objective over the rows that can be used, those rows, and why others cannot."""
-        rows, squares, excluded = candidates(seen, ids, eligible, self.keep_zero)
+        among = eligible if trusted is None else trusted
+        rows, squares, excluded = candidates(seen, ids, among, self.keep_zero)
         alpha, eta = alpha_and_eta(self.alpha, squares)
         form = self.fisher, self.maximizer, certified
+        rooms, count = self.rooms(sources, eligible, rows, k), self.parts(len(ids), k)
         drawn = Partition.drawn([ids[row] for row in rows], count) if count > 1 else None
-        objective = Objective(Subset(seen, rows), squares, alpha, eta, *form, rooms_of(rows), drawn)
+        objective = Objective(Subset(seen, rows), squares, alpha, eta, *form, rooms, drawn)
         return objective, rows, excluded
 
 

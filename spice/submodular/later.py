@@ -32,7 +32,10 @@ Left = Callable[["Tensor", np.ndarray], np.ndarray]
 
 
 def later_of_all(objective: Objective, picks: Sequence[int]) -> list[tuple[int, np.ndarray]]:
-    """As :attr:`spice.submodular.greedy.GreedyTrace.later` has it, of all candidates."""
+    """As :attr:`spice.submodular.greedy.GreedyTrace.later` has it, of all n candidates.
+
+    Each moment has k numbers at most, (k,), falling.
+    """
     if not picks:
         return []
     n, k = len(objective.gradients), len(picks)

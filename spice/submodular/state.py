@@ -32,9 +32,7 @@ def rounding(single: bool) -> float:
 def in_single(gradients: Rows, alpha: float, squares: np.ndarray) -> bool:
     """Whether float32 does for n × d gradients, whose ‖g‖² are ``squares`` (n)."""
     coarse = rounding(single=True) * alpha * squares.max(initial=0.0)
-    return bool(
-        gradients.dtype != np.float64 and len(gradients) > FEW_ROWS and coarse <= TOLERANCE
-    )
+    return bool(gradients.dtype != np.float64 and len(gradients) > FEW_ROWS and coarse <= TOLERANCE)
 
 
 class State:

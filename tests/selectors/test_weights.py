@@ -17,8 +17,18 @@ from spice.submodular.objective import MAXIMIZERS
 
 def selector(penalty: float = 0.0, maximizer: str = "auto", **mix: object) -> Spice:
     return Spice(
-        penalty, 10.0, "unit", 0.95, None, False, False, "exact", maximizer, Validation(),
-        "auto", **mix,
+        penalty,
+        10.0,
+        "unit",
+        0.95,
+        None,
+        False,
+        False,
+        "exact",
+        maximizer,
+        Validation(),
+        "auto",
+        **mix,
     )  # type: ignore[arg-type]
 
 
