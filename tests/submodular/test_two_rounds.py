@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import spice
+from spice.storage.shards import ShardStore
 from spice.submodular import later, state
 from spice.submodular.kept_runs import KeptRuns
 from spice.submodular.kernel import squared_norms
@@ -363,3 +364,24 @@ def test_kept_runs_keep_each_budget_by_itself(tmp_path: Path) -> None:
     assert kept.maximise(problem, 4, 0.1) == problem.maximise(4, 0.1)
     exact = kept.maximise(objective(cloud(5)), 6, 0.1)
     assert exact == objective(cloud(5)).maximise(12, 0.1).prefix(6)
+
+
+# -- rows on disk ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["exact", "norm", "g4"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_rows_of_a_store_are_chosen_from_by_columns_too(
+    form: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they are where K is too large to be held."""
+    monkeypatch.setattr("spice.submodular.objective.GRAM_ROWS", 5)
+    G = cloud(6, 40, 5).astype(np.float32)
+    shards = [np.arange(25), np.arange(25, 40)]
+    store = ShardStore(tmp_path, {}, [str(i) for i in range(40)], shards, 5, "float32")
+    store.open()
+    for number, rows in enumerate(shards):
+        store.write(number, G[rows])
+    given_ = {"form": form, "maximizer": "dual" if form == "exact" else "auto"}
+    found = objective(store.rows(), count, **given_).maximise(6, 0.1)
+    assert found.picks == objective(G, count, **given_).maximise(6, 0.1).picks
