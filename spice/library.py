@@ -38,6 +38,9 @@ class Options(TypedDict, total=False):
     fisher: str
     #: The way to the same picks; :mod:`spice.submodular.objective` has them all.
     maximizer: str
+    #: Parts that are chosen from one by one, and then once more from what they gave: in less
+    #: memory, and not quite as well. ``"auto"`` is 1 where that fits, else as few as do.
+    partitions: int | Literal["auto"]
 
 
 DEFAULTS: Options = {
@@ -50,6 +53,7 @@ DEFAULTS: Options = {
     "keep_zero": False,
     "fisher": "exact",
     "maximizer": "auto",
+    "partitions": "auto",
 }
 
 

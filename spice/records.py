@@ -145,6 +145,7 @@ class Selection:
     ``without_penalty`` is what λ = 0 would have picked, None where λ is 0 or there is none.
     ``weights`` say how far each pick was trusted, ``without_weights`` is what would have been
     picked had all rows been trusted alike; both None where rows are not weighed.
+    ``partitions`` tell in how many parts a greedy went, None where there is none.
     ``penalty`` is λ, None where the method has none. ``notes`` are what its owner should know of
     how it came about.
     ``trace`` holds what diagnostics need and no file keeps.
@@ -164,6 +165,7 @@ class Selection:
     without_penalty: list[int] | None = None
     weights: list[float] | None = None
     without_weights: list[int] | None = None
+    partitions: dict[str, Any] | None = None
     excluded: dict[str, list[int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     trace: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -247,6 +249,7 @@ class SelectionRecord(TypedDict):
     without_penalty: list[int] | None  # positions that λ = 0 would have picked
     weights: list[float] | None  # k, how far each pick was trusted
     without_weights: list[int] | None  # positions picked had all rows been trusted alike
+    partitions: dict[str, Any] | None  # into how many parts the pool went, and what came of it
     excluded: dict[str, list[str]]  # ids that could not be picked, by reason
     selector: str  # the option of that name
     config: dict[str, Any]  # the run's whole configuration

@@ -46,6 +46,13 @@ def pools(quick: bool) -> list[dict[str, Any]]:
     return [greedy.compare_whole(n, d, k, ways.split(",")) for n, d, k, ways in sizes]
 
 
+def partitions(quick: bool) -> list[dict[str, Any]]:
+    """(b') More rows than one greedy holds."""
+    from experiments.performance import partitions
+
+    return partitions.measure(quick)
+
+
 def others(quick: bool) -> list[dict[str, Any]]:
     """(c) Other libraries."""
     from experiments.performance import peers
@@ -77,7 +84,8 @@ def second_penalty(quick: bool) -> list[dict[str, Any]]:
 
 
 PARTS: dict[str, Callable[[bool], Any]] = {
-    part.__name__: part for part in (window, pools, others, extraction, growth, second_penalty)
+    part.__name__: part
+    for part in (window, pools, partitions, others, extraction, growth, second_penalty)
 }
 
 

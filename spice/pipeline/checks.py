@@ -11,6 +11,8 @@ from spice.evaluation.development import BenchmarkExamples
 from spice.pipeline import run_folder
 from spice.pipeline.machine import quiet
 from spice.pipeline.plan.asking import items
+from spice.schedules.whole_pool import WholePool
+from spice.selectors.base import GradientSelector
 from spice.storage.files import check_writable
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def checks(draft: Draft) -> Iterator[Check]:
     yield lambda: draft.pool
     yield lambda: draft.k
     yield lambda: draft.group("selector").check_sources(row.source for row in draft.pool.rows)
+    yield lambda: _check_partitions(draft)
     yield quiet  # which takes transformers; from here on it is at work
     for role in draft.readers:
         yield partial(draft.renderer, role)
@@ -41,6 +44,13 @@ def _of_places(draft: Draft) -> Iterator[Check]:
     yield lambda: run_folder.check(draft.folder, draft.config)
     yield lambda: check_writable(draft.folder, "hydra.run.dir")
     yield lambda: _check_cache(draft.cache)
+
+
+def _check_partitions(draft: Draft) -> None:
+    """Whether the greedy over the whole pool fits into memory, if there is one."""
+    selector = draft.group("selector")
+    if isinstance(selector, GradientSelector) and isinstance(draft.group("schedule"), WholePool):
+        selector.parts(len(draft.pool.rows), draft.k)
 
 
 def _check_cache(cache: Path) -> None:

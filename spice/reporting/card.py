@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from spice.messages import in_markdown, shown
 from spice.records import Row, chosen_ids
+from spice.reporting.lines import partitions_lines
 from spice.reporting.trust import trust_line
 from spice.selectors.random_subset import RandomSubset
 
@@ -74,6 +75,7 @@ def write_card(
         "sides": sides,
         "lengths": quantiles(lengths, selection["indices"]),
         "overlaps": overlaps(selection, rows, others, seed),
+        "rounds": list(partitions_lines(selection)),
         "trust": _trust(trusted),
         "reading": {"skipped": [], "changed": {}, "unread": [], "audits": {}, **(reading or {})},
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spice.data.audit import MaskAudit
@@ -44,6 +44,31 @@ def diagnostics_line(facts: Mapping[str, Any]) -> str:
         f"α·median‖g‖² {facts['alpha_median_norm']:.3g}, "
         f"Spearman(‖g‖, length) {length}"
     )
+
+
+def partitions_lines(selection: Mapping[str, Any]) -> Iterator[str]:
+    """How a choice came out of parts, and what is guaranteed; nothing of one greedy over all."""
+    facts = selection["partitions"]
+    if not facts or "union" not in facts:
+        return
+    why = "; one greedy over all does not fit in memory" if facts["asked"] == "auto" else ""
+    yield (
+        f"two rounds over {facts['count']} parts of up to {facts['largest_part']:,} rows "
+        f"(selector.partitions={facts['asked']}{why}): F(S) {facts['of_union']:.3f} from their "
+        f"union of {facts['union']:,} rows, {facts['of_best_part']:.3f} from the best part; "
+        f"{facts['taken']} is taken"
+    )
+    if certificate := selection["certificate"]:
+        yield _guarantee(certificate)
+
+
+def _guarantee(certificate: Mapping[str, Any]) -> str:
+    expected = certificate["in_expectation"]
+    line = f"at least {certificate['guaranteed_fraction']:.1%} of the best choice's F"
+    if expected is None:
+        return f"{line}; with early stopping two rounds promise nothing beforehand"
+    less = f" less {expected['less']:.3g} nats" if expected["less"] else ""
+    return f"{line}; beforehand {expected['fraction']:.1%}{less}, in expectation over the parts"
 
 
 def sources_line(facts: Mapping[str, Any]) -> str:

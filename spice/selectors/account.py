@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 
@@ -43,6 +44,7 @@ def account(
         penalty=float(penalty),
         certificate=objective.certificate(trace, penalty),
         without_penalty=[int(rows[pick]) for pick in plain.picks] if penalty else None,
+        partitions=asdict(trace.rounds) if trace.rounds else {"count": 1},
         notes=told(objective.rooms),
         trace={
             "conflicting": conflicting_shares(objective.gradients, trace.picks),

@@ -113,6 +113,15 @@ class GradientSelector(Selector):
         """The form of its information, and the way to k picks of n × d."""
 
     @abstractmethod
+    def parts(self, n: int, k: int) -> int:
+        """Into how many parts n rows are cut for k picks."""
+
+    @property
+    @abstractmethod
+    def stopping(self) -> dict[str, Any]:
+        """What ends a run before its budget."""
+
+    @abstractmethod
     def check_window(self) -> None:
         """Refuse to choose from one window at a time where that makes no sense.
 

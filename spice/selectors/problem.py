@@ -1,4 +1,4 @@
-"""What greedy is asked: the candidates among some gradients, and at which α they are taken."""
+"""What greedy is asked: the candidates among some gradients, at which α, and in how many parts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from spice.errors import InputError
+from spice.storage.disk import size
 from spice.submodular.greedy import ETA
 from spice.submodular.kernel import Rows, Subset, squared_norms
+from spice.submodular.objective import held
+from spice.submodular.partitions import PLENTY, SHARE, fewest, memory, peak
 
 Alpha = float | Literal["relative"]
 
@@ -51,3 +54,26 @@ def alpha_and_eta(alpha: Alpha, squares: np.ndarray) -> tuple[float, float]:
     if not math.isfinite(value * float(squares.max(initial=0.0))):
         raise InputError(f"selector.alpha={alpha}: α‖g‖² is too large for a float")
     return value, ETA / value if relative else ETA
+
+
+def parts_that_fit(n: int, k: int, form: str, maximizer: str) -> int:
+    """As few parts as let k picks of n fit into a share of the memory; 1 for what always does.
+
+    Raises:
+        InputError: with no number of parts they fit into the whole of it.
+    """
+
+    def bytes_of(rows: int, picks: int) -> int:
+        return held(rows, picks, form, maximizer)
+
+    if bytes_of(n, k) <= PLENTY:
+        return 1
+    there = memory()
+    count = fewest(n, k, bytes_of, int(SHARE * there))
+    if (needed := peak(n, k, count, bytes_of)) > there:
+        raise InputError(
+            f"selector.partitions=auto: {k:,} picks of {n:,} rows take {size(needed)} in memory, "
+            f"in {count} parts, and with any other number of them more; {size(there)} are there. "
+            "Choose a smaller budget, or selector.partitions=1 to try all the same"
+        )
+    return count

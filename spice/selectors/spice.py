@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,15 +14,16 @@ from spice.records import Selection, Signals
 from spice.selectors.account import account
 from spice.selectors.base import GradientSelector
 from spice.selectors.mix import Mix
-from spice.selectors.problem import alpha_and_eta, candidates
+from spice.selectors.problem import alpha_and_eta, candidates, parts_that_fit
 from spice.selectors.scaling import SCALES, rescale, weighted
 from spice.signals.gradients import Gradients
 from spice.signals.reliability import Consensus, Validation
 from spice.submodular.fisher import MODES, OF_PRODUCTS
 from spice.submodular.kernel import Rows, Subset
 from spice.submodular.objective import MAXIMIZERS, Objective, way
-from spice.submodular.rooms import Rooms
+from spice.submodular.partitions import Partition
 from spice.values import (
+    Count,
     Fraction,
     NonNegative,
     OneOf,
@@ -38,7 +39,25 @@ if TYPE_CHECKING:
     from spice.submodular.kept_runs import KeptRuns
 
 #: options that greedy runs over one objective do not differ by
-CUTS = ("penalty", "stop_ratio", "stop_inclusive", "maximizer", "stratify", "quotas")
+CUTS = (
+    "penalty", "stop_ratio", "stop_inclusive", "maximizer", "stratify", "quotas", "partitions",
+)  # fmt: skip
+
+#: what a window of some rows has no use for
+OF_ALL_ROWS = {
+    "reliability": "selector.reliability needs schedule=global: how far a row can be trusted is "
+    "read off the whole pool",
+    "mix": "selector.stratify and selector.quotas need schedule=global: a window of some rows "
+    "cannot see the mix of all picks",
+    "partitions": "selector.partitions above 1 needs schedule=global: a window is a part of the "
+    "pool already",
+}
+
+Weights = Annotated[
+    Consensus | Validation | None,
+    Told("must be null, or hold the keys of Consensus or Validation"),
+]
+Parts = Annotated[Count | Literal["auto"], Told("must be a whole number of at least 1, or 'auto'")]
 
 
 @component
@@ -55,6 +74,8 @@ class Spice(Mix, GradientSelector):
     score beats a conflicting row's negative one. ``maximizer`` is one of
     :data:`spice.submodular.objective.MAXIMIZERS`; it decides time and memory, not the picks.
     ``reliability`` weighs rows: w_x ĝ_x is what is chosen from (:mod:`spice.gradients.agreement`).
+    ``partitions`` above 1 choose in two rounds (:mod:`spice.submodular.two_rounds`), in less memory
+    and not quite as well; ``auto`` takes one greedy where that fits, else as few parts as do.
 
     Raises:
         RefusedError: a ``maximizer`` for a form of the information that has one way only, or
@@ -70,10 +91,8 @@ class Spice(Mix, GradientSelector):
     keep_zero: bool
     fisher: Annotated[str, OneOf(*MODES)]
     maximizer: Annotated[str, OneOf(*MAXIMIZERS)]
-    reliability: Annotated[
-        Consensus | Validation | None,
-        Told("must be null, or hold the keys of Consensus or Validation"),
-    ]
+    reliability: Weights
+    partitions: Parts
 
     @property
     def needs(self) -> Mapping[str, Signal]:
@@ -123,17 +142,16 @@ class Spice(Mix, GradientSelector):
         """
         trusted, distrusted = _by_trust(eligible, weights)
         seen = self.seen(gradients, eligible, weights)
-        rooms_of = partial(self.rooms, sources, eligible, k=k)
-        objective, rows, excluded = self._problem(seen, ids, trusted, certified, rooms_of)
+        asked = seen, ids, k, eligible, sources, trusted, certified
+        objective, rows, excluded = self._problem(*asked)
         maximise = partial(kept.maximise, objective) if kept else objective.maximise
-        trace = maximise(k, float(self.penalty), **self._stopping)
+        trace = maximise(k, float(self.penalty), **self.stopping)
         # How many picks λ changed: the same count of picks, chosen again with λ = 0.
         plain = maximise(len(trace.picks), 0.0) if self.penalty else trace
         selection = account(trace, plain, objective, rows, len(gradients), self.penalty)
         excluded["not trusted"] = distrusted
-        selection = replace(
-            selection, excluded={why: sorted(which) for why, which in excluded.items() if which}
-        )
+        excluded = {why: sorted(which) for why, which in excluded.items() if which}
+        selection = replace(selection, excluded=excluded)
         if weights is None:
             return selection
         apart = kept.apart(weights="none") if kept else None
@@ -152,8 +170,7 @@ class Spice(Mix, GradientSelector):
     ) -> list[int]:
         """The k picks from gradients n × d with all rows trusted alike, w ≡ 1."""
         seen = rescale(gradients, "unit", self.clip_quantile, eligible)
-        rooms_of = partial(self.rooms, sources, eligible, k=k)
-        objective, rows, _ = self._problem(seen, ids, eligible, False, rooms_of)
+        objective, rows, _ = self._problem(seen, ids, k, eligible, sources)
         maximise = partial(kept.maximise, objective) if kept else objective.maximise
         return [int(rows[pick]) for pick in maximise(k, float(self.penalty)).picks]
 
@@ -177,9 +194,8 @@ class Spice(Mix, GradientSelector):
 
         What is left out of ``eligible`` since they were :meth:`seen` does not move their scale.
         """
-        rooms_of = partial(self.rooms, sources, eligible, k=k)
-        objective, rows, _ = self._problem(seen, ids, eligible, False, rooms_of)
-        trace = objective.maximise(k, float(self.penalty), **self._stopping)
+        objective, rows, _ = self._problem(seen, ids, k, eligible, sources)
+        trace = objective.maximise(k, float(self.penalty), **self.stopping)
         return [int(rows[pick]) for pick in trace.picks]
 
     def form_and_way(self, n: int, d: int, k: int) -> tuple[str, str]:
@@ -196,40 +212,51 @@ class Spice(Mix, GradientSelector):
         """All options but those that cut a run short, go another way, or are kept apart anyhow."""
         return {name: v for name, v in asdict(self).items() if name not in CUTS}
 
-    def check_window(self) -> None:
-        """Refuse weights and shares of sources.
+    def parts(self, n: int, k: int) -> int:
+        """Into how many parts n rows are cut for k picks.
 
         Raises:
-            InputError: either is asked for.
+            InputError: nobody said how many, and with no number of them it fits into memory.
         """
-        if self.reliability:
-            raise InputError(
-                "selector.reliability needs schedule=global: how far a row can be trusted is read "
-                "off the whole pool"
-            )
-        if self.mixed:
-            raise InputError(
-                "selector.stratify and selector.quotas need schedule=global: a window of some rows "
-                "cannot see the mix of all picks"
-            )
+        if self.partitions != "auto":
+            return self.partitions
+        return parts_that_fit(n, min(k, n), self.fisher, self.maximizer)
+
+    def check_window(self) -> None:
+        """Refuse weights, shares of sources, and parts.
+
+        Raises:
+            InputError: one of them is asked for.
+        """
+        parts = self.partitions not in ("auto", 1)
+        asked = {"reliability": self.reliability, "mix": self.mixed, "partitions": parts}
+        for what, words in OF_ALL_ROWS.items():
+            if asked[what]:
+                raise InputError(words)
 
     @property
-    def _stopping(self) -> dict[str, Any]:
+    def stopping(self) -> dict[str, Any]:
+        """ω, and whether the pick that reaches it is kept."""
         return {"stop_ratio": self.stop_ratio, "stop_inclusive": self.stop_inclusive}
 
     def _problem(
         self,
         seen: Rows,
         ids: Sequence[str | int],
+        k: int,
         eligible: Sequence[int],
-        certified: bool,
-        rooms_of: Callable[[np.ndarray], Rooms | None],
+        sources: Sequence[str],
+        trusted: Sequence[int] | None = None,
+        certified: bool = False,
     ) -> tuple[Objective, np.ndarray, dict[str, list[int]]]:
         """The objective over the rows that can be used, those rows, and why others cannot."""
-        rows, squares, excluded = candidates(seen, ids, eligible, self.keep_zero)
+        among = eligible if trusted is None else trusted
+        rows, squares, excluded = candidates(seen, ids, among, self.keep_zero)
         alpha, eta = alpha_and_eta(self.alpha, squares)
         form = self.fisher, self.maximizer, certified
-        objective = Objective(Subset(seen, rows), squares, alpha, eta, *form, rooms_of(rows))
+        rooms, count = self.rooms(sources, eligible, rows, k), self.parts(len(ids), k)
+        drawn = Partition.drawn([ids[row] for row in rows], count) if count > 1 else None
+        objective = Objective(Subset(seen, rows), squares, alpha, eta, *form, rooms, drawn)
         return objective, rows, excluded
 
 

@@ -20,6 +20,20 @@ for the sets of at most k rows that respect rooms are a matroid's (Fisher, Nemha
 the pick s_t, such that o_t could have been picked in its place. So Δ(o_t|S_k) ≤ Δ(o_t|S_{t−1}) ≤
 Δ(s_t|S_{t−1}) + λ, and their sum over t is at most F(S_k) + kλ.
 
+With two rounds (:mod:`spice.submodular.two_rounds`) none of these holds but the first, for which
+all rows' gains are computed anew, at S_k and some moments before. In expectation over the draw of
+the parts, with q as above, or ½ in rooms,
+
+    E F(S) ≥ q/2 (OPT − 2kλ)                                             ``in_expectation``
+
+(Barbosa, Ene, Nguyen and Ward 2015 for λ = 0.) Take the best O, and the probability p_x of each row
+x of it to be picked in the part it falls to. A part's greedy that refuses each of O_r ⊆ O goes as
+it would have gone with all of them at hand, the penalty included, so F(S_part) ≥ q(F(O_r) − kλ).
+The union has the others, O_s, so F(S_union) ≥ q(F(O_s) − kλ). x is in O_r with probability 1 − p_x
+and in O_s with p_x; F's Lovász extension is convex, so E F(O_r) + E F(O_s) ≥ F(O), and the better
+of the two has half. Rows must be spread independently, which they are. It says nothing about one
+draw; and nothing at all where ω ends runs, each after its own number of picks.
+
 c is the total curvature (Conforti and Cornuéjols 1984); the last is Nemhauser's bound (1978) with
 each pick's gain at most λ short of the largest, since 0 ≤ c(x|S) ≤ 1.
 """
@@ -33,6 +47,7 @@ import numpy as np
 
 from spice.submodular.greedy import GreedyTrace
 from spice.submodular.kernel import Rows, known_products, products
+from spice.submodular.rooms import Rooms
 
 SMALL = 2048  # up to so many rows or coordinates c is computed, beyond it bounded
 
@@ -65,6 +80,22 @@ def certificate_in_rooms(trace: GreedyTrace, penalty: float) -> dict[str, Any] |
     information = float(sum(trace.gains))
     bounds = {"later_gains": later_gains(trace, k), "matroid": 2 * information + k * penalty}
     return _told(information, bounds)
+
+
+def certificate_of_rounds(
+    trace: GreedyTrace, penalty: float, rooms: Rooms | None
+) -> dict[str, Any] | None:
+    """The same for two rounds: what these picks have, and what a draw can be expected to have.
+
+    ``in_expectation`` says E F(S) ≥ ``fraction`` × OPT − ``less`` nats; None where ω ended it.
+    """
+    k = len(trace.picks)
+    if not k or trace.rounds is None:
+        return None
+    told = _told(float(sum(trace.gains)), {"later_gains": later_gains(trace, k)})
+    share = 0.5 if rooms is not None else 1.0 - (1.0 - 1.0 / k) ** k
+    expected = {"fraction": share / 2, "less": share * k * penalty}
+    return {**told, "in_expectation": None if trace.rounds.stopped else expected}
 
 
 def _told(information: float, bounds: dict[str, float]) -> dict[str, Any]:

@@ -30,6 +30,23 @@ LOOKS = 32  # moments of a run at which all gains are noted, besides its end
 RIVALS = 10  # the penalty's leverage is read off this many best candidates
 
 
+@dataclass(frozen=True)
+class Rounds:
+    """How picks came out of two rounds (:mod:`spice.submodular.two_rounds`) over ``count`` parts.
+
+    ``largest_part`` and ``union`` are rows that were chosen from, ``of_union`` and ``of_best_part``
+    F of what was, and ``taken`` which of them it is. ``stopped``: runs ended by ω.
+    """
+
+    count: int
+    largest_part: int
+    union: int
+    of_union: float
+    of_best_part: float
+    taken: str
+    stopped: bool
+
+
 @dataclass
 class GreedyTrace:
     """What the greedy saw, one entry per pick.
@@ -40,7 +57,8 @@ class GreedyTrace:
     rooms those that one set can have together (:meth:`spice.submodular.rooms.Places.ahead`).
     ``drift`` is the largest error of a gain that an exact recomputation found, None without one.
     ``complete`` says that nothing was left to be picked, ``operations`` how many floating-point
-    operations products of matrices took, where that is counted.
+    operations products of matrices took, where that is counted. ``rounds`` are there where there
+    was more than one greedy.
     """
 
     picks: list[int] = field(default_factory=list)
@@ -52,6 +70,7 @@ class GreedyTrace:
     drift: float | None = None
     complete: bool = False
     operations: float | None = field(default=None, compare=False)
+    rounds: Rounds | None = None
 
     def prefix(self, k: int) -> GreedyTrace:
         """The run as it stood after k picks."""
@@ -72,9 +91,13 @@ class GreedyTrace:
         """Whether some gain is at most ``ratio`` times the first."""
         return any(gain <= ratio * self.gains[0] for gain in self.gains)
 
-    def stopped(self, ratio: float, inclusive: bool) -> GreedyTrace:
-        """The run as it would have ended with the stopping rule."""
-        decayed = (t for t, gain in enumerate(self.gains) if gain <= ratio * self.gains[0])
+    def stopped(self, ratio: float, inclusive: bool, first: float | None = None) -> GreedyTrace:
+        """The run as it would have ended with the stopping rule.
+
+        Gains are measured by the ``first`` pick's, the run's own if it is not given.
+        """
+        least = ratio * (self.gains[0] if first is None and self.gains else first or 0.0)
+        decayed = (t for t, gain in enumerate(self.gains) if gain <= least)
         return self.prefix(next(decayed, len(self.picks)) + inclusive)
 
 

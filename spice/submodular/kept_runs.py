@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ from filelock import FileLock
 
 from spice.storage.seals import is_sealed, publish_sealed
 from spice.storage.stages import digest
-from spice.submodular.greedy import GreedyTrace
+from spice.submodular.greedy import GreedyTrace, Rounds
 
 if TYPE_CHECKING:
     from spice.submodular.objective import Objective
@@ -41,6 +43,8 @@ class KeptRuns:
         stop_inclusive: bool = False,
     ) -> GreedyTrace:
         """What the objective's own ``maximise`` finds, from a kept run if that goes far enough."""
+        if objective.partition is not None:
+            return self._in_rounds(objective, k, penalty, stop_ratio, stop_inclusive)
         rooms: dict[str, Any] = {}
         longest = self.longest
         if objective.rooms is not None:  # they depend on k: such a run serves no other budget
@@ -58,6 +62,32 @@ class KeptRuns:
         first = known.prefix(k)
         return first if stop_ratio is None else first.stopped(stop_ratio, stop_inclusive)
 
+    def _in_rounds(
+        self,
+        objective: Objective,
+        k: int,
+        penalty: float,
+        stop_ratio: float | None,
+        stop_inclusive: bool,
+    ) -> GreedyTrace:
+        """Two rounds for k picks do not begin with those for fewer: such a run serves no other."""
+        assert objective.partition is not None
+        stopping = {"stop_ratio": stop_ratio, "stop_inclusive": stop_inclusive}
+        rooms = {} if objective.rooms is None else {"rooms": objective.rooms.as_dict()}
+        kept = self.of_parts(objective.partition.count, k, **stopping).apart(**rooms)
+        path = kept.path(penalty)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if is_sealed(path):
+                return load(path)
+            found = objective.maximise(k, penalty, **stopping)  # type: ignore[arg-type]
+            publish_sealed(path, lambda partial: save(found, partial))
+        return found
+
+    def of_parts(self, count: int, k: int, **stopping: Any) -> KeptRuns:
+        """Runs of k picks by way of so many parts, ended by ω or not."""
+        return self.apart(parts={"count": count, "k": k, **stopping})
+
     def apart(self, **more: Any) -> KeptRuns:
         """Runs on another objective of the same inputs."""
         return KeptRuns(self.folder, {**self.inputs, **more}, self.longest)
@@ -73,6 +103,7 @@ def save(trace: GreedyTrace, path: Path) -> None:
     arrays |= {f"later-{t}": gains for t, gains in trace.later}
     arrays["drift"] = np.array(np.nan if trace.drift is None else trace.drift)
     arrays["complete"] = np.array(trace.complete)
+    arrays["rounds"] = np.array(json.dumps(asdict(trace.rounds) if trace.rounds else None))
     with path.open("wb") as file:
         np.savez(file, **arrays)
 
@@ -82,10 +113,11 @@ def load(path: Path) -> GreedyTrace:
     with np.load(path, allow_pickle=False) as file:
         lists: dict[str, Any] = {name: file[name].tolist() for name in LISTS}
         looks = sorted(int(name[6:]) for name in file.files if name.startswith("later-"))
-        drift = float(file["drift"])
+        drift, rounds = float(file["drift"]), json.loads(str(file["rounds"]))
         return GreedyTrace(
             **lists,
             later=[(t, file[f"later-{t}"]) for t in looks],
             drift=None if np.isnan(drift) else drift,
             complete=bool(file["complete"]),
+            rounds=Rounds(**rounds) if rounds else None,
         )

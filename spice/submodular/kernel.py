@@ -150,7 +150,7 @@ def streaming_kernel(
     blocks = [slice(i, i + block) for i in range(0, n, block)]
 
     def column(x: int) -> np.ndarray:
-        pick, values = gradients[x].astype(np.float64), np.empty(n)
+        pick, values = gradients[x : x + 1][0].astype(np.float64), np.empty(n)
         for rows in blocks:
             values[rows] = gradients[rows].astype(np.float64) @ pick
         return values

@@ -13,14 +13,18 @@ The first three work in float64; for the precision of the others see
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from spice.submodular.blocked import FEWEST, PER_PICK, blocked_greedy
-from spice.submodular.certificate import certificate, certificate_in_rooms
+from spice.submodular.certificate import (
+    certificate,
+    certificate_in_rooms,
+    certificate_of_rounds,
+)
 from spice.submodular.fisher import (
     ConstantFisher,
     DiagonalFisher,
@@ -30,9 +34,19 @@ from spice.submodular.fisher import (
     PrimalFisher,
 )
 from spice.submodular.greedy import GreedyTrace, greedy
-from spice.submodular.kernel import Kernel, Rows, gram_kernel, known_products, streaming_kernel
+from spice.submodular.kernel import (
+    Kernel,
+    Rows,
+    Subset,
+    gram_kernel,
+    known_products,
+    streaming_kernel,
+)
+from spice.submodular.later import later_of_all
+from spice.submodular.partitions import Partition
 from spice.submodular.rooms import Rooms
 from spice.submodular.state import FEW_ROWS
+from spice.submodular.two_rounds import two_rounds
 
 MAXIMIZERS = ("auto", "plain", "dual", "primal", "lazy", "blocked")
 GRAM_ROWS = 12_000  # up to this many rows K is held whole: 1.15 GB in float64
@@ -51,13 +65,27 @@ def way(maximizer: str, n: int, d: int, k: int) -> str:
     return "blocked" if n > FEW_ROWS or wide else "dual"
 
 
+def held(n: int, k: int, form: str, maximizer: str) -> int:
+    """Bytes of what k picks of n rows are made by, without the rows, which can stay on disk.
+
+    Columns and factor, or K and columns; nothing for the ways that keep neither.
+    """
+    taken = way(maximizer, n, 0, k)
+    if form != "exact" or taken == "primal":
+        return 0
+    if taken in LAZY:
+        return 4 * k * (n + k)
+    return 8 * n * (k + (n if n <= GRAM_ROWS else 0))
+
+
 @dataclass(frozen=True)
 class Objective:
     """Δ_x(S) − λ c(x|S) over n × d ``gradients``, whose ‖g‖² are ``squares``.
 
     ``form`` is one of :data:`spice.submodular.fisher.MODES`, ``maximizer`` one of
     :data:`MAXIMIZERS`; forms other than ``exact`` have one way of their own. Runs that are not to
-    be ``certified`` save what that costs. ``rooms`` say how many picks groups of rows may have.
+    be ``certified`` save what that costs. ``rooms`` say how many picks groups of rows may have. A
+    ``partition`` is gone through in two rounds.
     """
 
     gradients: Rows
@@ -68,6 +96,7 @@ class Objective:
     maximizer: str
     certified: bool = True
     rooms: Rooms | None = None
+    partition: Partition | None = None
 
     def way(self, k: int) -> str:
         """The maximiser that is taken for k picks."""
@@ -86,6 +115,9 @@ class Objective:
         stop_inclusive: bool = False,
     ) -> GreedyTrace:
         """Pick up to k."""
+        if self.partition is not None:
+            stopping = {"stop_ratio": stop_ratio, "stop_inclusive": stop_inclusive}
+            return two_rounds(self, self.partition, k, penalty, stopping)
         options: dict[str, Any] = {
             "penalty": penalty,
             "eta": self.eta,
@@ -102,6 +134,17 @@ class Objective:
             return blocked_greedy(self.gradients, k, **known, **LAZY[self.way(k)], **options)
         return greedy(self.kernel, self.fisher(k), k, **options)
 
+    def among(self, where: np.ndarray) -> Objective:
+        """The same for candidates ``where`` (m) alone: no certificate, and no parts."""
+        return replace(
+            self,
+            gradients=Subset(self.gradients, where),
+            squares=self.squares[where],
+            rooms=None if self.rooms is None else self.rooms.among(where),
+            certified=False,
+            partition=None,
+        )
+
     def bases(self) -> np.ndarray:
         """Δ_x(∅) of all x."""
         if self.form == "exact":
@@ -117,6 +160,9 @@ class Objective:
         """How far from the best k rows a run can be, if that was to be known."""
         if not self.certified or self.form != "exact":
             return None
+        if trace.rounds is not None:
+            later = later_of_all(self, trace.picks)
+            return certificate_of_rounds(replace(trace, later=later), penalty, self.rooms)
         if self.rooms is not None:
             return certificate_in_rooms(trace, penalty)
         return certificate(trace, self.gradients, self.squares, self.alpha, penalty)

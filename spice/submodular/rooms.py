@@ -26,6 +26,10 @@ class Rooms:
         there = np.bincount(self.of, minlength=len(self.counts))
         return int(np.minimum(self.counts, there).sum())
 
+    def among(self, where: np.ndarray) -> Rooms:
+        """The same counts for candidates ``where`` (m) alone."""
+        return Rooms(self.names, self.counts, self.of[where])
+
     def as_dict(self) -> dict[str, int]:
         """The counts by name."""
         return dict(zip(self.names, self.counts.tolist(), strict=True))

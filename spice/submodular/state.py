@@ -24,6 +24,17 @@ ROOM = 0.5  # share of a GPU's free memory that the gradients may take
 COLUMNS = {"float32": 16_384, "float64": 8_192}  # whose products are taken at a time
 
 
+def rounding(single: bool) -> float:
+    """By how much of α‖g‖² an r may be off."""
+    return ROUNDINGS * float(np.finfo(np.float32 if single else np.float64).eps)
+
+
+def in_single(gradients: Rows, alpha: float, squares: np.ndarray) -> bool:
+    """Whether float32 does for n × d gradients, whose ‖g‖² are ``squares`` (n)."""
+    coarse = rounding(single=True) * alpha * squares.max(initial=0.0)
+    return bool(gradients.dtype != np.float64 and len(gradients) > FEW_ROWS and coarse <= TOLERANCE)
+
+
 class State:
     """What is known of n candidates after m picks.
 
@@ -41,10 +52,9 @@ class State:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         n, d = gradients.shape
         self.squares = squares
-        coarse = ROUNDINGS * np.finfo(np.float32).eps * alpha * self.squares.max(initial=0.0)
-        self.single = gradients.dtype != np.float64 and n > FEW_ROWS and coarse <= TOLERANCE
+        self.single = in_single(gradients, alpha, squares)
         self.dtype = torch.float32 if self.single else torch.float64
-        self.rounding = ROUNDINGS * torch.finfo(self.dtype).eps
+        self.rounding = rounding(self.single)
         self.norms = np.sqrt(self.squares)
         self.residual = alpha * self.squares
         self.doubt = self.rounding * self.residual  # at most, of a gain

@@ -36,6 +36,8 @@ def selection(indices: list[int], **fields: Any) -> dict[str, Any]:
         "information": 3.5,
         "without_penalty": None,
         "without_weights": None,
+        "partitions": None,
+        "certificate": None,
         **fields,
     }
 

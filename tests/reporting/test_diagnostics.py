@@ -35,6 +35,7 @@ def described(G: np.ndarray, k: int, penalty: float = 0.1, **given: Any) -> dict
         "maximizer": "auto",
         "fisher": "exact",
         "reliability": None,
+        "partitions": "auto",
     }
     selector = Spice(penalty=penalty, **{**options, **given.get("options", {})})
     selection = selector.select(signals, k, np.random.default_rng(0), range(n))

@@ -28,7 +28,7 @@ from spice.schedules.windows import Windows, shares
 from spice.selectors.spice import Spice
 
 LORA = Lora(4, 8, 0.0, "all-linear")
-SELECTOR = Spice(0.5, 1.0, "raw", 0.5, None, False, False, "exact", "auto", None)
+SELECTOR = Spice(0.5, 1.0, "raw", 0.5, None, False, False, "exact", "auto", None, "auto")
 N = 34
 IDS = [f"{i:03}" for i in np.random.default_rng(3).permutation(N)]
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}

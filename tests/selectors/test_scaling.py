@@ -57,7 +57,7 @@ def test_rows_that_are_not_finite_stay_so_and_move_no_quantile(scale: str, bad: 
 @pytest.mark.parametrize("maximizer", ["plain", "dual", "primal", "lazy", "blocked"])
 def test_rows_made_equally_long_are_not_told_apart_by_rounding(scale: str, maximizer: str) -> None:
     """Else a batch's size would decide the first pick."""
-    selector = Spice(0.1, 1.0, scale, 0.5, None, False, False, "exact", maximizer, None)
+    selector = Spice(0.1, 1.0, scale, 0.5, None, False, False, "exact", maximizer, None, "auto")
     G = np.random.default_rng(0).normal(size=(40, 9)).astype(np.float32)
     for moved in (G, G * np.float32(1 + 1e-6), G[:, ::-1]):
         picked = selector.select_gradients(moved, range(40), 5, range(40))
@@ -81,7 +81,7 @@ def test_only_eligible_rows_say_what_is_long() -> None:
 def test_a_selector_scales_what_it_is_given() -> None:
     G = np.array([[9.0, 0], [0, 2], [0.1, 0.1]])
     for scale, first in (("raw", 0), ("unit", 0), ("clip", 0)):
-        selector = Spice(0.0, 1.0, scale, 0.5, None, False, False, "exact", "auto", None)
+        selector = Spice(0.0, 1.0, scale, 0.5, None, False, False, "exact", "auto", None, "auto")
         found = selector.select_gradients(G, range(3), 1, range(3))
         assert found.indices == [first]
         squared = {"raw": 81.0, "unit": 1.0, "clip": 4.0}[scale]

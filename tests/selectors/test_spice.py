@@ -30,6 +30,7 @@ def selector(**options: Any) -> Spice:
         "fisher": "exact",
         "reliability": None,
         "maximizer": "auto",
+        "partitions": "auto",
     }
     return Spice(**{**defaults, **options})
 

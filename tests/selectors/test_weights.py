@@ -17,7 +17,18 @@ from spice.submodular.objective import MAXIMIZERS
 
 def selector(penalty: float = 0.0, maximizer: str = "auto", **mix: object) -> Spice:
     return Spice(
-        penalty, 10.0, "unit", 0.95, None, False, False, "exact", maximizer, Validation(), **mix
+        penalty,
+        10.0,
+        "unit",
+        0.95,
+        None,
+        False,
+        False,
+        "exact",
+        maximizer,
+        Validation(),
+        "auto",
+        **mix,
     )  # type: ignore[arg-type]
 
 
@@ -98,7 +109,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, object], mess
 
 def test_only_directions_can_be_weighed() -> None:
     with pytest.raises(InputError, match=r"scale=raw"):
-        Spice(0.0, 10.0, "raw", 0.95, None, False, False, "exact", "auto", Validation())
+        Spice(0.0, 10.0, "raw", 0.95, None, False, False, "exact", "auto", Validation(), "auto")
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0, 1.0], [1.0, np.nan, 1.0], np.ones((3, 1))])

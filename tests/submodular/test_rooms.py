@@ -296,7 +296,7 @@ def choose(name: str, **mix: Any) -> tuple[list[str], Selection]:
                       token_information=np.square(G))  # fmt: skip
     made: dict[str, Any] = {
         "spice": lambda: Spice(
-            0.1, 1.0, "raw", 0.9, None, False, False, "exact", "auto", None, **mix
+            0.1, 1.0, "raw", 0.9, None, False, False, "exact", "auto", None, "auto", **mix
         ),
         "dpp": lambda: Dpp("embeddings", **mix),
         "fishersft": lambda: FisherSft(None, **mix),

@@ -25,6 +25,7 @@ from spice.storage import provenance
 from spice.storage.closure import code_version, library_versions
 from spice.storage.files import read_json, write_json
 from spice.storage.stages import digest
+from spice.submodular.partitions import rows_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,7 +117,11 @@ class Planner:
         """One run for each λ, zero included, for all budgets of a sweep."""
         selector = self.run.parts.selector
         assert isinstance(selector, GradientSelector)
-        k = max(self.run.k, kept.longest)
+        k, count = self.run.k, selector.parts(len(self.run.pool.rows), self.run.k)
+        if count == 1:
+            k = max(k, kept.longest)
+        else:
+            kept = kept.of_parts(count, k, **selector.stopping)
         for penalty in sorted({0.0, float(selector.penalty)}):
             path = kept.path(penalty)
             if path.is_file():
@@ -132,13 +137,26 @@ class Planner:
         selector = self.run.parts.selector
         assert isinstance(selector, GradientSelector)
         n, d = len(self.run.pool.rows), self._gradient_coordinates()
+        count = selector.parts(n, k)
+        part, union = rows_of(n, k, count)
+        runs = [(part, count), (union, 1)] if count > 1 else [(n, 1)]
+        found = [(self._greedy_seconds(rows, d, min(k, rows)), times) for rows, times in runs]
+        held = max(
+            greedy_bytes(rows, d, min(k, rows), selector.form_and_way(rows, d, min(k, rows))[1])
+            for rows, _ in runs
+        )
+        seconds = sum(seconds * times for seconds, times in found)
+        return Planned(stage, key, False, seconds, Memory("cpu").now() + held, 0)
+
+    def _greedy_seconds(self, n: int, d: int, k: int) -> float:
+        selector = self.run.parts.selector
+        assert isinstance(selector, GradientSelector)
         form, way = selector.form_and_way(n, d, k)
         asked = {"n": n, "d": d, "k": k, "form": form, "way": way}
         found = self._arithmetic(
             {"greedy": asked}, lambda: {"seconds": greedy_seconds(n, d, k, form, way)}
         )
-        memory = Memory("cpu").now() + greedy_bytes(n, d, k, way)
-        return Planned(stage, key, False, found["seconds"], memory, 0)
+        return float(found["seconds"])
 
     # -- the target ------------------------------------------------------------------------
 

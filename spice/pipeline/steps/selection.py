@@ -107,6 +107,8 @@ class Select(KeyedStep):
         """Copy what was chosen and found into the run folder, tell it, and write the card."""
         run.selection = read_json(done.folder / "selection.json")
         run.selection["config"] = OmegaConf.to_container(run.config, resolve=True)  # type: ignore[typeddict-item]
+        if run.selection["partitions"]:  # what was asked for is this run's, the choice may not be
+            run.selection["partitions"]["asked"] = run.config.selector.partitions
         found = {name: done.folder / f"{name}.json" for name in FACTS}
         facts = {name: read_json(path) for name, path in found.items() if path.is_file()}
         run.diagnostics = facts["report"]
@@ -150,7 +152,15 @@ class Select(KeyedStep):
 def selector_options(run: Run) -> dict[str, Any]:
     """The selector's options; files that it reads count by their content."""
     options: Any = OmegaConf.to_container(run.config.selector, resolve=True)
-    return {**options, **run.parts.selector.fingerprint()}
+    return {**options, **run.parts.selector.fingerprint(), **_partitions(run)}
+
+
+def _partitions(run: Run) -> dict[str, int]:
+    """Into how many parts the pool goes, as a number even where that was left open."""
+    selector = run.parts.selector
+    if not isinstance(selector, GradientSelector):
+        return {}
+    return {"partitions": selector.parts(len(run.pool.rows), run.k) if run.keyed else 1}
 
 
 def kept_runs(run: Run) -> KeptRuns | None:
@@ -165,7 +175,9 @@ def kept_runs(run: Run) -> KeptRuns | None:
     key = {name: value for name, value in Select().key(run).items() if name not in apart}
     inputs = {**key, "objective": selector.objective_options()}
     budgets = swept_budgets(Path(run.sweep)) if run.sweep else []
-    longest = max((resolve_budget(b, len(run.pool.rows)) for b in budgets), default=0)
+    n = len(run.pool.rows)
+    picks = (resolve_budget(budget, n) for budget in budgets)
+    longest = max((k for k in picks if selector.parts(n, k) == 1), default=0)
     return KeptRuns(run.cache / "orders", inputs, longest)
 
 
@@ -245,6 +257,8 @@ def _tell(run: Run) -> None:
     say("selection", f"{k:,} of {selection['n']:,} rows{gained}")
     if information is not None:
         say("selection", lines.diagnostics_line(facts))
+    for line in lines.partitions_lines(selection):
+        say("selection", line)
     say("selection", f"sources: {lines.sources_line(facts)}")
     if k < run.k:
         facts["warnings"].append(f"{run.k} rows were asked for, {k} chosen")
