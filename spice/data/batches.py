@@ -32,6 +32,15 @@ def pad(examples: Sequence[Example], rows: Sequence[int], pad_id: int) -> Batch:
     return {"input_ids": ids, "attention_mask": mask, "labels": labels, "rows": list(rows)}
 
 
+def rows_of(batch: Batch, rows: slice) -> Batch:
+    """Some of a batch's rows, padded to the longest of these."""
+    width = int(batch["attention_mask"][rows].sum(dim=1).max())
+    return {
+        name: part[rows, :width] if torch.is_tensor(part) else part[rows]
+        for name, part in batch.items()
+    }
+
+
 def length_order(examples: Sequence[Example], eligible: Sequence[int]) -> np.ndarray:
     """The ``eligible`` rows (m), longest first: if memory runs out, it does so at once."""
     rows = np.asarray(eligible)

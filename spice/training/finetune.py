@@ -13,10 +13,14 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from spice import stopping
+from spice.data.batch_limit import BatchLimit
 from spice.data.batches import Batch, PaddedBatches, TrainingPlan
 from spice.data.rendering import Example
 from spice.distributed.lightning import by_itself
-from spice.models.loss import NonFiniteLossError, check_finite, response_nll
+from spice.models.dropout import drawn_by_row, seed_of
+from spice.models.in_parts import learnt_nll
+from spice.models.loss import NonFiniteLossError, check_finite
+from spice.models.room import Room
 from spice.storage.files import publish_folder
 from spice.storage.seals import is_whole_checkpoint
 from spice.training.checkpoints import SaveWhenStopped, WholeFiles
@@ -50,6 +54,8 @@ class FineTuning(pl.LightningModule):
         self.seed = seed
         self.strict_loading = False  # checkpoints hold the adapter alone
         self.loss: torch.Tensor | float | None = None
+        self.room: Room | None = None
+        drawn_by_row(model)
         self.step_tokens = [sum(examples[row].supervised for row in step) for step in plan.steps]
 
     def on_train_start(self) -> None:
@@ -59,16 +65,27 @@ class FineTuning(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """The micro-batch's part, a scalar, of its step's mean loss over supervised tokens.
 
-        Dropout is drawn from the seed and the position in the plan, so a resumed run repeats what
-        an uninterrupted one would have done.
+        Dropout is drawn from the seed and a row's place in the plan, so that a resumed run repeats
+        what an uninterrupted one would have done, and micro-batches are split as memory asks.
         """
-        torch.manual_seed(self.seed * 1_000_003 + batch_idx)
-        nll, count = response_nll(self.model, batch)
+        if self.room is None:  # only now is the model where its memory is
+            self.room = Room(self.model, BatchLimit(self.recipe.micro_batch_size), "learning")
+            self.room.say()
+        torch.manual_seed(self.seed * 1_000_003 + batch_idx)  # of what is not drawn by row
+        nll, count, total = learnt_nll(self.model, batch, self.room, self._seeds(batch_idx))
         check_finite(nll, batch, f"step {self.plan.step_of[batch_idx] + 1}")
-        self.loss = nll.detach().sum() / count.sum()
+        self.loss = nll.sum() / count.sum()
         self.log("train/loss", self.loss, prog_bar=True, batch_size=len(batch["rows"]))
-        loss = nll.sum() / self.step_tokens[self.plan.step_of[batch_idx]]
+        loss = total / self.step_tokens[self.plan.step_of[batch_idx]]
         return loss * self.plan.accumulate  # Lightning divides by it again
+
+    def _seeds(self, batch_idx: int) -> list[int]:
+        """Of each of a micro-batch's rows, by its place in its step."""
+        step, size = self.plan.step_of[batch_idx], len(self.plan.batches[batch_idx])
+        first = batch_idx - self.plan.step_of.index(step)
+        start = first * len(self.plan.batches[batch_idx - first])
+        root = self.seed, step
+        return [seed_of(*root, place) for place in range(start, start + size)]
 
     def configure_optimizers(self) -> Any:
         """AdamW on the adapter, with the schedule stepped once per optimizer step."""

@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from spice.data.batches import IGNORED, Batch, pad
 from spice.data.rendering import Example
 from spice.models import head
-from spice.models.loss import response_nll
 from spice.models.lora import Lora
+from spice.models.loss import response_nll
 
 SMALL = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2,
