@@ -52,7 +52,7 @@ def dimension(model: PeftModel, sketch: Sketch | None = None) -> int:
 
 
 def row_bytes(model: PeftModel, sketch: Sketch | None = None) -> int:
-    """What a row's gradient takes while it is made: itself, and a factor's product with its signs."""
+    """What a row's gradient takes while it is made, with a factor's product and its signs."""
     largest = max(module.weight.numel() for _, module in factors(model))
     return FLOAT * (dimension(model, sketch) + 3 * largest)
 

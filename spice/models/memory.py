@@ -85,15 +85,14 @@ def _kept_bytes(model: Any) -> int:
             alive.append(tensor)
         return tensor
 
-    embed = model.get_input_embeddings()
-    device = embed.weight.device
-    ids = torch.zeros(1, LOOKED_AT, dtype=torch.long, device=device)
+    weight = model.get_input_embeddings().weight
+    hidden = model.config.get_text_config().hidden_size
+    embedded = torch.ones(1, LOOKED_AT, hidden, dtype=weight.dtype, device=weight.device)
     saved = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with torch.random.fork_rng(), torch.enable_grad(), saved:
-        embedded = embed(ids).detach().requires_grad_()
         model(
-            inputs_embeds=embedded,
-            attention_mask=torch.ones_like(ids),
+            inputs_embeds=embedded.requires_grad_(),
+            attention_mask=torch.ones(1, LOOKED_AT, dtype=torch.long, device=weight.device),
             use_cache=False,
             logits_to_keep=1,
         )

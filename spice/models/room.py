@@ -88,8 +88,9 @@ class Room:
                 found += done
                 continue
             self._halve(max(lengths[rows]), rows.stop - rows.start)
-            cut = self.limit.cut(lengths[rows])
-            waiting += [slice(rows.start + c.start, rows.start + c.stop) for c in reversed(cut)]
+            start = rows.start
+            again = self.limit.cut(lengths[start:])
+            waiting = [slice(start + c.start, start + c.stop) for c in reversed(again)]
         return found
 
     @staticmethod

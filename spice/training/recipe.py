@@ -18,8 +18,9 @@ class Recipe:
 
     ``batch_size`` rows make one optimizer step, ``micro_batch_size`` of them at most are in memory
     at once, and fewer where these have no room (:mod:`spice.models.room`); the split changes
-    nothing but rounding, since each step's loss is the mean over all its supervised tokens. ``max_steps`` cuts the run short of ``epochs``. A checkpoint to resume from
-    is written every ``checkpoint_every`` steps.
+    nothing but rounding, since each step's loss is the mean over all its supervised tokens.
+    ``max_steps`` cuts the run short of ``epochs``. A checkpoint to resume from is written every
+    ``checkpoint_every`` steps.
 
     Raises:
         InputError: an option outside its range.
@@ -37,7 +38,7 @@ class Recipe:
     checkpoint_every: Count
 
     def fingerprint(self) -> dict[str, Any]:
-        """What decides the outcome: neither how often a state is kept nor what fits at once does."""
+        """What decides the outcome; how often a state is kept and what fits at once do not."""
         left_out = ("checkpoint_every", "micro_batch_size")
         return {name: v for name, v in asdict(self).items() if name not in left_out}
 

@@ -16,7 +16,8 @@ from spice.models.loss import response_nll
 
 SMALL = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+    "max_position_embeddings": 64,
 }  # fmt: skip
 MODELS: list[tuple[str, dict[str, Any]]] = [
     ("llama", {}),
