@@ -33,7 +33,7 @@ def pad(examples: Sequence[Example], rows: Sequence[int], pad_id: int) -> Batch:
 
 
 def rows_of(batch: Batch, rows: slice) -> Batch:
-    """Some of a batch's rows, padded to the longest of these."""
+    """Some of a batch's b × t, padded to the longest of these rows."""
     width = int(batch["attention_mask"][rows].sum(dim=1).max())
     return {
         name: part[rows, :width] if torch.is_tensor(part) else part[rows]

@@ -18,7 +18,8 @@ from spice.data.batch_limit import BatchLimit
 from spice.evaluation.context import Context, Pair
 from spice.evaluation.generation import Writer
 from spice.models.head import token_choices
-from spice.models.room import Kind, Room
+from spice.models.memory import Kind
+from spice.models.room import Room
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -20,17 +20,16 @@ from spice.distributed import team
 from spice.distributed.lightning import by_itself
 from spice.errors import InputError
 from spice.models.attention import widen_narrow_heads
-from spice.models.room import Kind, Room
+from spice.models.memory import Kind
+from spice.models.room import Room
 from spice.storage import disk
-from spice.storage.shards import ShardStore, about
+from spice.storage.shards import ShardStore, about, shard_size
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from spice.distributed.per_rank import PerRank
 
-FLOAT = 4  # bytes of a number that waits for its shard
-SHARD = 2**29  # bytes of a shard at most, unless a row takes more
 Read = Callable[[Any, Batch], "Tensor"]  # a model and a batch in, b × d out
 
 
@@ -138,7 +137,7 @@ def open_store(
     """
     begun = about(folder)
     width = begun["dimension"] if dimension is None else dimension
-    size = begun.get("shard_rows", min(shard_rows, max(SHARD // (FLOAT * width), 1)))
+    size = begun.get("shard_rows", shard_size(shard_rows, width))
     plan = shard_plan(examples, eligible, size)
     store = ShardStore(folder, {**metadata, "shard_rows": size}, ids, plan, width, dtype)
     store.open()

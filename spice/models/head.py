@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from spice.models.memory import PIECE
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 T = TypeVar("T")
 Head = Callable[["Tensor"], "Tensor"]  # hidden states m × h in, logits m × v out
-
-PIECE = 2**24  # logits at a time: 64 MB in float32, of which a gradient takes three times as much
 
 
 def token_nll(

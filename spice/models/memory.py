@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from spice.data.batch_limit import BatchLimit
 from spice.distributed import team
-from spice.models.head import PIECE
 from spice.models.recompute import decoder_layers
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ MOST = {"cpu": 2048, "cuda": 16384}  # tokens beyond which a batch is no quicker
 ENOUGH = 1024  # tokens below which a GPU waits; activations are rather computed twice
 LOOKED_AT = 64  # tokens
 SLACK = 1.15  # for what an allocator leaves unused between two tensors
+Kind = Literal["learning", "passing", "writing"]
+
 FLOAT = 4
+PIECE = 2**24  # logits made at a time: 64 MB in float32, a gradient takes three times as much
 MMAP_THRESHOLD, AT_ONCE = -3, 2**20  # mallopt's name for it; bytes
 
 
@@ -47,6 +50,23 @@ class Footprint:
     def fitting(self, room: int, rows: int, per_token: float) -> int:
         """How many tokens of a batch of so many rows have room, one at least."""
         return max(int((room - self.fixed - rows * self.row) / (SLACK * per_token)), 1)
+
+
+def chosen(limit: BatchLimit, found: Footprint, free: int, where: str, kind: Kind) -> BatchLimit:
+    """A batch's limit with what it leaves open, for ``free`` bytes of
+
+    As many tokens as fit a share of it, up to where more save no time. Activations are kept for
+    the way back unless too few tokens would be left for it.
+    """
+    room, most = int(SHARE * free), MOST.get(where, MOST["cuda"])
+    if kind != "learning":
+        per_token = found.passing + (found.cached if kind == "writing" else 0.0)
+        fit = found.fitting(room, limit.rows, per_token)
+        return BatchLimit(limit.rows, limit.tokens or min(fit, most))
+    kept = found.fitting(room, limit.rows, found.kept)
+    again = found.fitting(room, limit.rows, found.recomputed)
+    tokens = limit.tokens or min(max(kept, min(again, ENOUGH)), most)
+    return BatchLimit(limit.rows, tokens, limit.recomputed or kept)
 
 
 def footprint(model: Any, row: int = 0) -> Footprint:

@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, TypeVar
+
+import torch
 
 from spice.data.batch_limit import BatchLimit
+from spice.data.batches import Batch, rows_of
 from spice.errors import InputError
 from spice.messages import say
 from spice.models import memory
+from spice.models.memory import Kind
 from spice.models.recompute import recompute_long_batches
-
-if TYPE_CHECKING:
-    from spice.data.batches import Batch
-    from spice.models.memory import Footprint
 
 STAGE = "memory"
 T = TypeVar("T")
-Kind = Literal["learning", "passing", "writing"]
-
-
-def chosen(limit: BatchLimit, found: Footprint, free: int, where: str, kind: Kind) -> BatchLimit:
-    """A batch's limit with what it leaves open, for ``free`` bytes of memory.
-
-    As many tokens as fit a share of it, up to where more save no time. Activations are kept for
-    the way back unless too few tokens would be left for it.
-    """
-    room, most = int(memory.SHARE * free), memory.MOST[where]
-    if kind != "learning":
-        per_token = found.passing + (found.cached if kind == "writing" else 0.0)
-        fit = found.fitting(room, limit.rows, per_token)
-        return BatchLimit(limit.rows, limit.tokens or min(fit, most))
-    kept = found.fitting(room, limit.rows, found.kept)
-    again = found.fitting(room, limit.rows, found.recomputed)
-    tokens = limit.tokens or min(max(kept, min(again, memory.ENOUGH)), most)
-    return BatchLimit(limit.rows, tokens, limit.recomputed or kept)
 
 
 class Room:
@@ -49,7 +31,7 @@ class Room:
         self.model = model
         where = next(model.parameters()).device.type
         found = memory.footprint(model, row)
-        self.limit = chosen(limit, found, memory.free(where), where, kind)
+        self.limit = memory.chosen(limit, found, memory.free(where), where, kind)
         self._recompute(self.limit.recomputed)
 
     def _recompute(self, tokens: int | None) -> None:
@@ -66,9 +48,7 @@ class Room:
         say(STAGE, told)
 
     def parts(self, act: Callable[[Batch], T], batch: Batch) -> list[T]:
-        """What ``act`` makes of a batch's rows, in parts of neighbours that have room."""
-        from spice.data.batches import rows_of  # keeps torch out of start-up
-
+        """What ``act`` makes of a batch's b × t, in parts of neighbours that have room."""
         lengths = batch["attention_mask"].sum(dim=1).tolist()
         return self.of_lengths(lambda rows: act(rows_of(batch, rows)), lengths)
 
@@ -124,7 +104,5 @@ class Room:
 
 
 def _empty() -> None:
-    import torch
-
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

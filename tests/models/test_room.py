@@ -19,7 +19,8 @@ from spice.data.batches import pad
 from spice.data.rendering import Example
 from spice.models import memory
 from spice.models.lora import Lora
-from spice.models.room import Room, chosen
+from spice.models.memory import chosen
+from spice.models.room import Room
 
 FOUND = memory.Footprint(
     kept=1000.0, recomputed=100.0, passing=10.0, cached=30.0, fixed=10**6, row=5000
