@@ -9,7 +9,7 @@ from spice.data.batch_limit import BatchLimit
 from spice.gradients.projection import Sketch
 from spice.models.lora import Lora
 from spice.storage.coding import CODINGS, stored_as
-from spice.values import Count, OneOf, Seed, component
+from spice.values import Count, CountOrAuto, OneOf, Seed, component
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -38,8 +38,8 @@ class Extraction:
     projection: Count | None
     dtype: Annotated[str, OneOf(*CODINGS)]
     batch_size: Count
-    batch_tokens: Count | Literal["auto"]
-    recompute_tokens: Count | Literal["auto"]
+    batch_tokens: CountOrAuto
+    recompute_tokens: CountOrAuto
     shard_rows: Count
     seed: Seed
 

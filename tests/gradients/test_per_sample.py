@@ -382,7 +382,8 @@ def test_a_store_of_something_else_is_refused(extract: Any) -> None:
     [
         ({"reduction": "men"}, "mean"),
         ({"batch_size": 0}, "batch_size"),
-        ({"batch_tokens": 0}, "batch_tokens"),
+        ({"batch_tokens": 0}, "batch_tokens=0: must be a whole number of at least 1, or auto"),
+        ({"batch_tokens": "aut"}, "batch_tokens=aut: must be a whole .* or auto"),
         ({"recompute_tokens": 0}, "recompute_tokens"),
         ({"projection": 0}, "projection"),
         ({"dtype": "fp16"}, "^dtype=fp16: must be float32, bfloat16, float16 or int8"),
