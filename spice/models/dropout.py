@@ -28,11 +28,11 @@ class RowDropout(nn.Module):
         """Some of x, b × t × h, put to zero, the rest scaled up by as much."""
         if not self.training or self.p == 0:
             return x
+        kept = torch.ones(x.shape, dtype=torch.bool, device=x.device)
         if x.ndim != 3 or len(x) != len(self.rows):  # rows cannot be told
-            return nn.functional.dropout(x, self.p)
+            return x * kept.bernoulli_(1 - self.p) / (1 - self.p)
         if self._draw is None or self._draw.device != x.device:
             self._draw = torch.Generator(device=x.device)
-        kept = torch.ones(x.shape, dtype=torch.bool, device=x.device)
         for row, (seed, length) in zip(kept, self.rows, strict=True):
             self._draw.manual_seed((seed + self.number * 1_000_003) % MODULUS)
             row[:length].bernoulli_(1 - self.p, generator=self._draw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -116,6 +117,7 @@ def probe(
     where = device(accelerator)
     batches = [pad(work.tokenized.examples, rows, work.tokenized.pad_id)
                for rows in chosen(work, extraction.batch_limit)]  # fmt: skip
+    gc.collect()  # a model of a probe before
     start = time.perf_counter()
     model: Any = work.tokenized.checkpoint.load()
     model.to(where)
@@ -168,34 +170,32 @@ def _pass(
     """One pass over a batch, what passes need, and how many coordinates they are about."""
     import torch
 
-    from spice.gradients.per_sample import dimension, per_sample_gradients, row_bytes
-    from spice.models.loss import response_nll
+    from spice.gradients import per_sample
+    from spice.models.dropout import drawn_by_row
 
     if kind == "forward":
 
         def read(batch: Batch) -> object:
             with torch.no_grad():
-                return response_nll(model, batch)
+                return per_sample.response_loss(model, batch, "sum")
 
         return read, partial(footprint, model), 1
     if kind == "gradients":
         adapted, sketch = extraction.attach(model).to(where).eval(), extraction.sketch()
-        size = dimension(adapted, sketch)
-        needs = partial(footprint, adapted, row_bytes(adapted, sketch))
-        return (
-            lambda b: per_sample_gradients(adapted, b, extraction.reduction, sketch).cpu(),
-            needs,
-            size,
-        )
+        size = per_sample.dimension(adapted, sketch)
+        needs = partial(footprint, adapted, per_sample.row_bytes(adapted, sketch))
+        read_all = partial(per_sample.per_sample_gradients, adapted)
+        return lambda b: read_all(b, extraction.reduction, sketch).cpu(), needs, size
     tuned = lora.attach(model, 0).to(where).train()
+    drawn_by_row(tuned)
     weights = [p for p in tuned.parameters() if p.requires_grad]
 
     autocast = partial(_autocast, where, precision)
 
     def train(batch: Batch) -> object:
         with autocast():
-            nll, count = response_nll(tuned, batch)
-        return torch.autograd.grad(nll.sum() / count.sum(), weights)
+            loss = per_sample.response_loss(tuned, batch, "mean")
+        return torch.autograd.grad(loss, weights)
 
     return train, autocast()(partial(footprint, tuned)), sum(p.numel() for p in weights)
 
