@@ -35,6 +35,16 @@ def pad(examples: Sequence[Example], rows: Sequence[int], pad_id: int) -> Batch:
     return {"input_ids": ids, "attention_mask": mask, "labels": labels, "rows": list(rows)}
 
 
+def rows_of(batch: Batch, rows: slice) -> Batch:
+    """Some of a batch's b × t, padded to the longest of these rows."""
+    width = int(batch["attention_mask"][rows].sum(dim=1).max())
+    return {
+        name: part[rows, :width] if torch.is_tensor(part)
+        else part[rows] if isinstance(part, list) else part
+        for name, part in batch.items()
+    }  # fmt: skip
+
+
 def length_order(examples: Sequence[Example], eligible: Sequence[int]) -> np.ndarray:
     """The ``eligible`` rows (m), longest first: if memory runs out, it does so at once."""
     rows = np.asarray(eligible, dtype=np.int64)

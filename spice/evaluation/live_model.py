@@ -8,20 +8,26 @@ a prompt, and stops with an error where an answer might not fit the context.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from lm_eval.api.model import LM
 from tqdm import tqdm
 
+from spice.data.batch_limit import BatchLimit
 from spice.evaluation.context import Context, Pair
-from spice.evaluation.generation import Tokens, Writer
+from spice.evaluation.generation import Writer
+from spice.models.head import token_choices
+from spice.models.memory import Kind
+from spice.models.room import Room
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from spice.data.rendering import Renderer
+
+T = TypeVar("T")
 
 
 class LiveModel(LM):
@@ -52,6 +58,7 @@ class LiveModel(LM):
         self.writer = Writer(model, tokenizer, renderer)
         self.batch_size = batch_size
         self.label = label
+        self.rooms: dict[Kind, Room] = {}
         self.cut: set[tuple[str | None, int | None]] = set()
 
     @property
@@ -78,11 +85,10 @@ class LiveModel(LM):
         for i, pair in enumerate(pairs):
             sharing.setdefault((*pair.context, *pair.continuation[:-1]), []).append(i)
         answers: dict[int, tuple[float, bool]] = {}
-        for batch in self._batches(sharing, key=len):
-            needed = [max(len(pairs[i].continuation) for i in sharing[ids]) for ids in batch]
-            for ids, log_p in zip(batch, self._log_probabilities(batch, needed), strict=True):
-                for i in sharing[ids]:
-                    answers[i] = _read_off(log_p, pairs[i].continuation)
+        for _, made in self._batches(
+            sharing, len, "passing", lambda part: self._choices(part, sharing, pairs)
+        ):
+            answers.update(made)
         return [answers[i] for i in range(len(requests))]
 
     def loglikelihood_rolling(
@@ -100,9 +106,13 @@ class LiveModel(LM):
             alike.setdefault((plan.budget, plan.stops, plan.sampling), []).append(i)
         answers: dict[int, str] = {}
         for members in alike.values():
-            for batch in self._batches(members, key=lambda i: len(plans[i].prompt)):
-                written = self.writer.write([plans[i] for i in batch])
-                for i, (text, ended) in zip(batch, written, strict=True):
+            for batch, made in self._batches(
+                members,
+                lambda i: len(plans[i].prompt) + plans[i].budget,
+                "writing",
+                lambda part: self.writer.write([plans[i] for i in part]),
+            ):
+                for i, (text, ended) in zip(batch, made, strict=True):
                     answers[i] = text
                     if plans[i].cut or (plans[i].shortened and not ended):
                         self._mark_cut(requests[i])
@@ -117,39 +127,64 @@ class LiveModel(LM):
     def _mark_cut(self, request: Instance) -> None:
         self.cut.add((request.task_name, request.doc_id))
 
-    def _batches(self, items: Iterable[Any], key: Callable[[Any], int]) -> Iterator[list[Any]]:
-        """Batches of similar length, the longest first: what does not fit memory fails at once."""
-        ordered = sorted(items, key=key, reverse=True)
+    def _batches(
+        self,
+        items: Iterable[Any],
+        length: Callable[[Any], int],
+        kind: Kind,
+        act: Callable[[list[Any]], T],
+    ) -> Iterator[tuple[list[Any], T]]:
+        """What is made of batches of similar length, the longest first, and of which items.
+
+        What does not fit memory fails at once, and is tried again in halves.
+        """
+        ordered = sorted(items, key=length, reverse=True)
+        room = self._room(kind)
         with tqdm(total=len(ordered), desc=self.label, leave=False, disable=None) as bar:
-            for start in range(0, len(ordered), self.batch_size):
-                batch = ordered[start : start + self.batch_size]
-                yield batch
+
+            def take(rows: slice) -> tuple[list[Any], T]:
+                batch = ordered[start + rows.start : start + rows.stop]
+                made = act(batch)
                 bar.update(len(batch))
+                return batch, made
 
-    @torch.no_grad()
-    def _log_probabilities(
-        self, batch: Sequence[Sequence[int]], needed: Sequence[int]
-    ) -> list[torch.Tensor]:
-        """Per row, log p of every token at its last ``needed`` positions: needed × v float32.
+            for start in range(0, len(ordered), self.batch_size):
+                near = ordered[start : start + self.batch_size]
+                yield from room.of_lengths(take, [length(item) for item in near])
 
-        Rows are padded on the right, where a causal model does not look; logits are computed only
-        from the first position that any row needs, or the vocabulary would fill the memory.
+    def _room(self, kind: Kind) -> Room:
+        """What a batch may hold; it is asked once for each kind of pass."""
+        if kind not in self.rooms:
+            self.rooms[kind] = Room(self.model, BatchLimit(self.batch_size), kind)
+        return self.rooms[kind]
+
+    def _choices(
+        self,
+        batch: Sequence[tuple[int, ...]],
+        sharing: dict[tuple[int, ...], list[int]],
+        pairs: Sequence[Pair],
+    ) -> dict[int, tuple[float, bool]]:
+        """Of each pair that shares a row: log p of its continuation, and whether it is likeliest.
+
+        Rows are padded on the right, where a causal model does not look; only where a
+        continuation's tokens are predicted are logits made.
         """
         width = max(map(len, batch))
-        keep = width - min(len(ids) - n for ids, n in zip(batch, needed, strict=True))
         padded = [[*ids, *[0] * (width - len(ids))] for ids in batch]
-        inputs = torch.tensor(padded, device=self.model.device)
-        logits = self.model(inputs, use_cache=False, logits_to_keep=keep).logits
-        ends = [len(ids) - (width - keep) for ids in batch]
-        return [
-            torch.log_softmax(row[end - n : end].float(), dim=-1).cpu()
-            for row, end, n in zip(logits, ends, needed, strict=True)
+        asked = [(i, row) for row, ids in enumerate(batch) for i in sharing[ids]]
+        counts = [len(pairs[i].continuation) for i, _ in asked]
+        places = [
+            row * width + len(batch[row]) - count + k
+            for (_, row), count in zip(asked, counts, strict=True)
+            for k in range(count)
         ]
-
-
-def _read_off(log_p: torch.Tensor, continuation: Tokens) -> tuple[float, bool]:
-    """Sum the log-probabilities of a continuation that ends with the last row of ``log_p``."""
-    rows = log_p[log_p.shape[0] - len(continuation) :]
-    wanted = torch.tensor(continuation)
-    chosen = rows.gather(1, wanted[:, None]).double().sum().item()
-    return chosen, bool((rows.argmax(dim=1) == wanted).all())
+        targets = [token for i, _ in asked for token in pairs[i].continuation]
+        inputs, where, wanted = (
+            torch.tensor(part, device=self.model.device) for part in (padded, places, targets)
+        )
+        log_p, first = token_choices(self.model, {"input_ids": inputs}, where, wanted)
+        parts = zip(log_p.double().split(counts), first.split(counts), strict=True)
+        return {
+            i: (part.sum().item(), bool(likeliest.all()))
+            for (i, _), (part, likeliest) in zip(asked, parts, strict=True)
+        }

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from spice.data.batch_limit import BatchLimit
 from spice.gradients.projection import Sketch
 from spice.models.lora import Lora
-from spice.models.recompute import recompute_long_batches
 from spice.storage.coding import CODINGS, stored_as
-from spice.values import Count, OneOf, Seed, component
+from spice.values import Count, CountOrAuto, OneOf, Seed, component
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -27,8 +26,8 @@ class Extraction:
     coordinates (:mod:`spice.gradients.projection`), in ``dtype``
     (:mod:`spice.storage.coding`). A batch holds at most ``batch_size`` rows and ``batch_tokens``
     tokens, padding included, but one row at least; of more than ``recompute_tokens`` the
-    activations are not kept (:mod:`spice.models.recompute`). These three and ``shard_rows``
-    change nothing.
+    activations are not kept (:mod:`spice.models.recompute`); ``auto`` asks what memory is free
+    (:mod:`spice.models.room`). These three and ``shard_rows`` change nothing.
 
     Raises:
         InputError: an option outside its range.
@@ -39,8 +38,8 @@ class Extraction:
     projection: Count | None
     dtype: Annotated[str, OneOf(*CODINGS)]
     batch_size: Count
-    batch_tokens: Count
-    recompute_tokens: Count
+    batch_tokens: CountOrAuto
+    recompute_tokens: CountOrAuto
     shard_rows: Count
     seed: Seed
 
@@ -54,13 +53,15 @@ class Extraction:
     @property
     def batch_limit(self) -> BatchLimit:
         """What one batch may hold."""
-        return BatchLimit(self.batch_size, self.batch_tokens)
+        tokens, recomputed = (
+            None if count == "auto" else count
+            for count in (self.batch_tokens, self.recompute_tokens)
+        )
+        return BatchLimit(self.batch_size, tokens, recomputed)
 
     def attach(self, base: PreTrainedModel) -> PeftModel:
         """The model with the adapter that gradients are read at."""
-        model = self.lora.attach(base, self.seed)
-        recompute_long_batches(model, self.recompute_tokens)
-        return model
+        return self.lora.attach(base, self.seed)
 
     def sketch(self) -> Sketch | None:
         """The projection, if there is one."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader
 
@@ -18,8 +20,10 @@ from spice.distributed import team
 from spice.distributed.lightning import by_itself
 from spice.errors import InputError
 from spice.models.attention import widen_narrow_heads
+from spice.models.memory import Kind
+from spice.models.room import Room
 from spice.storage import disk
-from spice.storage.shards import ShardStore, about
+from spice.storage.shards import ShardStore, about, shard_size
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,10 +36,12 @@ Read = Callable[[Any, Batch], "Tensor"]  # a model and a batch in, b × d out
 class Pass(pl.LightningModule):
     """Reads something off a model, batch by batch; the model stays in evaluation mode."""
 
-    def __init__(self, model: nn.Module, read: Read) -> None:
+    def __init__(self, model: nn.Module, read: Read, room: Callable[[Any], Room]) -> None:
         super().__init__()
         self.model = model.eval()
         self.read = read
+        self.room = room
+        self.here: Room | None = None
 
     def setup(self, stage: str) -> None:
         """A process of its own knows nothing yet of how this model attends."""
@@ -43,7 +49,10 @@ class Pass(pl.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """What the batch's rows gave, b × d."""
-        return self.read(self.model, batch)
+        if self.here is None:  # only now is the model where its memory is
+            self.here = self.room(self.model)
+            self.here.say()
+        return torch.cat(self.here.parts(partial(self.read, self.model), batch))
 
 
 class ShardWriter(BasePredictionWriter):
@@ -52,7 +61,7 @@ class ShardWriter(BasePredictionWriter):
     def __init__(self, store: ShardStore) -> None:
         super().__init__(write_interval="batch")
         self.store = store
-        self.waiting: dict[int, np.ndarray] = {}
+        self.waiting: dict[int, tuple[np.ndarray, set[int]]] = {}  # a shard's values and lacks
 
     def write_on_batch_end(
         self,
@@ -65,12 +74,16 @@ class ShardWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Keep one batch's ``prediction``, b × d; write the shard if that was its last."""
-        values = prediction.cpu().numpy()
-        self.waiting.update(zip(batch["rows"], values, strict=True))
         shard = self.store.shard_of(batch["rows"][0])
-        rows = self.store.plan[shard]
-        if all(int(row) in self.waiting for row in rows):
-            self.store.write(shard, np.stack([self.waiting.pop(int(row)) for row in rows]))
+        rows = self.store.plan[shard].tolist()
+        if shard not in self.waiting:
+            empty = np.empty((len(rows), self.store.dimension), np.float32)
+            self.waiting[shard] = empty, set(rows)
+        values, lacking = self.waiting[shard]
+        values[[rows.index(row) for row in batch["rows"]]] = prediction.cpu().numpy()
+        lacking -= set(batch["rows"])
+        if not lacking:
+            self.store.write(shard, self.waiting.pop(shard)[0])
 
 
 def shard_plan(examples: Sequence[Example], eligible: Sequence[int], size: int) -> list[np.ndarray]:
@@ -118,10 +131,13 @@ def open_store(
     dtype: str,
     dimension: int | None = None,
 ) -> ShardStore:
-    """The store in ``folder``; one that was begun keeps its shards' size and its dimension."""
+    """The store in ``folder``; one that was begun keeps its shards' size and its dimension.
+
+    A shard has at most ``shard_rows`` rows, and so many that it fits the memory beside a model.
+    """
     begun = about(folder)
-    size = begun.get("shard_rows", shard_rows)
     width = begun["dimension"] if dimension is None else dimension
+    size = begun.get("shard_rows", shard_size(shard_rows, width))
     plan = shard_plan(examples, eligible, size)
     store = ShardStore(folder, {**metadata, "shard_rows": size}, ids, plan, width, dtype)
     store.open()
@@ -135,11 +151,15 @@ def fill(
     examples: Sequence[Example],
     *,
     limit: BatchLimit,
+    kind: Kind,
+    row: int = 0,
     pad_id: int,
     trainer: dict[str, Any],
     say: Callable[[str], None],
 ) -> None:
     """Read what the store lacks off the model, each process its share of the shards.
+
+    ``kind`` and ``row`` say what its passes need (:class:`spice.models.room.Room`).
 
     Every shard has one writer, and holds the same bytes whoever wrote it.
 
@@ -155,7 +175,8 @@ def fill(
         say(f"{shards - len(missing)} of {shards} shards are there already")
     if not missing:
         return
-    team.everywhere(_read_share, store, missing, model, read, examples, limit, pad_id, trainer)
+    room = partial(Room, limit=limit, kind=kind, row=row)
+    team.everywhere(_read_share, store, missing, model, read, examples, room, pad_id, trainer)
     if lost := store.missing():
         raise RuntimeError(f"{store.folder}: {len(lost)} shards were not written")
 
@@ -166,7 +187,7 @@ def _read_share(
     model: PerRank[Any],
     read: Read,
     examples: Sequence[Example],
-    limit: BatchLimit,
+    room: partial[Room],
     pad_id: int,
     trainer: dict[str, Any],
     here: None,
@@ -189,5 +210,5 @@ def _read_share(
         enable_model_summary=False,
         enable_checkpointing=False,
     )
-    data = Missing(store, mine, examples, limit, pad_id)
-    predicting.predict(Pass(model(), read), datamodule=data, return_predictions=False)
+    data = Missing(store, mine, examples, room.keywords["limit"], pad_id)
+    predicting.predict(Pass(model(), read, room), datamodule=data, return_predictions=False)

@@ -20,6 +20,8 @@ from spice.errors import InputError
 from spice.gradients.projection import Sketch
 from spice.models.loss import response_nll
 
+FLOAT = 4  # bytes of a coordinate
+
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor, nn
@@ -47,6 +49,12 @@ def dimension(model: PeftModel, sketch: Sketch | None = None) -> int:
     if sketch:
         return sketch.size
     return sum(module.weight.numel() for _, module in factors(model))
+
+
+def row_bytes(model: PeftModel, sketch: Sketch | None = None) -> int:
+    """What a row's gradient takes while it is made, with a factor's product and its signs."""
+    largest = max(module.weight.numel() for _, module in factors(model))
+    return FLOAT * (dimension(model, sketch) + 3 * largest)
 
 
 class _Collect(torch.autograd.Function):

@@ -16,7 +16,7 @@ from spice.data.token_table import eligible_rows
 from spice.distributed.per_rank import PerRank
 from spice.gradients.extraction import Extraction
 from spice.gradients.passes import fill, open_store
-from spice.gradients.per_sample import dimension, per_sample_gradients
+from spice.gradients.per_sample import dimension, per_sample_gradients, row_bytes
 from spice.gradients.projection import Sketch
 from spice.models.device import moved
 from spice.storage.coding import FLOAT32, round_trip
@@ -60,6 +60,8 @@ def extract(
         read,
         examples,
         limit=extraction.batch_limit,
+        kind="learning",
+        row=row_bytes(model, sketch),
         pad_id=pad_id,
         trainer=trainer,
         say=say,

@@ -39,14 +39,13 @@ class Work:
         if self.rows is None:
             lengths = -np.sort(-lengths)
         else:
-            lengths, limit = np.random.default_rng(0).permutation(lengths), self.once_over
+            lengths = np.random.default_rng(0).permutation(lengths)
         parts = [lengths[part] for part in limit.cut(lengths.tolist())]
         return np.array([[len(part), part.max()] for part in parts]).reshape(-1, 2)
 
-    @property
-    def once_over(self) -> BatchLimit:
-        """Training's batches: so many rows, however long."""
-        return BatchLimit(self.rows or 1, 2**62)
+    def within(self, limit: BatchLimit) -> BatchLimit:
+        """What its batches may hold: training's have rows of their own, and memory decides."""
+        return limit if self.rows is None else BatchLimit(self.rows)
 
 
 def forward(tokenized: Tokenized, texts: Sequence[Sequence[Example]]) -> Work:

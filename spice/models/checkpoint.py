@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from spice.errors import InputError
 from spice.models.attention import widen_narrow_heads
 from spice.models.folder import check_folder
+from spice.models.memory import hand_back_what_is_freed
 from spice.storage import disk
 from spice.storage.files import short_hash
 from spice.storage.seals import publish_sealed, read_sealed
@@ -150,6 +151,7 @@ class Checkpoint:
         Raises:
             InputError: as :meth:`outline`.
         """
+        hand_back_what_is_freed()
         model = _read(self.folder(), self.dtype, None)
         widen_narrow_heads(model)
         return model.eval()

@@ -8,6 +8,7 @@ import torch
 
 from spice.data.batches import IGNORED, Batch
 from spice.errors import InputError
+from spice.models.head import token_nll
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,26 +17,16 @@ if TYPE_CHECKING:
 def response_nll(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Negative log-likelihood of each row's answers, summed over their tokens.
 
-    Returns ``nll`` (b, nats, float32) and ``count`` (b supervised tokens). Logits are computed
-    from the batch's first supervised position on only: with 150,000 words they are the largest
-    thing in memory.
+    Returns ``nll`` (b, nats, float32 at least) and ``count`` (b supervised tokens). Logits are
+    made of supervised positions only, and in pieces (:mod:`spice.models.head`).
     """
     labels = batch["labels"]
-    supervised = labels != IGNORED
-    first = int(supervised.any(dim=0).nonzero()[0]) if supervised.any() else labels.shape[1] - 1
-    keep = labels.shape[1] - max(first - 1, 0)
-    logits = model(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        logits_to_keep=keep,
-        use_cache=False,
-    ).logits
-    target = torch.nn.functional.pad(labels[:, -keep:][:, 1:], (0, 1), value=IGNORED)
-    # One row of logits after the other in memory: with the words in between it takes far longer.
-    token_nll = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1).float(), target.flatten(), reduction="none", ignore_index=IGNORED
-    ).view_as(target)
-    return token_nll.sum(dim=1), (target != IGNORED).sum(dim=1)
+    target = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
+    [places] = (target != IGNORED).nonzero(as_tuple=True)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    found = token_nll(model, inputs, places, target[places])
+    nll = found.new_zeros(len(target)).index_copy(0, places, found).view_as(labels)
+    return nll.sum(dim=1), (target != IGNORED).view_as(labels).sum(dim=1)
 
 
 class NonFiniteLossError(InputError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,11 +13,16 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from spice.data.batch_limit import BatchLimit
 from spice.data.batches import Batch, pad
 from spice.data.rendering import Example
 from spice.distributed import team
 from spice.distributed.lightning import by_itself
+from spice.gradients.per_sample import row_bytes
+from spice.models.dropout import drawn_by_row, seed_of
+from spice.models.in_parts import learnt_nll
 from spice.models.loss import check_finite, response_nll
+from spice.models.room import Room
 from spice.storage.seals import publish_sealed, read_sealed
 
 if TYPE_CHECKING:
@@ -43,18 +50,19 @@ class LearningProxy(pl.LightningModule):
         *,
         learning_rate: float,
         weight_decay: float,
-        batch_size: int,
+        limit: BatchLimit,
         folder: Path,
         pad_id: int,
         seed: int,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
+        drawn_by_row(model)
         self.model = model.eval()
         self.examples = examples
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.batch_size = batch_size
+        self.limit = limit
         self.folder = folder
         folder.mkdir(exist_ok=True)
         self.pad_id = pad_id
@@ -85,6 +93,11 @@ class LearningProxy(pl.LightningModule):
         """What is read is read in evaluation mode, whatever Lightning likes."""
         self.model.eval()
 
+    @functools.cached_property
+    def room(self) -> Room:
+        """What a batch may hold, once the model is where its memory is."""
+        return Room(self.model, self.limit, "learning", row_bytes(self.model))
+
     def adapter(self) -> dict[str, torch.nn.Parameter]:
         """The trainable parameters by name."""
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
@@ -97,11 +110,10 @@ class LearningProxy(pl.LightningModule):
         tokens = sum(self.examples[row].supervised for row in rows)
         self.model.train()
         for place, batch in self._batches(rows):
-            draw = np.random.SeedSequence([self.seed, number, place])
-            torch.manual_seed(int(draw.generate_state(1)[0]))  # of dropout, whoever has the batch
-            nll, _ = response_nll(self.model, batch)
+            seeds = [seed_of(self.seed, number, place, row) for row in range(len(batch["rows"]))]
+            nll, _, total = learnt_nll(self.model, batch, self.room, seeds)
             check_finite(nll, batch, where)
-            self.manual_backward(nll.sum() / tokens)
+            self.manual_backward(total / tokens)
         self.model.eval()
         team.add_up([self._gradient(parameter) for parameter in self.adapter().values()])
         optimizer: Any = self.optimizers()
@@ -113,7 +125,12 @@ class LearningProxy(pl.LightningModule):
         found = {}
         with torch.no_grad():
             for place, batch in self._batches(rows):
-                nll, count = response_nll(self.model, batch)
+                nll, count = (
+                    torch.cat(parts)
+                    for parts in zip(
+                        *self.room.parts(partial(response_nll, self.model), batch), strict=True
+                    )
+                )
                 check_finite(nll, batch, where)
                 found[place] = (nll / count).double().cpu().numpy()
         together = {place: part for mine in team.gather(found) for place, part in mine.items()}
@@ -121,9 +138,9 @@ class LearningProxy(pl.LightningModule):
 
     def _batches(self, rows: Sequence[int]) -> Iterator[tuple[int, Batch]]:
         """This process's share of the batches, each with its place among all."""
-        starts = range(0, len(rows), self.batch_size)
+        starts = range(0, len(rows), self.limit.rows)
         for place in team.share(range(len(starts))):
-            part = rows[starts[place] : starts[place] + self.batch_size]
+            part = rows[starts[place] : starts[place] + self.limit.rows]
             batch = pad(self.examples, part, self.pad_id)
             yield place, self.transfer_batch_to_device(batch, self.device, 0)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from spice.data.batch_limit import BatchLimit
 from spice.data.rendering import Example
 from spice.distributed import team
 from spice.records import Selection
@@ -48,7 +49,7 @@ class RoundByRound(LearningProxy):
         rounds: Rounds,
         examples: Sequence[Example],
         *,
-        batch_size: int,
+        limit: BatchLimit,
         folder: Path,
         pad_id: int,
         seed: int,
@@ -58,7 +59,7 @@ class RoundByRound(LearningProxy):
             examples,
             learning_rate=rounds.options.learning_rate,
             weight_decay=0.0,
-            batch_size=batch_size,
+            limit=limit,
             folder=folder,
             pad_id=pad_id,
             seed=seed,

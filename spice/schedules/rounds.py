@@ -67,7 +67,7 @@ class Rounds(Schedule):
                 tokenized.checkpoint,
                 rounds,
                 tokenized.examples,
-                batch_size=request.extraction.batch_size,
+                limit=request.extraction.batch_limit,
                 folder=request.folder,
                 pad_id=tokenized.pad_id,
                 seed=request.seed,

@@ -91,7 +91,7 @@ class WindowByWindow(LearningProxy):
             examples,
             learning_rate=options.learning_rate,
             weight_decay=options.weight_decay,
-            batch_size=extraction.batch_size,
+            limit=extraction.batch_limit,
             folder=folder,
             pad_id=pad_id,
             seed=seed,
@@ -160,7 +160,9 @@ class WindowByWindow(LearningProxy):
         reduction = self.extraction.reduction
         if self.sketch or not self.selector.of_products:
             read = partial(per_sample_gradients, reduction=reduction, sketch=self.sketch)
-            mine = {i: read(self.model, batches[i]).cpu() for i in team.share(range(len(batches)))}
+            act = partial(read, self.model)
+            mine = {i: torch.cat(self.room.parts(act, batches[i])).cpu()
+                    for i in team.share(range(len(batches)))}  # fmt: skip
             found = {i: part for others in team.gather(mine) for i, part in others.items()}
             whole = torch.cat([found[i] for i in range(len(batches))]).numpy()
             return whole[[place[row] for row in rows]]
@@ -168,6 +170,7 @@ class WindowByWindow(LearningProxy):
         first: dict[Any, int] = {}
         texts = [(tuple(self.examples[row].spans), *self.examples[row].ids) for row in rows]
         copies = [first.setdefault(text, place[row]) for text, row in zip(texts, rows, strict=True)]
+        assert self.room  # which says from where on activations are computed twice
         return in_their_span(gram(self.model, batches, reduction))[copies]
 
     def _path(self, number: int) -> Path:

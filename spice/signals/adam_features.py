@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 
 from spice.data.batches import length_order, pad
 from spice.errors import InputError
-from spice.gradients.per_sample import factors, per_sample_gradients
+from spice.gradients.per_sample import FLOAT, dimension, factors, per_sample_gradients, row_bytes
 from spice.models.device import device, moved
+from spice.models.room import Room
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -123,11 +124,18 @@ class Features:
         where = device(trainer.get("accelerator", "cpu"))
         self.model.to(where).eval()
         order = length_order(examples, range(len(examples)))
-        found = []
-        for part in limit.cut([len(examples[row].ids) for row in order]):
+        room = Room(self.model, limit, "learning", self.row_bytes())
+
+        def read(part: slice) -> Tensor:
             batch = pad(examples, [int(row) for row in order[part]], pad_id)
-            found.append(self._unit(self._gradients(moved(batch, where))))
+            return self._unit(self._gradients(moved(batch, where)))
+
+        found = room.of_lengths(read, [len(examples[row].ids) for row in order])
         return torch.cat(found)[torch.from_numpy(order.argsort())]
+
+    def row_bytes(self) -> int:
+        """What a row takes: its gradient, and what Adam makes of it."""
+        return row_bytes(self.model) + 4 * FLOAT * dimension(self.model)
 
     def _gradients(self, batch: Any) -> Tensor:
         return per_sample_gradients(self.model, batch, self.reduction)

@@ -119,6 +119,7 @@ def _extract(
         signal.read,
         flat,
         limit=source.extraction.batch_limit,
+        kind="passing",
         pad_id=tokenized.pad_id,
         trainer=source.trainer,
         say=source.say,

@@ -23,7 +23,6 @@ from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.gradients import work
 from spice.models.lora import Lora
-from spice.models.recompute import recompute_long_batches
 from spice.signals.base import Signal
 from spice.signals.experience import drawn_rows
 from spice.storage import tensors
@@ -88,7 +87,7 @@ class Influence(Signal):
         tokenized, extraction = source.tokenized, source.extraction
         rows = eligible_rows(tokenized.examples)
         subtasks, aims = _aims(source)
-        adapted = PerRank(partial(self._adapted, tokenized.checkpoint, extraction.recompute_tokens))
+        adapted = PerRank(partial(self._adapted, tokenized.checkpoint))
         rates = self._warm_up(adapted, source, rows, folder)
         names = sorted(set(subtasks))
         membership = np.array([[s == name for name in names] for s in subtasks], dtype=np.float64)
@@ -104,10 +103,8 @@ class Influence(Signal):
             total += rate * found.astype(np.float64) @ membership
         return total, names
 
-    def _adapted(self, checkpoint: Checkpoint, recompute_tokens: int) -> PeftModel:
-        model = self.lora.attach(checkpoint.load(), self.seed)
-        recompute_long_batches(model, recompute_tokens)
-        return model
+    def _adapted(self, checkpoint: Checkpoint) -> PeftModel:
+        return self.lora.attach(checkpoint.load(), self.seed)
 
     def work(self, source: Source) -> list[Work]:
         """The warm-up, then the gradients of both sides at each of its checkpoints."""
@@ -188,6 +185,8 @@ def _cosines(
         partial(cosines, features=read, aimed=aimed),
         tokenized.examples,
         limit=extraction.batch_limit,
+        kind="learning",
+        row=read().row_bytes(),
         pad_id=tokenized.pad_id,
         trainer=source.trainer,
         say=source.say,

@@ -28,6 +28,10 @@ RECORD = "metadata.json"
 AT_A_TIME = 2**16  # numbers that are decoded, few enough to stay in the processor's cache
 
 
+FLOAT = 4  # bytes of a number before it is stored
+LARGEST = 2**29  # bytes of a shard, unless one row takes more
+
+
 class ShardStore:
     """n × d float32 values in ``folder``; ``plan[s]`` lists the positions of shard s's rows.
 
@@ -148,6 +152,11 @@ class ShardStore:
             return False
         self._whole[shard] = unchanged(path)
         return True
+
+
+def shard_size(rows: int, dimension: int) -> int:
+    """Of so many rows at most: as many as have room in memory while they are made, one at least."""
+    return min(rows, max(LARGEST // (FLOAT * dimension), 1))
 
 
 def about(folder: Path) -> dict[str, Any]:

@@ -13,12 +13,16 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from spice import stopping
+from spice.data.batch_limit import BatchLimit
 from spice.data.batches import IDLE, Batch, Dealt, MicroBatches, TrainingPlan
 from spice.data.rendering import Example
 from spice.distributed import team
 from spice.distributed.lightning import by_itself
 from spice.messages import warn
-from spice.models.loss import NonFiniteLossError, check_finite, response_nll
+from spice.models.dropout import drawn_by_row, seed_of
+from spice.models.in_parts import learnt_nll
+from spice.models.loss import NonFiniteLossError, check_finite
+from spice.models.room import Room
 from spice.storage.files import publish_folder
 from spice.storage.seals import is_whole_checkpoint
 from spice.training.checkpoints import SaveWhenStopped, WholeFiles
@@ -55,6 +59,8 @@ class FineTuning(pl.LightningModule):
         self.seed = seed
         self.strict_loading = False  # checkpoints hold the adapter alone
         self.loss: torch.Tensor | float | None = None
+        self.room: Room | None = None
+        drawn_by_row(model)
         self.step_tokens = [sum(examples[row].supervised for row in step) for step in plan.steps]
 
     def on_train_start(self) -> None:
@@ -64,18 +70,22 @@ class FineTuning(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """The micro-batch's part, a scalar, of its step's mean loss over supervised tokens.
 
-        Dropout is drawn from the seed and the position in the plan, so a resumed run repeats what
-        an uninterrupted one would have done, and several processes what one would have.
+        Dropout is drawn from the seed and a row's place in the plan, so that a resumed run repeats
+        what an uninterrupted one would have done, several processes what one would have, and
+        micro-batches are split as memory asks.
         """
         number = batch["number"]
         if number == IDLE:
             return sum(p.sum() for p in self._trainable()) * 0.0  # type: ignore[return-value]
-        torch.manual_seed(self.seed * 1_000_003 + number)
-        nll, count = response_nll(self.model, batch)
+        if self.room is None:  # only now is the model where its memory is
+            self.room = Room(self.model, BatchLimit(self.recipe.micro_batch_size), "learning")
+            self.room.say()
+        torch.manual_seed(self.seed * 1_000_003 + number)  # of what is not drawn by row
+        nll, count, total = learnt_nll(self.model, batch, self.room, self._seeds(number))
         check_finite(nll, batch, f"step {self.plan.step_of[number] + 1}")
-        self.loss = nll.detach().sum() / count.sum()
+        self.loss = nll.sum() / count.sum()
         self.log("train/loss", self.loss, prog_bar=True, batch_size=len(batch["rows"]))
-        loss = nll.sum() / self.step_tokens[self.plan.step_of[number]]
+        loss = total / self.step_tokens[self.plan.step_of[number]]
         return loss * self.dealt.accumulate  # Lightning divides by it again
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -84,6 +94,14 @@ class FineTuning(pl.LightningModule):
 
     def _trainable(self) -> list[torch.nn.Parameter]:
         return [p for p in self.model.parameters() if p.requires_grad]
+
+    def _seeds(self, number: int) -> list[int]:
+        """Of each of a micro-batch's rows, by its place in its step."""
+        step, size = self.plan.step_of[number], len(self.plan.batches[number])
+        first = number - self.plan.step_of.index(step)
+        start = first * len(self.plan.batches[number - first])
+        root = self.seed, step
+        return [seed_of(*root, place) for place in range(start, start + size)]
 
     def configure_optimizers(self) -> Any:
         """AdamW on the adapter, with the schedule stepped once per optimizer step."""

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 class Recipe:
     """How to fine-tune: AdamW, linear warm-up, decay to zero, gradient norm clipping.
 
-    ``batch_size`` rows make one optimizer step, ``micro_batch_size`` of them fit in memory at
-    once; the split changes nothing but rounding, since each step's loss is the mean over all its
-    supervised tokens. ``max_steps`` cuts the run short of ``epochs``. A checkpoint to resume from
-    is written every ``checkpoint_every`` steps.
+    ``batch_size`` rows make one optimizer step, ``micro_batch_size`` of them at most are in memory
+    at once, and fewer where these have no room (:mod:`spice.models.room`); the split changes
+    nothing but rounding, since each step's loss is the mean over all its supervised tokens.
+    ``max_steps`` cuts the run short of ``epochs``. A checkpoint to resume from is written every
+    ``checkpoint_every`` steps.
 
     Raises:
         InputError: an option outside its range.
@@ -37,8 +38,9 @@ class Recipe:
     checkpoint_every: Count
 
     def fingerprint(self) -> dict[str, Any]:
-        """What decides the outcome: how often a state is kept does not."""
-        return {name: v for name, v in asdict(self).items() if name != "checkpoint_every"}
+        """What decides the outcome; how often a state is kept and what fits at once do not."""
+        left_out = ("checkpoint_every", "micro_batch_size")
+        return {name: v for name, v in asdict(self).items() if name not in left_out}
 
     def plan(self, rows: Sequence[int], seed: int) -> TrainingPlan:
         """The order in which the rows are seen."""

@@ -14,6 +14,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from spice.data.batch_limit import BatchLimit
 from spice.data.batches import pad
 from spice.data.rendering import Example
 from spice.errors import InputError
@@ -28,6 +29,7 @@ from spice.gradients.per_sample import (
 )
 from spice.models.checkpoint import Checkpoint
 from spice.models.lora import Lora
+from spice.models.room import Room
 from spice.storage.coding import round_trip
 
 LORA = Lora(r=4, alpha=8, dropout=0.3, targets="all-linear")
@@ -171,6 +173,7 @@ def test_dropout_is_off_while_gradients_are_read(attach: Any, examples: list[Exa
         Pass(
             attach("llama", lora=dataclasses.replace(LORA, dropout=p)).train(),
             partial(per_sample_gradients, reduction="mean"),
+            partial(Room, limit=BatchLimit(16), kind="learning"),
         ).predict_step(batch, 0)
         for p in (0.9, 0.0)
     )
@@ -291,13 +294,15 @@ def test_the_store_holds_what_is_computed_directly(
         {"batch_size": 1},
         {"batch_size": 50},
         {"batch_tokens": 1},
+        {"batch_tokens": "auto", "recompute_tokens": "auto"},
+        {"recompute_tokens": 20},
         {"shard_rows": 1},
         {"shard_rows": 50},
     ],
     ids=str,
 )
 def test_batches_and_shards_change_rounding_only(
-    extract: Any, examples: list[Example], changed: dict[str, int]
+    extract: Any, examples: list[Example], changed: dict[str, Any]
 ) -> None:
     one = torch.tensor(read(extract("one"), examples)).nan_to_num()
     other = torch.tensor(read(extract("other", **changed), examples, **changed)).nan_to_num()
@@ -377,7 +382,8 @@ def test_a_store_of_something_else_is_refused(extract: Any) -> None:
     [
         ({"reduction": "men"}, "mean"),
         ({"batch_size": 0}, "batch_size"),
-        ({"batch_tokens": 0}, "batch_tokens"),
+        ({"batch_tokens": 0}, "batch_tokens=0: must be a whole number of at least 1, or auto"),
+        ({"batch_tokens": "aut"}, "batch_tokens=aut: must be a whole .* or auto"),
         ({"recompute_tokens": 0}, "recompute_tokens"),
         ({"projection": 0}, "projection"),
         ({"dtype": "fp16"}, "^dtype=fp16: must be float32, bfloat16, float16 or int8"),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from spice.data.batch_limit import BatchLimit
 from spice.data.batches import pad
 from spice.data.rendering import Example
 from spice.distributed.per_rank import PerRank
@@ -66,7 +67,13 @@ def module(
     def start(folder: str, dropout: float = 0.0) -> RoundByRound:
         model = Lora(4, 8, dropout, "all-linear").attach(checkpoint.load(), 7)
         return RoundByRound(
-            model, fresh(), examples, batch_size=4, folder=tmp_path / folder, pad_id=0, seed=1
+            model,
+            fresh(),
+            examples,
+            limit=BatchLimit(4),
+            folder=tmp_path / folder,
+            pad_id=0,
+            seed=1,
         )
 
     return start

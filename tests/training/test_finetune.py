@@ -191,6 +191,19 @@ def test_a_step_is_the_mean_over_its_tokens_however_it_is_split(
     assert watch.gradients[2].norm() < 3 * expected.norm()
 
 
+@pytest.mark.parametrize("micro", [1, 3, 50])
+def test_dropout_is_the_same_however_a_step_is_split(
+    checkpoint: Path, tmp_path: Path, micro: int
+) -> None:
+    whole, split = Watch(), Watch()
+    train(checkpoint, tmp_path / "whole", [whole], micro_batch_size=5)
+    train(checkpoint, tmp_path / "split", [split], micro_batch_size=micro)
+    for one, other in zip(whole.gradients, split.gradients, strict=True):
+        assert (one - other).norm() < 1e-3 * one.norm()  # a few steps on
+    assert (whole.gradients[0] - split.gradients[0]).norm() < 1e-5 * whole.gradients[0].norm()
+    assert RECIPE.fingerprint() == dataclasses.replace(RECIPE, micro_batch_size=4).fingerprint()
+
+
 def test_gradients_are_clipped_once_per_step(checkpoint: Path, tmp_path: Path) -> None:
     watch = Watch()
     train(checkpoint, tmp_path, [watch], clip=0.01)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spice.messages import say
 from spice.models.device import device
+from spice.models.memory import free
 from spice.pipeline.plan.arithmetic import (
     greedy_bytes,
     greedy_seconds,
@@ -24,6 +25,7 @@ from spice.signals.keyed import GRADIENTS
 from spice.storage import provenance
 from spice.storage.closure import code_version, library_versions
 from spice.storage.files import read_json, write_json
+from spice.storage.shards import shard_size
 from spice.storage.stages import digest
 from spice.submodular.partitions import rows_of
 
@@ -66,10 +68,15 @@ class Planner:
 
     def of(self, stage: str, key: str, works: Sequence[Work], disk: int) -> Planned:
         """A stage that makes models go over texts."""
-        limit = self.run.parts.extraction.batch_limit
-        priced = [(self._speed(work), work) for work in works]
-        seconds = sum(speed.time(work, limit) for speed, work in priced)
-        memory = max((speed.memory(work, limit) for speed, work in priced), default=0)
+        where = device(self.run.parts.machine.accelerator)
+        given, room = self.run.parts.extraction.batch_limit, free(where)
+        speeds = [self._speed(work) for work in works]
+        priced = [
+            (speed, work, speed.limit(work, given, room, where))
+            for speed, work in zip(speeds, works, strict=True)
+        ]
+        seconds = sum(speed.time(work, limit) for speed, work, limit in priced)
+        memory = max((speed.memory(work, limit) for speed, work, limit in priced), default=0)
         return Planned(stage, key, False, seconds, memory, disk)
 
     # -- signals ---------------------------------------------------------------------------
@@ -100,8 +107,9 @@ class Planner:
         """What is held on the CPU until a shard is whole; a GPU's memory does not see it."""
         if device(self.run.parts.machine.accelerator) != "cpu":
             return 0
+        width = self._coordinates(work)
         rows = min(self.run.parts.extraction.shard_rows, len(work.lengths))
-        return FLOAT * rows * self._coordinates(work)
+        return FLOAT * shard_size(rows, width) * width
 
     def _coordinates(self, work: Work) -> int:
         return self._speed(work).size if work.kind == "gradients" else 0
@@ -196,7 +204,6 @@ class Planner:
             "kind": work.kind,
             **work.tokenized.view,
             **parts.extraction.fingerprint(),
-            "recompute_tokens": parts.extraction.recompute_tokens,
             "tuned": dataclasses.asdict(parts.lora),
             "precision": parts.machine.resolved_precision(),
             "accelerator": parts.machine.accelerator,
@@ -208,7 +215,7 @@ class Planner:
             lora, precision = parts.lora, parts.machine.resolved_precision()
             return probe(work, parts.extraction, lora, precision, parts.machine.accelerator)
 
-        return Speed(**self._probed(asked, PASSES, measure))
+        return Speed.read(self._probed(asked, PASSES, measure))
 
     def _arithmetic(
         self, asked: dict[str, Any], measure: Callable[[], dict[str, Any]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from spice.data.batch_limit import BatchLimit
 from spice.data.token_table import eligible_rows
 from spice.gradients.extraction import Extraction
 from spice.gradients.work import Work
+from spice.models import memory
 from spice.models.device import device, moved
+from spice.models.memory import Footprint, Kind, footprint
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 AT = (1.0, 0.5, 0.1)  # quantiles of the lengths: one batch of rows alike is read at each
 ROWS = 7  # at most, in each of them
 REPEATS, LONG = 3, 2.0  # times that each is measured, unless so many seconds have gone
+OPTIMIZED = 4 * 4  # bytes of a trained weight's gradient, made and summed, and AdamW's two moments
 BEAT = 0.002  # seconds between two looks at the memory in use
 
 
@@ -33,16 +37,26 @@ BEAT = 0.002  # seconds between two looks at the memory in use
 class Speed:
     """What a probe found, ``seconds`` being per token, padding included, of texts of some widths.
 
-    ``bytes`` is what passes need per token of a batch, ``base`` what is in use before them, on the
-    device. ``size`` is the number of coordinates that come out: of a gradient, or of an adapter.
+    ``takes`` is what passes need beside the ``base``, which is in use before them, on the device.
+    ``size`` is the number of coordinates that come out: of a gradient, or of an adapter.
     """
 
     widths: list[int]
     seconds: list[float]
     load: float
     base: int
-    bytes: float
+    takes: Footprint
     size: int
+
+    @classmethod
+    def read(cls, found: dict[str, Any]) -> Speed:
+        """One that was kept."""
+        return cls(**{**found, "takes": Footprint(**found["takes"])})
+
+    def limit(self, work: Work, limit: BatchLimit, free: int, where: str) -> BatchLimit:
+        """What the work's batches hold where so many bytes are free."""
+        kind: Kind = "passing" if work.kind == "forward" else "learning"
+        return memory.chosen(work.within(limit), self.takes, free, where, kind)
 
     def time(self, work: Work, limit: BatchLimit) -> float:
         """Seconds of all batches, the model's loading included."""
@@ -51,9 +65,15 @@ class Speed:
         return self.load + work.times * float((rows * width * per_token).sum())
 
     def memory(self, work: Work, limit: BatchLimit) -> int:
-        """The most bytes in use."""
-        tokens = int(work.batches(limit).prod(axis=1).max(initial=0))
-        return round(self.base + self.bytes * tokens)
+        """The most bytes in use, an optimizer's among them."""
+        batches = work.batches(limit)
+        tokens = int(batches.prod(axis=1).max(initial=0))
+        rows = int(batches[:, 0].max(initial=0))
+        kept = not limit.recomputed or tokens <= limit.recomputed
+        learning = self.takes.kept if kept else self.takes.recomputed
+        per_token = self.takes.passing if work.kind == "forward" else learning
+        optimizer = OPTIMIZED * self.size if work.kind == "training" else 0
+        return self.base + optimizer + self.takes.peak(rows, tokens, per_token)
 
 
 class Memory:
@@ -98,26 +118,23 @@ def probe(
     where = device(accelerator)
     batches = [pad(work.tokenized.examples, rows, work.tokenized.pad_id)
                for rows in chosen(work, extraction.batch_limit)]  # fmt: skip
+    gc.collect()  # a model of a probe before
     start = time.perf_counter()
     model: Any = work.tokenized.checkpoint.load()
     model.to(where)
-    step, size = _pass(work.kind, model, extraction, lora, precision, where)
+    step, takes, size = _pass(work.kind, model, extraction, lora, precision, where)
     load = time.perf_counter() - start
     there = [moved(batch, where) for batch in batches]
     step(there[-1])  # the first pass is always slower
-    memory = Memory(where)
-    base, found = memory.now(), []
-    for batch in there:
-        with memory:
-            found.append(quickest(partial(_synchronous, step, batch, where)))
+    base = Memory(where).now()
+    found = [quickest(partial(_synchronous, step, batch, where)) for batch in there]
     tokens = [batch["input_ids"].numel() for batch in there]
     per_token = {
         batch["input_ids"].shape[1]: seconds / count
         for batch, seconds, count in zip(there, found, tokens, strict=True)
     }
     widths = sorted(per_token)
-    rise = max(memory.peak - base, 0) / max(tokens)
-    return asdict(Speed(widths, [per_token[w] for w in widths], load, base, rise, size))
+    return asdict(Speed(widths, [per_token[w] for w in widths], load, base, takes(), size))
 
 
 def quickest(act: Callable[[], object]) -> float:
@@ -150,36 +167,42 @@ def chosen(work: Work, limit: BatchLimit) -> list[list[int]]:
 
 def _pass(
     kind: str, model: Any, extraction: Extraction, lora: Lora, precision: str, where: str
-) -> tuple[Callable[[Batch], object], int]:
-    """One pass over a batch, and how many coordinates it is about."""
+) -> tuple[Callable[[Batch], object], Callable[[], Footprint], int]:
+    """One pass over a batch, what passes need, and how many coordinates they are about."""
     import torch
 
-    from spice.gradients.per_sample import dimension, per_sample_gradients
-    from spice.models.loss import response_nll
+    from spice.gradients import per_sample
+    from spice.models.dropout import drawn_by_row
 
     if kind == "forward":
 
         def read(batch: Batch) -> object:
             with torch.no_grad():
-                return response_nll(model, batch)
+                return per_sample.response_loss(model, batch, "sum")
 
-        return read, 1
+        return read, partial(footprint, model), 1
     if kind == "gradients":
         adapted, sketch = extraction.attach(model).to(where).eval(), extraction.sketch()
-        size = dimension(adapted, sketch)
-        return lambda b: per_sample_gradients(adapted, b, extraction.reduction, sketch).cpu(), size
+        size = per_sample.dimension(adapted, sketch)
+        needs = partial(footprint, adapted, per_sample.row_bytes(adapted, sketch))
+        read_all = partial(per_sample.per_sample_gradients, adapted)
+        return lambda b: read_all(b, extraction.reduction, sketch).cpu(), needs, size
     tuned = lora.attach(model, 0).to(where).train()
+    drawn_by_row(tuned)
     weights = [p for p in tuned.parameters() if p.requires_grad]
 
+    autocast = partial(_autocast, where, precision)
+
     def train(batch: Batch) -> object:
-        with torch.autocast(where, _autocast(precision), enabled=precision != "32-true"):
-            nll, count = response_nll(tuned, batch)
-        return torch.autograd.grad(nll.sum() / count.sum(), weights)
+        with autocast():
+            loss = per_sample.response_loss(tuned, batch, "mean")
+        return torch.autograd.grad(loss, weights)
 
-    return train, sum(p.numel() for p in weights)
+    return train, autocast()(partial(footprint, tuned)), sum(p.numel() for p in weights)
 
 
-def _autocast(precision: str) -> torch.dtype:
+def _autocast(where: str, precision: str) -> torch.autocast:
     import torch
 
-    return torch.float16 if precision == "16-mixed" else torch.bfloat16
+    kind = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    return torch.autocast(where, kind, enabled=precision != "32-true")
