@@ -29,7 +29,7 @@ class Machine:
     accelerator: Literal["auto", "cpu", "gpu", "cuda"]
     devices: AutoCount
     num_nodes: AutoCount
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    precision: Literal["auto", "32-true", "bf16-mixed"]
     progress: bool
 
     def check(self) -> None:
@@ -65,12 +65,6 @@ class Machine:
             raise InputError(
                 f"trainer.devices={devices} trainer.num_nodes={nodes}: {started.per_node} "
                 f"processes were started on each of {started.nodes} machines; leave both at auto"
-            )
-
-        if self.precision == "16-mixed" and devices * nodes > 1:
-            raise InputError(
-                "trainer.precision=16-mixed: each process would scale its own losses; several need "
-                "bf16-mixed or 32-true"
             )
 
     def _asked(self) -> tuple[int, int]:
