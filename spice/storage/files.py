@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,12 +22,13 @@ DIGITS = 16  # hexadecimal ones of a hash: 64 bits, far more than any cache has 
 def publish(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside ``path``, flush to disk, then rename: readers see all of it or nothing.
 
-    One writer at a time has a store's folder; :mod:`spice.storage.stages` sees to that.
+    One writer at a time has a store's folder; :mod:`spice.storage.stages` sees to that. Elsewhere
+    writers of several machines may meet, whose process numbers may be the same.
 
     Raises:
         OSError: the disk is full or takes nothing; the file is named.
     """
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    partial = path.with_name(f"{path.name}.partial-{secrets.token_hex(6)}")
     try:
         write(partial)
         sync(partial)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock
 
+from spice.messages import say
+from spice.storage import locks
 from spice.storage.seals import is_sealed, publish_sealed
 from spice.storage.stages import digest
 from spice.submodular.greedy import GreedyTrace
@@ -46,8 +47,8 @@ class KeptRuns:
         if objective.rooms is not None:  # they depend on k: such a run serves no other budget
             rooms, longest = {"rooms": objective.rooms.as_dict()}, objective.rooms.total
         path = self.apart(**rooms).path(penalty)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        told = locks.telling(f"λ = {penalty:g}", lambda told: say("greedy", told))
+        with locks.held(path.with_suffix(".locked"), told):
             known = load(path) if is_sealed(path) else GreedyTrace()
             far = known.complete or len(known.picks) >= k
             if not (far or (stop_ratio is not None and known.decays(stop_ratio))):
