@@ -15,7 +15,8 @@ _kept: dict[str, list[Any]] = {}  # by a value's name, in a process to which it 
 class PerRank(Generic[T]):
     """A value that every process makes for itself, when it first asks; only ``make`` is sent.
 
-    Others make it anew for each order, unless it is ``kept`` until :func:`release`.
+    Others make it anew for each order, unless it is ``kept`` until another one is, or
+    :func:`release`.
 
     >>> import pickle
     >>> models = PerRank(dict)
@@ -43,7 +44,11 @@ class PerRank(Generic[T]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """The same, with what was kept under its name."""
         self.__dict__.update(state)
-        self._made = [] if self._name is None else _kept.setdefault(self._name, [])
+        self._made = []
+        if self._name is not None:
+            if self._name not in _kept:
+                _kept.clear()  # two models may have no room beside each other
+            self._made = _kept.setdefault(self._name, self._made)
 
 
 def release() -> None:

@@ -39,8 +39,8 @@ class Question(NamedTuple):
 class Asked:
     """A model with all that answering takes; ``batch_size`` rows at most go through it at once.
 
-    Where a task samples, ``seed`` and the texts of a batch decide what is drawn, so that it does
-    not matter who answers it, or what was asked before.
+    Where a task samples, ``seed`` and the batch's number decide what is drawn, so that it does not
+    matter who answers it.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Asked:
         self.seed = seed
         self.rooms: dict[str, Room] = {}
 
-    def choices(self, batch: Sequence[Question]) -> list[list[tuple[float, bool]]]:
+    def choices(self, batch: Sequence[Question], number: int = 0) -> list[list[tuple[float, bool]]]:
         """Of each continuation: log p in nats, and whether greedy decoding would write it.
 
         Rows are padded on the right, where a causal model does not look; only where a
@@ -84,13 +84,15 @@ class Asked:
             answers[row].append((part.sum().item(), bool(likeliest.all())))
         return answers
 
-    def texts(self, batch: Sequence[Generation]) -> list[tuple[str, bool]]:
-        """Of each prompt: what the model writes behind it, and whether it ended by itself."""
+    def texts(self, batch: Sequence[Generation], number: int = 0) -> list[tuple[str, bool]]:
+        """Of each prompt: what the model writes behind it, and whether it ended by itself.
+
+        ``number`` tells apart batches that are asked together, which may repeat a prompt.
+        """
         if not json.loads(batch[0].sampling).get("do_sample"):
             return self.writer.write(batch)
-        tokens = [token for plan in batch for token in plan.prompt]
         with torch.random.fork_rng():
-            draw = np.random.SeedSequence([self.seed, *tokens]).generate_state(1)
+            draw = np.random.SeedSequence([self.seed, number]).generate_state(1)
             torch.manual_seed(int(draw[0]))
             return self.writer.write(batch)
 
@@ -133,10 +135,11 @@ def answer(
     act = me.choices if kind == "passing" else me.texts
     found = []
     with tqdm(total=sum(map(len, mine)), desc=label, leave=False, disable=None) as bar:
-        for batch in mine:
+        for place, batch in enumerate(mine):
+            number = (team.rank() + place * team.size()) * me.batch_size
 
-            def take(rows: slice, batch: Sequence[Any] = batch) -> list[Any]:
-                made = act(batch[rows])
+            def take(rows: slice, batch: Sequence[Any] = batch, number: int = number) -> list[Any]:
+                made = act(batch[rows], number + rows.start)
                 bar.update(len(made))
                 return made
 

@@ -266,6 +266,14 @@ def test_a_repeated_context_is_read_once():
     assert rows == [1]
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_a_prompt_that_is_asked_again_is_answered_anew(batch_size):
+    settings = {"until": [], "do_sample": True, "temperature": 1.0, "max_gen_toks": 12}
+    answers = live(batch_size=batch_size).generate_until(asked(["Say"] * 8, settings))
+    assert len(set(answers)) == 8
+    assert live(batch_size=batch_size).generate_until(asked(["Say"] * 8, settings)) == answers
+
+
 class TestSettingsComeBack:
     def test_modes(self):
         model = llama().train()

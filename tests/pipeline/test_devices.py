@@ -27,7 +27,8 @@ COMMON = ["logger=csv", "trainer=cpu", "trainer.progress=false", "data.size=240"
           "gradients.shard_rows=32"]  # fmt: skip
 CHOSEN = ["finetune=none", "benchmarks=none"]
 WHOLE = ["finetune.max_steps=6", "finetune.micro_batch_size=2", "finetune.checkpoint_every=1",
-         "benchmarks.only=[mmlu,gsm8k]", "benchmarks.limit=5"]  # fmt: skip
+         "benchmarks.only=[mmlu,gsm8k]", "benchmarks.limit=5",
+         "benchmarks.batch_size=2"]  # fmt: skip
 AIMED = ["finetune=none", "benchmarks.only=[mmlu]", "benchmarks.limit=2"]
 
 

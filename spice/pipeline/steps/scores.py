@@ -74,9 +74,10 @@ class Evaluate(Step):
         model = PerRank(partial(tuned, run.as_model.checkpoint, self._adapter(run)), kept=True)
         made = (run.stages.run(self.name, keys[name], partial(self._score, run, name, model))
                 for name in names)  # fmt: skip
-        scored = sum(not done.reused for done in made)
-        per_rank.release()
-        return scored
+        try:
+            return sum(not done.reused for done in made)
+        finally:
+            per_rank.release()
 
     def _score(self, run: Run, name: str, model: PerRank[Any], folder: Path) -> None:
         from spice.evaluation.evaluation import evaluate  # keeps torch out of start-up
