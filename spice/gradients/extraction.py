@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from spice.data.batch_limit import BatchLimit
 from spice.gradients.projection import Sketch
+from spice.models.autocast import multiply_in_bfloat16
 from spice.models.lora import Lora
 from spice.models.recompute import recompute_long_batches
 from spice.storage.coding import CODINGS, stored_as
@@ -28,7 +29,8 @@ class Extraction:
     (:mod:`spice.storage.coding`). A batch holds at most ``batch_size`` rows and ``batch_tokens``
     tokens, padding included, but one row at least; of more than ``recompute_tokens`` the
     activations are not kept (:mod:`spice.models.recompute`). These three and ``shard_rows``
-    change nothing.
+    change nothing. With ``autocast`` the model multiplies in that precision
+    (:mod:`spice.models.autocast`); gradients are put together in float32 in any case.
 
     Raises:
         InputError: an option outside its range.
@@ -43,13 +45,15 @@ class Extraction:
     recompute_tokens: Count
     shard_rows: Count
     seed: Seed
+    autocast: Literal["bfloat16"] | None = None
 
     def fingerprint(self) -> dict[str, Any]:
         """What decides the stored gradients."""
         lora = dataclasses.asdict(self.lora)
         projection = {"projection": self.projection} if self.projection else {}
+        autocast = {"autocast": self.autocast} if self.autocast else {}
         made = {"lora": lora, "reduction": self.reduction, "seed": self.seed}
-        return {**made, **projection, **stored_as(self.dtype)}
+        return {**made, **autocast, **projection, **stored_as(self.dtype)}
 
     @property
     def batch_limit(self) -> BatchLimit:
@@ -60,6 +64,8 @@ class Extraction:
         """The model with the adapter that gradients are read at."""
         model = self.lora.attach(base, self.seed)
         recompute_long_batches(model, self.recompute_tokens)
+        if self.autocast:
+            multiply_in_bfloat16(model)
         return model
 
     def sketch(self) -> Sketch | None:
