@@ -73,6 +73,7 @@ def tokenize(checkpoint: Checkpoint, template: Template, pool: Pool, memo: Path)
     view = {
         "weights": checkpoint.digest(memo),
         "dtype": checkpoint.dtype,
+        "quantization": checkpoint.quantization,
         "renderer": reader.fingerprint(),
     }
     facts = audit(pool.rows, examples, reader, lost)

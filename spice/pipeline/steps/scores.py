@@ -107,7 +107,7 @@ class Evaluate(Step):
         if run.as_model.checkpoint.dtype != "float32":
             return model
         # The same function to rounding, in two thirds of the time; half precision would lose
-        # digits of the adapter.
+        # digits of the adapter, and few bits are left as they are.
         return merged(model)
 
     def plan(self, run: Run, planner: Planner) -> Iterator[Planned]:
