@@ -7,6 +7,7 @@ in the precision of what comes in, and its gradient exact.
 
 from __future__ import annotations
 
+from copy import copy
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -36,12 +37,23 @@ def whole(layer: nn.Module, dtype: torch.dtype) -> Tensor:
     """The weight that a layer's bits stand for, out × in."""
     weight: Any = layer.weight
     if hasattr(weight, "quant_state"):
-        from bitsandbytes.functional import dequantize_4bit
-
-        return dequantize_4bit(weight.data, weight.quant_state).to(dtype)
+        return _of_four_bits(weight.data, weight.quant_state).to(dtype)
     state: Any = layer.state
     scale = weight.SCB if weight.SCB is not None else state.SCB  # of each output, over 127 steps
     return weight.data.to(dtype) * (scale.to(dtype)[:, None] / 127)
+
+
+def _of_four_bits(packed: Tensor, state: Any) -> Tensor:
+    """bitsandbytes 0.50 takes it for granted on the CPU that a row of W is a number of blocks."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    shape = torch.Size(state.shape)
+    if shape[-1] % state.blocksize == 0:
+        return dequantize_4bit(packed, state)
+    state = copy(state)
+    blocks, rest = divmod(shape.numel(), state.blocksize)
+    state.shape = torch.Size((shape.numel(),) if rest else (blocks, state.blocksize))
+    return dequantize_4bit(packed, state).view(shape)
 
 
 def _forward(layer: Any, x: Tensor) -> Tensor:
