@@ -10,6 +10,7 @@ from typing import Any, Literal
 from spice.distributed import team
 from spice.distributed.ranks import given
 from spice.errors import InputError
+from spice.models.quantization import silence
 from spice.values import AutoCount, component
 
 
@@ -113,6 +114,7 @@ def quiet() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    silence()  # peft takes bitsandbytes wherever it is installed
     # Lightning sets its own logger's level when it is imported, but not that of its children.
     told = ("utilities.rank_zero", "callbacks.model_summary", "trainer.connectors.signal_connector")
     for name in told:

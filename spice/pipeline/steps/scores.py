@@ -126,5 +126,5 @@ def tuned(checkpoint: Checkpoint, adapter: Path | None) -> Any:
     if checkpoint.dtype != "float32":
         return model
     # The same function to rounding, in two thirds of the time; half precision would lose
-    # digits of the adapter.
+    # digits of the adapter, and few bits are left as they are.
     return merged(model)
