@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from spice.errors import InputError
+from spice.models.whole_weights import whole
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
@@ -72,8 +73,6 @@ def _try(quantization: Quantization) -> None:
         layer = Linear8bitLt(BLOCK, BLOCK, bias=False, has_fp16_weights=False)
     layer.load_state_dict({"weight": torch.eye(BLOCK)})
     layer.to("cuda" if torch.cuda.is_available() else "cpu")
-    from spice.models.whole_weights import whole
-
     if not torch.allclose(whole(layer, torch.float32).cpu(), torch.eye(BLOCK), atol=1e-2):
         raise RuntimeError("a weight does not come back")
 
@@ -82,7 +81,8 @@ def weight_bytes(model: PreTrainedModel, quantization: Quantization | None) -> i
     """What the weights take, told from a model without them; what they share counts once."""
     found = {id(p): p.numel() * p.element_size() for p in model.parameters()}
     for layer in _to_quantise(model) if quantization else ():
-        found[id(layer.weight)] = _quantised_bytes(*layer.weight.shape, quantization)
+        out, wide = layer.weight.shape
+        found[id(layer.weight)] = _quantised_bytes(out, wide, quantization)
     return sum(found.values())
 
 

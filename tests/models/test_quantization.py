@@ -47,7 +47,7 @@ def test_without_bitsandbytes_it_is_refused_in_one_line() -> None:
 
 
 def test_other_bits_are_refused(make_checkpoint: Callable[..., Path]) -> None:
-    with pytest.raises(InputError, match="^quantization=2bit: must be 4bit or 8bit"):
+    with pytest.raises(InputError, match="quantization=2bit: must be 4bit or 8bit"):
         Checkpoint("somewhere", "float32", quantization="2bit")  # type: ignore[arg-type]
 
 
@@ -168,7 +168,7 @@ def test_an_adapter_on_it_is_scored_beside_it(checkpoint: Checkpoint, tmp_path: 
 
 def test_it_can_be_copied_and_sent_to_another_process(checkpoint: Checkpoint) -> None:
     model = checkpoint.load()
-    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(logits(other), logits(model))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from spice.messages import say
@@ -18,6 +19,7 @@ from spice.pipeline.plan.arithmetic import (
 from spice.pipeline.plan.asking import ask
 from spice.pipeline.plan.planned import Planned
 from spice.pipeline.plan.probe import Memory, Speed, chosen, probe
+from spice.pipeline.plan.shape import Shapes
 from spice.selectors.base import GradientSelector
 from spice.signals.gradients import Gradients
 from spice.signals.keyed import GRADIENTS
@@ -57,6 +59,11 @@ class Planner:
         """What tells the chosen rows from others; before the choice is made, its key does."""
         return [self.undecided] if self.chosen is None else self.chosen
 
+    @cached_property
+    def shapes(self) -> Shapes:
+        """What is known of models without a look at their weights."""
+        return Shapes(self.run.parts.machine.accelerator)
+
     def there(self, stage: str, key: dict[str, Any]) -> Planned:
         """A stage that is finished."""
         folder = self.run.stages.folder(stage, key)
@@ -67,8 +74,10 @@ class Planner:
         """A stage that makes models go over texts."""
         limit = self.run.parts.extraction.batch_limit
         priced = [(self._speed(work), work) for work in works]
-        seconds = sum(speed.time(work, limit) for speed, work in priced)
         memory = max((speed.memory(work, limit) for speed, work in priced), default=0)
+        if any(self.shapes.too_large(work.tokenized.checkpoint) for work in works):
+            return Planned(stage, key, False, None, memory, disk)
+        seconds = sum(speed.time(work, limit) for speed, work in priced)
         return Planned(stage, key, False, seconds, memory, disk)
 
     # -- signals ---------------------------------------------------------------------------
@@ -150,7 +159,9 @@ class Planner:
         """The named benchmarks, as the model without an adapter answers a batch of each."""
         if not missing:
             return Planned("scores", key, True, 0.0, None, None)
-        run = self.run
+        run, model = self.run, self.run.as_model.checkpoint
+        if self.shapes.too_large(model):
+            return Planned("scores", key, False, None, self.shapes.held(model), None)
         asked = {
             "scores": {name: run.parts.suite.fingerprint(name) for name in missing},
             **run.as_model.view,
@@ -173,6 +184,8 @@ class Planner:
 
     def _speed(self, work: Work) -> Speed:
         parts = self.run.parts
+        if self.shapes.too_large(work.tokenized.checkpoint):
+            return self.shapes.speed(work, parts.extraction, parts.lora)
         batches = chosen(work, parts.extraction.batch_limit)
         asked = {
             "kind": work.kind,
