@@ -40,8 +40,10 @@ def slow_here() -> str | None:
     """What is said of a processor that has no instructions for it; None where it has."""
     import torch
 
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    if not capabilities or any(capabilities.get(name) for name in INSTRUCTIONS):
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    if torch.cuda.is_available() or not capabilities:
+        return None
+    if any(capabilities.get(name) for name in INSTRUCTIONS):
         return None
     return (
         "gradients.autocast=bfloat16: this processor has no instructions for bfloat16 "

@@ -16,6 +16,7 @@ from spice.models.attention import widen_narrow_heads
 from spice.models.folder import check_folder
 from spice.models.memory import hand_back_what_is_freed
 from spice.models.quantization import Quantization
+from spice.models.whole_weights import multiply_whole
 from spice.storage import disk
 from spice.storage.files import short_hash
 from spice.storage.seals import publish_sealed, read_sealed
@@ -165,8 +166,6 @@ class Checkpoint:
         model = _read(self.folder(), self.dtype, **options)
         widen_narrow_heads(model)
         if self.quantization:
-            from spice.models.whole_weights import multiply_whole  # keeps torch out of start-up
-
             multiply_whole(model)
         return model.eval()
 

@@ -19,6 +19,17 @@ def device(accelerator: str) -> str:
     return "cpu"
 
 
+def memory(accelerator: str) -> int:
+    """Bytes that the device behind it has in all, in use or not."""
+    if device(accelerator) == "cuda":
+        import torch
+
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
 def moved(batch: Batch, where: str | torch.device) -> Batch:
     """A batch whose tensors, b × t each, are on a device."""
     import torch

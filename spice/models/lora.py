@@ -92,7 +92,8 @@ class Lora:
         names: dict[Any, str] = {module: name for name, module in model.named_modules()}
         found = [names[layer] for layer in decoder_layers(model)]
         if self.layers > len(found):
-            raise InputError(f"lora.layers={self.layers}: the model has {len(found)} layers")
+            name = model.name_or_path or "the model"
+            raise InputError(f"lora.layers={self.layers}: {name} has {len(found)} layers")
         return found[: -self.layers]
 
     def _check_targets(self, model: PreTrainedModel) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from spice.models.lora import on
+from spice.models.whole_weights import layers
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -18,8 +19,6 @@ def merged(model: PeftModel) -> nn.Module:
     A weight that two layers share (lm_head's, where it is the embedding's) would be changed for
     both, but the adapter is on one of them. One in few bits would be rounded again.
     """
-    from spice.models.whole_weights import layers  # keeps torch out of start-up
-
     return model if shared_targets(model) or layers(model) else model.merge_and_unload()
 
 

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from spice.errors import InputError
+from spice.models.whole_weights import whole
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
@@ -72,8 +73,6 @@ def _try(quantization: Quantization) -> None:
         layer = Linear8bitLt(BLOCK, BLOCK, bias=False, has_fp16_weights=False)
     layer.load_state_dict({"weight": torch.eye(BLOCK)})
     layer.to("cuda" if torch.cuda.is_available() else "cpu")
-    from spice.models.whole_weights import whole
-
     if not torch.allclose(whole(layer, torch.float32).cpu(), torch.eye(BLOCK), atol=1e-2):
         raise RuntimeError("a weight does not come back")
 

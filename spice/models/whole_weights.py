@@ -8,13 +8,12 @@ in the precision of what comes in, and its gradient exact.
 from __future__ import annotations
 
 from copy import copy
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 
@@ -34,7 +33,7 @@ def multiply_whole(model: nn.Module) -> None:
 
 
 def whole(layer: nn.Module, dtype: torch.dtype) -> Tensor:
-    """The weight that a layer's bits stand for, out × in."""
+    """The weight p × q that the bits of a layer from q to p coordinates stand for."""
     weight: Any = layer.weight
     if hasattr(weight, "quant_state"):
         return _of_four_bits(weight.data, weight.quant_state).to(dtype)
@@ -45,6 +44,7 @@ def whole(layer: nn.Module, dtype: torch.dtype) -> Tensor:
 
 def _of_four_bits(packed: Tensor, state: Any) -> Tensor:
     """bitsandbytes 0.50 takes it for granted on the CPU that a row of W is a number of blocks."""
+    import torch
     from bitsandbytes.functional import dequantize_4bit
 
     shape = torch.Size(state.shape)
@@ -57,21 +57,28 @@ def _of_four_bits(packed: Tensor, state: Any) -> Tensor:
 
 
 def _forward(layer: Any, x: Tensor) -> Tensor:
+    import torch
+
     device = x.device.type
     if torch.is_autocast_enabled(device):
         x = x.to(torch.get_autocast_dtype(device))
-    y = _Product.apply(x, layer)
+    y = _product().apply(x, layer)
     return y if layer.bias is None else y + layer.bias.to(y.dtype)
 
 
-class _Product(torch.autograd.Function):
+@cache
+def _product() -> Any:
     """y = W x that makes W anew on the way back: kept, it would be the whole model again."""
+    import torch
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: nn.Module) -> Tensor:
-        ctx.layer = layer
-        return x @ whole(layer, x.dtype).T
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, layer: nn.Module) -> Tensor:
+            ctx.layer = layer
+            return x @ whole(layer, x.dtype).T
 
-    @staticmethod
-    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, None]:
-        return delta @ whole(ctx.layer, delta.dtype), None
+        @staticmethod
+        def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, None]:
+            return delta @ whole(ctx.layer, delta.dtype), None
+
+    return Product

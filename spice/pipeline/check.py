@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 from omegaconf.errors import OmegaConfBaseException
 
 from spice.errors import InputError
+from spice.models.device import memory
 from spice.pipeline.checks import checks
 from spice.pipeline.draft import Draft
 from spice.pipeline.plan.asking import items
+from spice.storage import disk
 from spice.storage.coding import CODINGS
 from spice.storage.files import free_bytes
 
@@ -97,6 +99,7 @@ def warnings(draft: Draft) -> Iterator[str]:
         yield f"{len(skipped):,} rows would be skipped, the first: {skipped[0]}"
     for role in draft.readers:
         yield from (f"{role}: {told}" for told in draft.notes(role))
+        yield from _of_memory(draft, role)
         if (read := draft.examples(role, ROWS)) and (
             empty := [e for e in read if not e.supervised]
         ):
@@ -111,6 +114,16 @@ def warnings(draft: Draft) -> Iterator[str]:
         )
 
 
+def _of_memory(draft: Draft, role: str) -> Iterator[str]:
+    held, here = draft.weight_bytes(role) or 0, memory(draft.group("trainer").accelerator)
+    if held > here:
+        fewer = "" if draft.checkpoint(role).quantization else f"; {role}.quantization=4bit is less"
+        yield (
+            f"{role}: its weights take {disk.size(held)}, and there are {disk.size(here)} of "
+            f"memory{fewer}"
+        )
+
+
 def _of_pool(draft: Draft) -> str:
     counts = Counter(row.source for row in draft.pool.rows).most_common()
     named = ", ".join(f"{source} {count:,}" for source, count in counts[:NAMED])
@@ -122,21 +135,27 @@ def _of_reader(draft: Draft, role: str) -> str:
     checkpoint, renderer = draft.checkpoint(role), draft.renderer(role)
     read = draft.examples(role, ROWS)
     if renderer is None or read is None:
-        return f"{checkpoint.path}: to be downloaded; what is in it could not be looked at"
+        known = (
+            f"; {_of_shape(draft, role)} by its published shape" if checkpoint.architecture else ""
+        )
+        return f"{checkpoint.path}: to be downloaded; what is in it could not be looked at{known}"
     config, times = checkpoint.config(), len(draft.pool.rows) / len(read)
     all_, learnt = (round(times * sum(counts)) for counts in
                     ([len(e.ids) for e in read], [e.supervised for e in read]))  # fmt: skip
     about = "" if times == 1 else "about "
     return (
-        f"{config.model_type}, {_parameters(draft, role):,} parameters, {config.num_hidden_layers} "
+        f"{config.model_type}, {_of_shape(draft, role)}, {config.num_hidden_layers} "
         f"layers of {config.hidden_size}, up to {renderer.max_tokens:,} tokens, "
         f"{'chat' if renderer.chat else 'plain'} template; the pool is {about}{all_:,} tokens, "
         f"{learnt:,} of them learnt"
     )
 
 
-def _parameters(draft: Draft, role: str) -> int:
-    return 0 if (model := draft.bare(role)) is None else model.num_parameters()
+def _of_shape(draft: Draft, role: str) -> str:
+    checkpoint = draft.checkpoint(role)
+    model, held = draft.bare(role) or checkpoint.skeleton(), draft.weight_bytes(role) or 0
+    as_what = checkpoint.quantization or checkpoint.dtype
+    return f"{model.num_parameters():,} parameters of {disk.size(held)} in {as_what}"
 
 
 def _of_adapters(draft: Draft, role: str) -> Iterator[str]:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spice.errors import InputError
+from spice.models.autocast import slow_here
 from spice.models.lora import Lora, without
+from spice.models.quantization import weight_bytes
 from spice.models.tokenized import renderer
 from spice.pipeline.budget import resolve_budget
 from spice.pipeline.components import Components, make, make_settings
@@ -147,9 +149,19 @@ class Draft:
         return [model for model in found if model is not None]
 
     def notes(self, role: str) -> list[str]:
-        """What is to be said of the adapters on a model, each once."""
-        told = (without(model) for model in self.adapted(role))
+        """What is to be said of the adapters on a model and how it is read, each once."""
+        told = [without(model) for model in self.adapted(role)]
+        if role == "proxy" and self.adapters(role) and self.group("gradients").autocast:
+            told.append(slow_here())
         return list(dict.fromkeys(note for note in told if note))
+
+    def weight_bytes(self, role: str) -> int | None:
+        """What a model's weights take; None where nothing tells its shape."""
+        checkpoint = self.checkpoint(role)
+        outline = self.bare(role)
+        if outline is None and checkpoint.architecture:
+            outline = checkpoint.skeleton()
+        return None if outline is None else weight_bytes(outline, checkpoint.quantization)
 
     def adapters(self, role: str) -> list[Lora]:
         """Those that are put on the model of a role."""

@@ -56,7 +56,8 @@ def test_what_a_run_would_begin_with_is_told_and_nothing_is_written(
     assert check(sound) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "pool 40 rows of 2 sources: words 20, math 20" in shown
-    assert "llama, 21,920 parameters, 2 layers of 32, up to 128 tokens, plain template" in shown
+    assert "llama, 21,920 parameters of 87.7 kB in float32, 2 layers of 32, up to 128" in shown
+    assert "128 tokens, plain template" in shown
     assert "lora of proxy r=16, 28 factors of 14,848 parameters" in shown
     assert "selector spice, 4 of 40 rows" in shown
     assert "nothing is wrong" in shown
@@ -169,3 +170,22 @@ def test_the_command_is_the_first_word(sound: list[str], tmp_path: Path) -> None
         "  1. proxy.path: no such folder: gone",
     ]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_larger_than_the_memory_is_told_with_the_way_out(
+    sound: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spice.pipeline.check.memory", lambda accelerator: 50_000)
+    assert check(sound) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "proxy: its weights take 87.7 kB, and there are 50.0 kB of memory" in shown
+    assert "model.quantization=4bit is less" in shown
+
+
+def test_bits_and_layers_that_cannot_be_are_refused(
+    sound: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = mistakes(capsys, *sound, "model.quantization=3bit", "gradients.lora.layers=9")
+    assert told[0].startswith("model.quantization=3bit: must be 4bit or 8bit")
+    folder = next(word for word in sound if word.startswith("proxy.path=")).partition("=")[2]
+    assert told[1:] == [f"lora.layers=9: {folder} has 2 layers"]

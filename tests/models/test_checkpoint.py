@@ -140,7 +140,7 @@ def test_a_quantised_base_is_refused_with_the_way_out(folder: Path, key: str) ->
     edit_json(folder / "config.json", **{key: {"quant_method": "bitsandbytes"}})
     said = refusal(folder)
     assert said.startswith(f"proxy.path: {folder} is quantised (bitsandbytes)")
-    assert "quantization=4bit or 8bit beside its path" in said
+    assert "give the checkpoint that it was made from, and quantization=4bit or 8bit" in said
 
 
 def test_another_tokenizer_s_files_come_with_the_way_out(folder: Path) -> None:
@@ -444,6 +444,7 @@ def composed(*overrides: str) -> Any:
     ("name", "parameters", "theta"),
     [
         ("llama2_7b", 6_738_415_616, 1e4),
+        ("llama2_70b", 68_976_648_192, 1e4),
         ("qwen2_7b", 7_615_616_512, 1e6),
         ("qwen2_0_5b", 494_032_768, 1e6),
         ("qwen2_1_5b", 1_543_714_304, 1e6),

@@ -56,6 +56,7 @@ def test_every_benchmark_instantiates(option: str) -> None:
     ("name", "parameters"),
     [
         ("llama2_7b", 6_738_415_616),
+        ("llama2_70b", 68_976_648_192),
         ("qwen2_7b", 7_615_616_512),
         ("qwen2_0_5b", 494_032_768),
         ("qwen2_1_5b", 1_543_714_304),

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from compose import composed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,11 +20,15 @@ from spice.cli.explain import conf_dir
 from spice.data.batch_limit import BatchLimit
 from spice.data.rendering import Example
 from spice.gradients.work import Work, training
+from spice.models.checkpoint import Checkpoint
+from spice.models.device import memory
 from spice.models.memory import SLACK, Footprint
+from spice.pipeline.components import make
 from spice.pipeline.plan import report
 from spice.pipeline.plan.arithmetic import greedy_seconds
 from spice.pipeline.plan.planned import Planned
 from spice.pipeline.plan.probe import Memory, Speed, chosen
+from spice.pipeline.plan.shape import Shapes
 from spice.training.recipe import Recipe
 
 Run = Callable[..., dict[str, Any]]
@@ -218,3 +223,37 @@ def test_a_sweep_counts_what_its_jobs_share_once() -> None:
     assert report.beyond(whole, limits) is None
     assert "limits.hours" in (report.beyond(whole, {**limits, "hours": 12.9 / 3600}) or "")
     assert np.char.count(report.table([*found, whole], 4), "0:00:13") == 1
+
+
+# -- what is too large for this machine ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bits", "gigabytes"), [(None, 137.953296), ("8bit", 69.529125), ("4bit", 36.362994)]
+)
+def test_seventy_billion_parameters_are_planned_by_their_shape(bits: Any, gigabytes: float) -> None:
+    config = composed(
+        "model=llama2_70b", "lora.layers=20", *([f"model.quantization={bits}"] * bool(bits))
+    )
+    checkpoint = make(config, "model")
+    work = Work("training", SimpleNamespace(checkpoint=checkpoint), [128])  # type: ignore[arg-type]
+    shapes = Shapes("cpu")
+    speed = shapes.speed(work, make(config, "gradients"), make(config, "lora"))
+    assert speed.base / 1e9 == pytest.approx(gigabytes)
+    # q and o, k and v, gate and up and down: in + out of each, r = 16, of twenty layers
+    wide = 2 * (8192 + 8192) + 2 * (8192 + 1024) + 3 * (8192 + 28672)
+    assert speed.size == 20 * 16 * wide
+    assert shapes.too_large(checkpoint) == (speed.base > memory("cpu"))
+
+
+def test_no_model_is_loaded_that_does_not_fit(
+    start: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = plan(start, tmp_path)
+    monkeypatch.setattr("spice.pipeline.plan.shape.memory", lambda accelerator: 10_000)
+    monkeypatch.setattr(Checkpoint, "load", lambda self: pytest.fail("loaded"))
+    told = plan(start, tmp_path, "gradients.seed=1")  # whose probes are not kept yet
+    for stage in ("gradients", "finetune"):
+        assert told[stage]["seconds"] is None
+        assert told[stage]["disk"] == measured[stage]["disk"]
+        assert 50_000 < told[stage]["memory"] < measured[stage]["memory"]

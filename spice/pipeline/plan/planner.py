@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from spice.messages import say
@@ -19,6 +20,7 @@ from spice.pipeline.plan.arithmetic import (
 from spice.pipeline.plan.asking import ask
 from spice.pipeline.plan.planned import Planned
 from spice.pipeline.plan.probe import Memory, Speed, chosen, probe
+from spice.pipeline.plan.shape import Shapes
 from spice.selectors.base import GradientSelector
 from spice.signals.gradients import Gradients
 from spice.signals.keyed import GRADIENTS
@@ -60,6 +62,11 @@ class Planner:
         """What tells the chosen rows from others; before the choice is made, its key does."""
         return [self.undecided] if self.chosen is None else self.chosen
 
+    @cached_property
+    def shapes(self) -> Shapes:
+        """What is known of models without a look at their weights."""
+        return Shapes(self.run.parts.machine.accelerator)
+
     def there(self, stage: str, key: dict[str, Any]) -> Planned:
         """A stage that is finished."""
         folder = self.run.stages.folder(stage, key)
@@ -70,13 +77,12 @@ class Planner:
         """A stage that makes models go over texts."""
         where = device(self.run.parts.machine.accelerator)
         given, room = self.run.parts.extraction.batch_limit, free(where)
-        speeds = [self._speed(work) for work in works]
-        priced = [
-            (speed, work, speed.limit(work, given, room, where))
-            for speed, work in zip(speeds, works, strict=True)
-        ]
-        seconds = sum(speed.time(work, limit) for speed, work, limit in priced)
+        priced = [(speed := self._speed(work), work, speed.limit(work, given, room, where))
+                  for work in works]  # fmt: skip
         memory = max((speed.memory(work, limit) for speed, work, limit in priced), default=0)
+        if any(self.shapes.too_large(work.tokenized.checkpoint) for work in works):
+            return Planned(stage, key, False, None, memory, disk)
+        seconds = sum(speed.time(work, limit) for speed, work, limit in priced)
         return Planned(stage, key, False, seconds, memory, disk)
 
     # -- signals ---------------------------------------------------------------------------
@@ -176,7 +182,9 @@ class Planner:
         """The named benchmarks, as the model without an adapter answers a batch of each."""
         if not missing:
             return Planned("scores", key, True, 0.0, None, None)
-        run = self.run
+        run, model = self.run, self.run.as_model.checkpoint
+        if self.shapes.too_large(model):
+            return Planned("scores", key, False, None, self.shapes.held(model), None)
         asked = {
             "scores": {name: run.parts.suite.fingerprint(name) for name in missing},
             **run.as_model.view,
@@ -199,6 +207,8 @@ class Planner:
 
     def _speed(self, work: Work) -> Speed:
         parts = self.run.parts
+        if self.shapes.too_large(work.tokenized.checkpoint):
+            return self.shapes.speed(work, parts.extraction, parts.lora)
         batches = chosen(work, parts.extraction.batch_limit)
         asked = {
             "kind": work.kind,

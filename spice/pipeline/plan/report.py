@@ -88,8 +88,9 @@ def conclude(folder: Path, limits: Mapping[str, Any], cache: Path) -> None:
     whole = total(found)
     log.info("\n%s", table([*found, whole], len(plans)))
     if whole.untold:
-        count = f"{whole.untold} selection{'s' if whole.untold > 1 else ''}"
-        say("plan", f"the time of {count} is left out: it is not estimated, and no model is read")
+        count = f"{whole.untold} stage{'s' if whole.untold > 1 else ''}"
+        why = "no model is read, or one that this machine cannot hold, whose weights alone are told"
+        say("plan", f"the time of {count} is left out: {why}")
     if too_much := _beyond_machine(whole, cache):
         warn("plan", too_much)
     if refused := beyond(whole, limits):
