@@ -25,6 +25,7 @@ from spice.cli.check import check
 from spice.cli.explain import conf_dir, explain
 from spice.errors import InputError
 from spice.messages import shown
+from spice.pipeline import launchers
 from spice.storage import disk
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def _run(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
-        return _job(config, folder, hydra_config.sweep.dir)
+        with stopping.listening(job=True):
+            return _job(config, folder, hydra_config.sweep.dir)
     try:
         return _job(config, folder)
     except InputError as error:  # in a sweep Hydra says which job it was; alone, that is noise
@@ -51,7 +53,8 @@ def _job(config: DictConfig, folder: Path, sweep: str | None = None) -> float | 
         if config.plan:
             plan(config, folder, sweep)
             return None
-        return run(config, folder, sweep)["average"]
+        results = run(config, folder, sweep)
+        return results["average"] if results else None
     except Exception as error:
         if told := disk.refusal(error, folder):
             raise InputError(told) from error
@@ -90,6 +93,11 @@ def main() -> None:
         if told is None:
             raise
         _stop(told, 2)
+    except Exception as error:
+        told = launchers.told(error)
+        if told is None:
+            raise
+        _stop(told, 1)
 
 
 def _absolute_config_path(arguments: list[str]) -> list[str]:
