@@ -32,6 +32,7 @@ from spice.cli.open_keys import opened  # noqa: E402
 from spice.distributed import ranks, serving, team  # noqa: E402
 from spice.errors import InputError  # noqa: E402
 from spice.messages import shown  # noqa: E402
+from spice.pipeline import launchers  # noqa: E402
 from spice.storage import disk  # noqa: E402
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def _run(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
-        return _job(config, folder, hydra_config.sweep.dir)
+        with stopping.listening(job=True):
+            return _job(config, folder, hydra_config.sweep.dir)
     try:
         return _job(config, folder)
     except InputError as error:  # in a sweep Hydra says which job it was; alone, that is noise
@@ -58,7 +60,8 @@ def _job(config: DictConfig, folder: Path, sweep: str | None = None) -> float | 
         if config.plan:
             plan(config, folder, sweep)
             return None
-        return run(config, folder, sweep)["average"]
+        results = run(config, folder, sweep)
+        return results["average"] if results else None
     except Exception as error:
         if told := disk.refusal(error, folder):
             raise InputError(told) from error
@@ -97,6 +100,11 @@ def main() -> None:
         if told is None:
             raise
         _stop(told, 2)
+    except Exception as error:
+        told = launchers.told(error)
+        if told is None:
+            raise
+        _stop(told, 1)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 
 log = logging.getLogger("spice")
 
@@ -50,6 +51,15 @@ class Shown(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The message, its controls spelt out."""
         return shown(super().format(record), lines=True)
+
+
+def hear() -> None:
+    """Show messages where nothing has set logging up, as in a process whose jobs are elsewhere."""
+    if not log.hasHandlers():
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(Shown())
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
 
 
 def say(stage: str, message: str) -> None:

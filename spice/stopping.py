@@ -52,6 +52,7 @@ class _State:
     """Of this process: what was asked, whether it may be obeyed at once, and what was so before."""
 
     asked: int | None = None
+    number = 0  # of the signal that asked
     deferred = False
     leaving = False
     before: dict[int, Any] | None = None
@@ -103,9 +104,13 @@ def obey() -> None:
 
 
 @contextmanager
-def listening() -> Iterator[None]:
-    """Obey signals in what runs within, which does not return once it was asked to stop."""
-    if threading.current_thread() is not threading.main_thread():
+def listening(job: bool = False) -> Iterator[None]:
+    """Obey signals in what runs within, which does not return once it was asked to stop.
+
+    A ``job`` of a sweep may run in a process of a launcher's, which listens for itself: one that is
+    preempted is handed back to it, to be queued again. Where the process listens already, it does.
+    """
+    if _State.before or threading.current_thread() is not threading.main_thread():
         yield
         return
     _State.before = {number: signal.signal(number, _hear) for number in CODES}
@@ -119,6 +124,8 @@ def listening() -> Iterator[None]:
         yield
     finally:
         if _State.asked is not None:  # whatever a library has made of the exception
+            if job and _State.asked == PREEMPTED and callable(_State.before[_State.number]):
+                _hand_back(mouth)
             leave(_State.asked)
         _forget()
         signal.set_wakeup_fd(woken)
@@ -159,7 +166,7 @@ def _hear(number: int, frame: FrameType | None) -> None:
     first = _State.asked is None
     if _State.leaving or not (first or _State.asked == PREEMPTED):
         return
-    _State.asked = CODES[number]
+    _State.asked, _State.number = CODES[number], number
     if first and not _State.deferred:
         raise Stopped
 
@@ -183,6 +190,16 @@ def _watch(ears: socket.socket) -> None:
             end = min(end, time.monotonic() + PATIENCE[code])
     assert code is not None
     leave(code)
+
+
+def _hand_back(mouth: socket.socket) -> None:
+    """Let the process's owner, who listened before, answer what has asked this job to stop."""
+    assert _State.before is not None
+    owner, number = _State.before[_State.number], _State.number
+    _forget()
+    mouth.close()  # which ends the watch
+    _State.asked = None
+    owner(number, None)
 
 
 def _forget() -> None:

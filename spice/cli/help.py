@@ -23,7 +23,8 @@ Examples
 Groups: choose with group=option, * is the default"""
 
 KEYS = """
-Keys: budget, seed, cache_dir, lora.*, and <group>.<key>, such as
+Keys: budget, seed, until (signals | selection | finetune | scores), plan, cache_dir, lora.*, and
+<group>.<key>, such as
   selector.penalty  selector.alpha  selector.stop_ratio  selector.scale  gradients.reduction
   data.paths  data.limit  data.on_bad_row                finetune.learning_rate
   benchmarks.limit  benchmarks.mirror                    benchmarks.allow_code_execution
@@ -33,7 +34,8 @@ More
   spice --cfg job        every key with its value (add overrides to see what they change)
   spice --info defaults  where each value comes from
   spice --hydra-help     Hydra's own flags
-  -m                     multirun: sweep over comma-separated values"""
+  -m                     multirun: sweep over comma-separated values, one job after the other, or
+                         with hydra/launcher=joblib | submitit_local | submitit_slurm | ray"""
 
 
 def text(conf: Path) -> str:

@@ -20,7 +20,7 @@ from spice.pipeline.plan.planner import Planner
 from spice.pipeline.readings import Readings
 from spice.pipeline.steps.finetune import FineTune
 from spice.pipeline.steps.pool import ReadPool
-from spice.pipeline.steps.results import Record
+from spice.pipeline.steps.results import Record, tell_so_far
 from spice.pipeline.steps.scores import Evaluate
 from spice.pipeline.steps.selection import Select
 from spice.pipeline.steps.signals import ReadSignals
@@ -90,6 +90,11 @@ class Run:
     def parts(self) -> Components:
         """What the configuration names."""
         return self.draft.parts
+
+    @property
+    def until(self) -> str | None:
+        """The step behind which the run ends, if not behind its results."""
+        return self.parts.settings.until
 
     @property
     def cache(self) -> Path:
@@ -171,11 +176,12 @@ class Run:
         return done
 
 
-def run(config: DictConfig, folder: Path, sweep: str | None = None) -> ResultsRecord:
+def run(config: DictConfig, folder: Path, sweep: str | None = None) -> ResultsRecord | None:
     """Run the whole path for one configuration; returns what ``results.json`` holds.
 
-    ``folder`` receives all files of the run, ``sweep`` names the multirun that it is part of. If
-    the same run is finished there, its results are returned and nothing more is done.
+    None if the run was to end before (``until=``). ``folder`` receives all files of the run,
+    ``sweep`` names the multirun that it is part of. If the same run is finished there, its results
+    are returned and nothing more is done.
 
     Raises:
         InputError: the configuration or what it names cannot work, or the folder is another run's.
@@ -193,9 +199,18 @@ def run(config: DictConfig, folder: Path, sweep: str | None = None) -> ResultsRe
     ):
         state.parts.machine.gather()
         state.readings.begin()
-        for step in STEPS[1:]:
+        for step in steps(state.until):
             step.execute(state)
+        if state.until:
+            tell_so_far(state, state.until)
+            return None
     return state.results
+
+
+def steps(until: str | None) -> tuple[Step, ...]:
+    """What comes after the pool is read, all of it or up to the step of a name."""
+    names = [step.name for step in STEPS]
+    return STEPS[1 : names.index(until) + 1 if until else None]
 
 
 def plan(config: DictConfig, folder: Path, sweep: str | None = None) -> None:
@@ -211,7 +226,7 @@ def plan(config: DictConfig, folder: Path, sweep: str | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     state.readings.begin()
     planner = Planner(state)
-    planned = [asdict(line) for step in STEPS[1:] for line in step.plan(state, planner)]
+    planned = [asdict(line) for step in steps(state.until) for line in step.plan(state, planner)]
     write_json(folder / "plan.json", planned)
     if sweep is None:
         report.conclude(folder, config.limits, cache=state.cache)

@@ -17,9 +17,11 @@ from spice.storage import locks
 from spice.storage.files import publish, read_json
 
 RESULTS = "results.json"
+SO_FAR = "until.json"  # of a run that was to end before its results
 LOCK = ".run.locked"
-#: how a run is shown and logged, and where it computes, may differ when it is taken up again
-FREE = ("trainer", "logger", "names", "plan", "limits", "cache_dir", "hydra")
+#: how a run is shown and logged, where it computes and how far it goes may differ when it is taken
+#: up again
+FREE = ("trainer", "logger", "names", "until", "plan", "limits", "cache_dir", "hydra")
 
 
 def check(folder: Path, config: DictConfig) -> None:
@@ -90,6 +92,7 @@ def claimed(folder: Path, config: dict[str, Any]) -> Iterator[None]:
     with locks.held(folder / LOCK, told):
         refuse_finished(folder)  # the other has finished meanwhile
         _check_same(folder, config)
+        (folder / SO_FAR).unlink(missing_ok=True)
         text = OmegaConf.to_yaml(OmegaConf.create(config))
         publish(folder / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
         yield

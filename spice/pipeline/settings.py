@@ -6,7 +6,21 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
 
-from spice.values import FilePath, FilePaths, Keys, NonNegative, Seed, Text, Texts, Told, component
+from spice.values import (
+    FilePath,
+    FilePaths,
+    Keys,
+    NonNegative,
+    OneOf,
+    Seed,
+    Text,
+    Texts,
+    Told,
+    component,
+)
+
+#: the steps behind which a run may end
+ENDS = ("signals", "selection", "finetune", "scores")
 
 
 @component
@@ -44,6 +58,7 @@ class Settings:
         Told("must be a share in (0, 1] or a count of at least 1"),
     ]
     seed: Seed
+    until: Annotated[str, OneOf(*ENDS)] | None
     plan: bool
     limits: Annotated[Limits, Keys()]
     card: Annotated[Card, Keys()]

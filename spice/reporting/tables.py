@@ -48,7 +48,7 @@ def collect(folder: Path) -> list[dict[str, Any]]:
     Raises:
         InputError: one of them is of another version, or no results at all.
     """
-    return [_read(path) for path in sorted(folder.rglob("results.json"), key=_natural)]
+    return [_read(path) for path in sorted(folder.rglob("results.json"), key=natural)]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -72,34 +72,35 @@ def compare(results: Sequence[Mapping[str, Any]]) -> list[Line]:
     """
     groups: dict[tuple, dict[int, Mapping[str, Any]]] = {}
     for result in results:
-        key = tuple(sorted(_label(result).items()))
+        key = tuple(sorted(label(result).items()))
         groups.setdefault(key, {})[result["seed"]] = result
     settings = [[runs[seed] for seed in sorted(runs)] for runs in groups.values()]
-    shown = _varied([_label(runs[0]) for runs in settings])
+    shown = varied([label(runs[0]) for runs in settings])
     return [_line(runs, shown) for runs in settings]
 
 
 def _line(runs: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> Line:
-    label = {name: value for name, value in _label(runs[0]).items() if name in shown}
+    named = {name: value for name, value in label(runs[0]).items() if name in shown}
     picks = sorted({run["k"] for run in runs})
-    label["k"] = "–".join(str(k) for k in dict.fromkeys((picks[0], picks[-1])))
+    named["k"] = "–".join(str(k) for k in dict.fromkeys((picks[0], picks[-1])))
     names = list(runs[0]["scores"])
     scores = {name: _pool([run["scores"][name] for run in runs]) for name in names}
     average = _pool([_average(run) for run in runs])
-    return Line(label, [run["seed"] for run in runs], scores, average)
+    return Line(named, [run["seed"] for run in runs], scores, average)
 
 
-def _label(result: Mapping[str, Any]) -> dict[str, str]:
+def label(result: Mapping[str, Any]) -> dict[str, str]:
     """What tells a setting: selector and budget, then whatever else was overridden."""
-    label = {"selector": result["selector"], "budget": str(result["budget"])}
+    named = {"selector": result["selector"], "budget": str(result["budget"])}
     for override in result.get("overrides", []):
         name, _, value = override.partition("=")
         if name not in {"seed", "selector", "budget"}:
-            label[name] = value
-    return label
+            named[name] = value
+    return named
 
 
-def _varied(labels: Sequence[Mapping[str, str]]) -> list[str]:
+def varied(labels: Sequence[Mapping[str, str]]) -> list[str]:
+    """The names of what differs between settings; selector and budget in any case."""
     names = dict.fromkeys(name for label in labels for name in label)
     always = {"selector", "budget"}
     return [n for n in names if n in always or len({label.get(n) for label in labels}) > 1]
@@ -170,13 +171,18 @@ def as_csv(lines: Sequence[Line]) -> str:
 
 def text_table(lines: Sequence[Line], title: str) -> str:
     """The table for a terminal: a column per setting, or a row where that would be wider."""
+    columns = header(lines)
+    rows = [cells(line, columns) for line in lines]
+    grid = [columns, *rows] if len(lines) > len(columns) else list(zip(columns, *rows, strict=True))
+    return drawn(grid, title)
+
+
+def drawn(grid: Sequence[Sequence[str]], title: str) -> str:
+    """A grid of texts for a terminal, its first row on top."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    columns = header(lines)
-    rows = [cells(line, columns) for line in lines]
-    grid = [columns, *rows] if len(lines) > len(columns) else list(zip(columns, *rows, strict=True))
     table = Table(title=title, title_justify="left")
     for i, name in enumerate(grid[0]):
         table.add_column(Text(shown(name)), justify="right" if i else "left")
@@ -235,5 +241,6 @@ def show(lines: Sequence[Line], folder: Path) -> None:
         log.info("figure   %s", comparison(labels, values, errors, folder / "comparison.png"))
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
+def natural(path: Path) -> list[tuple[int, str]]:
+    """A key by which job 2 comes before job 10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in path.parts]

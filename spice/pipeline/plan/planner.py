@@ -80,9 +80,8 @@ class Planner:
         priced = [(speed := self._speed(work), work, speed.limit(work, given, room, where))
                   for work in works]  # fmt: skip
         memory = max((speed.memory(work, limit) for speed, work, limit in priced), default=0)
-        if any(self.shapes.too_large(work.tokenized.checkpoint) for work in works):
-            return Planned(stage, key, False, None, memory, disk)
-        seconds = sum(speed.time(work, limit) for speed, work, limit in priced)
+        large = any(self.shapes.too_large(work.tokenized.checkpoint) for work in works)
+        seconds = None if large else sum(speed.time(work, limit) for speed, work, limit in priced)
         return Planned(stage, key, False, seconds, memory, disk)
 
     # -- signals ---------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from spice.messages import say
+from spice.pipeline.run_folder import SO_FAR
 from spice.pipeline.steps.base import Step
 from spice.reporting.lines import score_line
 from spice.storage import provenance
@@ -32,6 +33,23 @@ class Record(Step):
         _summarise(run)
 
 
+def tell_so_far(run: Run, until: str) -> None:
+    """Say what a run has made that ends before its results, and write it to ``until.json``."""
+    facts = {
+        "until": until,
+        "selector": run.config.names.selector,
+        "budget": run.config.budget,
+        "seed": run.config.seed,
+        "seconds": _seconds(run),
+        "reused": run.ledger.reused,
+        "keys": run.ledger.keys,
+        "overrides": list(run.config.names.overrides),
+    }
+    write_json(run.folder / SO_FAR, facts)
+    _tell_cost(run)
+    say("done", f"until={until}: the same command without it goes on from here")
+
+
 def record(run: Run) -> ResultsRecord:
     """What ``results.json`` holds."""
     values = [score.value for score in run.scores if score.value is not None]
@@ -48,7 +66,7 @@ def record(run: Run) -> ResultsRecord:
         "average": sum(values) / len(values) if values else None,
         "averaged_over": len(values),
         "selection": run.diagnostics,
-        "seconds": {step: round(s, 3) for step, s in run.ledger.seconds.items()},
+        "seconds": _seconds(run),
         "reused": run.ledger.reused,
         "keys": run.ledger.keys,
         "inputs": run.inputs,
@@ -57,6 +75,10 @@ def record(run: Run) -> ResultsRecord:
         "git": provenance.git_commit(),
         "hardware": provenance.describe(),
     }
+
+
+def _seconds(run: Run) -> dict[str, float]:
+    return {step: round(s, 3) for step, s in run.ledger.seconds.items()}
 
 
 def _budget(run: Run) -> float:
@@ -78,6 +100,10 @@ def _summarise(run: Run) -> None:
     if run.results["average"] is not None:
         over = run.results["averaged_over"]
         say("score", f"average  {100 * run.results['average']:.1f}  over {over} benchmarks")
+    _tell_cost(run)
+    say("done", f"run folder {run.folder}")
+
+
+def _tell_cost(run: Run) -> None:
     total = sum(run.ledger.seconds.values())
     say("done", f"{total:.1f} s, reused: {', '.join(run.ledger.reused) or 'nothing'}")
-    say("done", f"run folder {run.folder}")

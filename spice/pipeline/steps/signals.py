@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class ReadSignals(Step):
-    """Sets ``signals``; a selection that is there already needs none of them."""
+    """Sets ``signals``; a selection that is there already needs none of them.
+
+    A run that ends here (``until=signals``) reads them all the same, for others.
+    """
 
     name = "signals"
 
@@ -25,7 +28,7 @@ class ReadSignals(Step):
         """Read each signal, or find it."""
         if run.keyed is None:
             return
-        if not run.stages.has(Select.name, Select().key(run)):
+        if _wanted(run):
             run.signals = run.keyed.read()
             return
         for name, key in run.keyed.keys.items():
@@ -34,9 +37,13 @@ class ReadSignals(Step):
 
     def plan(self, run: Run, planner: Planner) -> Iterator[Planned]:
         """Those that are there, and those that a selection still to be made lacks."""
-        selected = run.stages.has(Select.name, Select().key(run))
+        wanted = _wanted(run)
         for name, key in run.keyed.keys.items() if run.keyed else ():
             if run.stages.has(name, key):
                 yield planner.there(name, key)
-            elif not selected:
+            elif wanted:
                 yield planner.signal(name, key)
+
+
+def _wanted(run: Run) -> bool:
+    return run.until == ReadSignals.name or not run.stages.has(Select.name, Select().key(run))
