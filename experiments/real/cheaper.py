@@ -23,6 +23,7 @@ import numpy as np
 from experiments.performance.greedy import objective
 from experiments.real.reading import EXTRACTION, TEMPLATE, Real, real
 from spice.data.pool import Pool
+from spice.gradients.agreement import agreement
 from spice.selectors.scaling import rescale
 
 ROWS, MAX_TOKENS, BATCH = 320, 160, 8
@@ -164,10 +165,9 @@ def cosines(G: np.ndarray) -> np.ndarray:
 
 
 def reliability(G: np.ndarray) -> np.ndarray:
-    """How far the others agree with each row: the mean of its ten largest cosines with them."""
-    found = cosines(G)
-    np.fill_diagonal(found, -1)
-    return np.sort(found, axis=1)[:, -10:].mean(axis=1)
+    """How far the other rows agree with each, as ``selector=spice_consensus`` measures it."""
+    everybody = np.zeros(len(G), dtype=np.int64)
+    return agreement(G, everybody, share=0.1, copies=0.98, references=2048, seed=0).net
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:

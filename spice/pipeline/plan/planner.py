@@ -192,9 +192,8 @@ class Planner:
         return Planned("scores", key, False, found["seconds"], found["memory"], None)
 
     def _ask(self, names: Sequence[str]) -> dict[str, Any]:
-        run = self.run
         return ask(
-            run.as_model,
+            (run := self.run).as_model,
             run.parts.suite,
             names,
             seed=run.config.seed,
