@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf.errors import OmegaConfBaseException
 
+from spice.data.row_table import sources_of
 from spice.errors import InputError
 from spice.pipeline.checks import checks
 from spice.pipeline.draft import Draft
@@ -112,7 +113,7 @@ def warnings(draft: Draft) -> Iterator[str]:
 
 
 def _of_pool(draft: Draft) -> str:
-    counts = Counter(row.source for row in draft.pool.rows).most_common()
+    counts = Counter(sources_of(draft.pool.rows)).most_common()
     named = ", ".join(f"{source} {count:,}" for source, count in counts[:NAMED])
     more = f" and {len(counts) - NAMED} more" if len(counts) > NAMED else ""
     return f"{len(draft.pool.rows):,} rows of {len(counts)} sources: {named}{more}"
