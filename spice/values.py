@@ -134,7 +134,6 @@ Count = Annotated[int, Ge(1), Told(f"{_WHOLE} 1"), Le(MOST)]
 AutoCount = Annotated[
     Literal["auto"] | Annotated[int, Ge(1), Le(MOST)], Told(f"must be auto, or {_WHOLE[8:]} 1")
 ]
-CountOrAuto = Annotated[Count | Literal["auto"], Told(f"{_WHOLE} 1, or auto")]
 Several = Annotated[int, Ge(2), Told(f"{_WHOLE} 2"), Le(MOST)]
 Whole = Annotated[int, Ge(0), Told(f"{_WHOLE} 0"), Le(MOST)]
 Seed = Annotated[int, Ge(0), Lt(2**32), Told("must be a whole number from 0 to 4294967295")]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
@@ -15,7 +16,9 @@ from experiments.real.pool import folder as pools
 from experiments.real.reading import TRAINER, Real
 from experiments.real.tuning import adapter
 from spice.cli.explain import conf_dir
+from spice.distributed.per_rank import PerRank
 from spice.evaluation.benchmarks import Suite
+from spice.pipeline.steps.scores import tuned
 
 #: items of each (sub)task, the first ones: what a core can ask of some thirty models in an hour
 LIMITS = {"arc_challenge": 100, "truthfulqa": 25, "mmlu": 2, "gsm8k": 16}
@@ -39,12 +42,8 @@ def score(study: Real, method: str, seed: int, names: Sequence[str]) -> list[Sco
     """Ask the model with the kept adapter, or the untuned one if there is none."""
     from spice.evaluation.evaluation import evaluate
 
-    model: Any = study.checkpoint.load()
-    if method != "none":
-        from peft import PeftModel
-
-        kept = str(adapter(study, method, seed))
-        model = PeftModel.from_pretrained(model, kept).merge_and_unload()
+    kept = None if method == "none" else adapter(study, method, seed)
+    model = PerRank(partial(tuned, study.checkpoint, kept))
     found = []
     for name in names:
         evaluate(

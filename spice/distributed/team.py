@@ -71,6 +71,11 @@ def on_gpus() -> bool:
     return _Team.kind == "cuda"
 
 
+def at_hand() -> bool:
+    """Whether other processes have begun to help."""
+    return _Team.orders is not None
+
+
 def is_first() -> bool:
     """Whether this process is the run, which writes and talks."""
     return rank() == 0

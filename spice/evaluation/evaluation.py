@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from spice.distributed.lightning import by_itself
+from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.evaluation import live_model, surroundings
+from spice.evaluation.asked import asked_of
 from spice.evaluation.benchmarks import Benchmark, Suite
 from spice.evaluation.code_execution.pass_at_k import missing_walls
 from spice.records import Score
@@ -34,7 +37,7 @@ Samples = list[dict[str, Any]]
 
 
 class Evaluation(pl.LightningModule):
-    """Scores a model that is already in memory; ``trainer.test(evaluation)`` runs it.
+    """Scores a model that each process has in memory; ``trainer.test(evaluation)`` runs it.
 
     ``on_score`` receives each benchmark's :class:`Score` and its samples as soon as it is done, so
     that what was scored can be kept. ``names`` are the benchmarks to score, all of the suite's by
@@ -47,7 +50,7 @@ class Evaluation(pl.LightningModule):
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PerRank[PreTrainedModel],
         tokenizer: PreTrainedTokenizerBase,
         renderer: Renderer,
         suite: Suite,
@@ -59,7 +62,8 @@ class Evaluation(pl.LightningModule):
         cache: Path | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.made = model
+        self.model = model()
         self.tokenizer = tokenizer
         self.renderer = renderer
         self.suite = suite
@@ -152,12 +156,13 @@ class Evaluation(pl.LightningModule):
         return dict(loaded)
 
     def _live_model(self, benchmark: Benchmark) -> LiveModel:
+        size, end = self.suite.batch_size, self.renderer.end_id
         return live_model.LiveModel(
-            self.model,
+            PerRank(partial(asked_of, self.made, self.tokenizer, end, size, self.seed)),
             self.tokenizer,
             self.renderer,
             max_length=self.max_length,
-            batch_size=self.suite.batch_size,
+            batch_size=size,
             chat=self.suite.chat,
             max_new_tokens=self.suite.max_new_tokens,
             label=benchmark.name,
@@ -165,7 +170,7 @@ class Evaluation(pl.LightningModule):
 
 
 def evaluate(
-    model: PreTrainedModel,
+    model: PerRank[PreTrainedModel],
     renderer: Renderer,
     suite: Suite,
     names: Sequence[str],
@@ -176,7 +181,10 @@ def evaluate(
     cache: Path,
     trainer: dict[str, Any],
 ) -> None:
-    """Score a model on the named benchmarks; ``trainer`` holds arguments of Lightning's Trainer."""
+    """Score a model on the named benchmarks; ``trainer`` holds arguments of Lightning's Trainer.
+
+    The run alone asks, aggregates and runs generated code; the answers come from all processes.
+    """
     evaluation = Evaluation(
         model,
         renderer.tokenizer,

@@ -13,8 +13,6 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from spice.data.rendering import Renderer
-
 Tokens = list[int]
 PROMPT_TAIL = 8  # tokens of the prompt that an answer is decoded behind
 
@@ -30,6 +28,11 @@ class Generation:
     stops: tuple[str, ...]
     sampling: str  # JSON, so that requests with the same settings can share a batch
 
+    @property
+    def length(self) -> int:
+        """Tokens that the model may come to hold."""
+        return len(self.prompt) + self.budget
+
 
 class Writer:
     """A model that writes: greedily unless the task samples, up to a stop or any end token.
@@ -37,10 +40,10 @@ class Writer:
     Penalties that a checkpoint's ``generation_config`` may hold have no part in it.
     """
 
-    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, renderer: Renderer) -> None:
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, end_id: int) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.renderer = renderer
+        self.end_id = end_id  # a chat template's, which need not be the tokenizer's
 
     @torch.no_grad()
     def write(self, plans: Sequence[Generation]) -> list[tuple[str, bool]]:
@@ -90,8 +93,8 @@ class Writer:
     def end_ids(self) -> list[int]:
         """The tokenizer's end token, the one answers were trained to end with, the model's own."""
         own = getattr(self.model.generation_config, "eos_token_id", None)
-        trained = self.renderer.end_id  # a chat template's, which need not be the tokenizer's
-        ids = [self.tokenizer.eos_token_id, trained, *(own if isinstance(own, list) else [own])]
+        more = own if isinstance(own, list) else [own]
+        ids = [self.tokenizer.eos_token_id, self.end_id, *more]
         return sorted({i for i in ids if i is not None})
 
 

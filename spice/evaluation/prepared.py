@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from xxhash import xxh3_128
 
-from spice.messages import warn
-from spice.storage import seals
+from spice.messages import say, warn
+from spice.storage import locks, seals
 from spice.storage.files import DIGITS
 
 
@@ -25,8 +24,8 @@ def load_prepared(
     and prepared anew if it is damaged.
     """
     where = cache / (_digest(_local(path, given, more)) or f"hub-{path.replace('/', '___')}")
-    where.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(where.with_name(f"{where.name}.lock")):
+    told = locks.telling(f"the data set {path}", lambda told: say("cache", told))
+    with locks.held(where.with_name(f"{where.name}.locked"), told):
         if where.is_dir() and seals.damaged(where):
             warn("cache", f"{where} is damaged: made again")
             shutil.rmtree(where)

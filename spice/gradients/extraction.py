@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from spice.data.batch_limit import BatchLimit
 from spice.gradients.projection import Sketch
+from spice.models.autocast import multiply_in_bfloat16
 from spice.models.lora import Lora
 from spice.storage.coding import CODINGS, stored_as
-from spice.values import Count, CountOrAuto, OneOf, Seed, component
+from spice.values import AutoCount, Count, OneOf, Seed, component
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -27,7 +28,9 @@ class Extraction:
     (:mod:`spice.storage.coding`). A batch holds at most ``batch_size`` rows and ``batch_tokens``
     tokens, padding included, but one row at least; of more than ``recompute_tokens`` the
     activations are not kept (:mod:`spice.models.recompute`); ``auto`` asks what memory is free
-    (:mod:`spice.models.room`). These three and ``shard_rows`` change nothing.
+    (:mod:`spice.models.room`). These three and ``shard_rows`` change nothing. With ``autocast``
+    the model multiplies in that precision (:mod:`spice.models.autocast`); gradients are put
+    together in float32 in any case.
 
     Raises:
         InputError: an option outside its range.
@@ -38,17 +41,19 @@ class Extraction:
     projection: Count | None
     dtype: Annotated[str, OneOf(*CODINGS)]
     batch_size: Count
-    batch_tokens: CountOrAuto
-    recompute_tokens: CountOrAuto
+    batch_tokens: AutoCount
+    recompute_tokens: AutoCount
     shard_rows: Count
     seed: Seed
+    autocast: Literal["bfloat16"] | None = None
 
     def fingerprint(self) -> dict[str, Any]:
         """What decides the stored gradients."""
         lora = dataclasses.asdict(self.lora)
         projection = {"projection": self.projection} if self.projection else {}
+        autocast = {"autocast": self.autocast} if self.autocast else {}
         made = {"lora": lora, "reduction": self.reduction, "seed": self.seed}
-        return {**made, **projection, **stored_as(self.dtype)}
+        return {**made, **autocast, **projection, **stored_as(self.dtype)}
 
     @property
     def batch_limit(self) -> BatchLimit:
@@ -61,7 +66,10 @@ class Extraction:
 
     def attach(self, base: PreTrainedModel) -> PeftModel:
         """The model with the adapter that gradients are read at."""
-        return self.lora.attach(base, self.seed)
+        model = self.lora.attach(base, self.seed)
+        if self.autocast:
+            multiply_in_bfloat16(model)
+        return model
 
     def sketch(self) -> Sketch | None:
         """The projection, if there is one."""

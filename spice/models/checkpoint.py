@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spice.errors import InputError
+from spice.models import quantization
 from spice.models.attention import widen_narrow_heads
 from spice.models.folder import check_folder
 from spice.models.memory import hand_back_what_is_freed
+from spice.models.quantization import Quantization
 from spice.storage import disk
 from spice.storage.files import short_hash
 from spice.storage.seals import publish_sealed, read_sealed
@@ -31,13 +33,15 @@ class Checkpoint:
     """A pretrained model in Hugging Face's layout: a local folder, or a name on the hub.
 
     ``architecture`` is the model's configuration where it is known without its files: it lets
-    sizes be computed and configurations be tested before anything is downloaded.
+    sizes be computed and configurations be tested before anything is downloaded. With
+    ``quantization`` the linear layers are rounded to so few bits when they are loaded.
     """
 
     path: FilePath
     dtype: Dtype
     revision: Name | None = None
     architecture: Mapping[str, Any] = field(default_factory=dict)
+    quantization: Quantization | None = None
 
     @property
     def is_local(self) -> bool:
@@ -53,10 +57,11 @@ class Checkpoint:
         """Refuse what cannot be loaded, before anything costly; ``role`` is model or proxy.
 
         Raises:
-            InputError: a folder without the files that are needed.
+            InputError: a folder without the files that are needed, or bits that cannot be computed.
         """
         if self.is_local:
             check_folder(self._local, role)
+        quantization.check(self.quantization, role)
 
     def folder(self) -> Path:
         """The folder with the files, downloaded from the hub if need be.
@@ -146,14 +151,23 @@ class Checkpoint:
         return tokenizer
 
     def load(self) -> PreTrainedModel:
-        """The model in evaluation mode, on the CPU, in ``dtype``.
+        """The model in evaluation mode, in ``dtype``, on the CPU.
+
+        With ``quantization`` it is on the GPU if there is one, where it never was in full.
 
         Raises:
             InputError: as :meth:`outline`.
         """
         hand_back_what_is_freed()
-        model = _read(self.folder(), self.dtype, None)
+        options: dict[str, Any] = {}
+        if self.quantization:
+            options["quantization_config"] = quantization.config(self.quantization, self.dtype)
+        model = _read(self.folder(), self.dtype, **options)
         widen_narrow_heads(model)
+        if self.quantization:
+            from spice.models.whole_weights import multiply_whole  # keeps torch out of start-up
+
+            multiply_whole(model)
         return model.eval()
 
     def outline(self) -> PreTrainedModel:
@@ -163,7 +177,7 @@ class Checkpoint:
             InputError: transformers cannot load it, or a weight has another shape, is missing (it
                 would be drawn at random), or is of a layer that the configuration leaves out.
         """
-        return _read(self.folder(), self.dtype, "meta")
+        return _read(self.folder(), self.dtype, device_map="meta")
 
     def skeleton(self) -> PreTrainedModel:
         """The model without weights (on the meta device), from ``architecture`` alone."""
@@ -224,7 +238,7 @@ def _out_of_reach(name: str, error: Exception) -> InputError:
     )
 
 
-def _read(folder: Path, dtype: str, device: str | None) -> PreTrainedModel:
+def _read(folder: Path, dtype: str, **options: Any) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -232,7 +246,7 @@ def _read(folder: Path, dtype: str, device: str | None) -> PreTrainedModel:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
-            device_map=device,
+            **options,
             use_safetensors=True,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # the report has them

@@ -82,9 +82,9 @@ def _check_unquantised(config: dict[str, Any], folder: Path, role: str) -> None:
         return
     method = found.get("quant_method") if isinstance(found, dict) else None
     raise InputError(
-        f"{role}.path: {folder} is quantised ({method or 'quantization_config'}), and quantised "
-        "bases are not supported yet; give the checkpoint that it was made from, or one that was "
-        "written back in full (transformers: model.dequantize(), save_pretrained)"
+        f"{role}.path: {folder} is quantised ({method or 'quantization_config'}) already, which is "
+        "not read; give the checkpoint that it was made from, and quantization=4bit or 8bit beside "
+        "its path, or one written back in full (transformers: model.dequantize(), save_pretrained)"
     )
 
 

@@ -1,13 +1,14 @@
-"""A batch's loss and its gradient, made part by part where the whole has no room."""
+"""A step's loss and its gradient, made part by part, by one process or by several."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from spice.distributed import team
 from spice.models.dropout import drawing
 from spice.models.loss import response_nll
 
@@ -16,47 +17,52 @@ if TYPE_CHECKING:
     from spice.models.room import Room
 
 
-def learnt_nll(
-    model: nn.Module, batch: Batch, room: Room, seeds: Sequence[int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The b rows' losses and counts as :func:`response_nll` has them, and the losses' sum.
+class Slopes:
+    """The gradient of a step's loss with respect to a model's trainable weights, as it adds up.
 
-    The sum is gone back from like any other, but only to the trainable weights: their gradients
-    are made here, part by part. Row by row, ``seeds`` (b) decide what dropout draws
-    (:mod:`spice.models.dropout`), however the batch is split.
+    The parts are float32's, their sum is float64's: to float32's digits it does not matter how a
+    step is cut, or who has which part. Adam's first steps hang on the sign of numbers near zero.
     """
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    slopes = [torch.zeros_like(weight) for weight in weights]
+
+    def __init__(self, model: nn.Module) -> None:
+        self.weights = [weight for weight in model.parameters() if weight.requires_grad]
+        self.sums: list[Tensor] = []
+
+    def add(self, loss: Tensor) -> None:
+        """Go back from a part's loss, a scalar."""
+        self._begin()
+        made = torch.autograd.grad(loss, self.weights, allow_unused=True)
+        for total, more in zip(self.sums, made, strict=True):
+            if more is not None:
+                total += more
+
+    def hand_over(self, tokens: int) -> None:
+        """Give each weight what all processes have found, a token's share, and begin anew."""
+        self._begin()
+        team.add_up(self.sums)
+        for weight, total in zip(self.weights, self.sums, strict=True):
+            weight.grad = (total / tokens).to(weight.dtype)
+        self.sums = []
+
+    def _begin(self) -> None:
+        if not self.sums:
+            self.sums = [torch.zeros_like(weight, dtype=torch.float64) for weight in self.weights]
+
+
+def learnt_nll(
+    model: nn.Module, batch: Batch, room: Room, seeds: Sequence[int], slopes: Slopes
+) -> tuple[Tensor, Tensor]:
+    """The b rows' losses and counts, as :func:`response_nll` has them; ``slopes`` get the gradient.
+
+    Row by row, ``seeds`` (b) decide what dropout draws (:mod:`spice.models.dropout`), however the
+    batch is split.
+    """
 
     def learn(part: Batch) -> tuple[Tensor, Tensor]:
         drawing(model, part["seeds"], part["attention_mask"].sum(dim=1).tolist())
         nll, count = response_nll(model, part)
-        made = torch.autograd.grad(nll.sum(), weights, allow_unused=True)
-        for slope, more in zip(slopes, made, strict=True):
-            if more is not None:
-                slope += more
+        slopes.add(nll.sum())
         return nll.detach(), count
 
     nll, count = zip(*room.parts(learn, {**batch, "seeds": list(seeds)}), strict=True)
-    total = torch.cat(nll)
-    return total, torch.cat(count), _known(total.sum(), weights, slopes)
-
-
-def _known(value: Tensor, weights: Sequence[Tensor], slopes: Sequence[Tensor]) -> Tensor:
-    """``value``, a scalar, which hands ``slopes`` to ``weights`` on the way back."""
-    found: Tensor = _Known.apply(value, *slopes, *weights)
-    return found
-
-
-class _Known(torch.autograd.Function):
-    """A scalar whose derivatives are there already."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, *rest: Tensor) -> Tensor:
-        ctx.slopes = rest[: len(rest) // 2]
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
-        slopes = tuple((given[0] * slope).to(slope.dtype) for slope in ctx.slopes)
-        return (None, *(None for _ in slopes), *slopes)
+    return torch.cat(nll), torch.cat(count)

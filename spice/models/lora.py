@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from spice.errors import InputError, did_you_mean
 from spice.models.checkpoint import _first_line
+from spice.models.recompute import decoder_layers
 from spice.values import Count, Name, Part, Some, Told, component
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ class Lora:
     """Low-rank adapters W + (α/r)·B·A on linear layers; B starts at zero (arXiv 2106.09685).
 
     ``targets`` are names of layers, the ends of names, a regular expression for whole names, or
-    ``all-linear``: all of the language model's but its head.
+    ``all-linear``: all of the language model's but its head. Of the decoder's layers only the last
+    ``layers`` have adapters, so that a backward pass ends there; without a number all of them.
 
     Raises:
         InputError: an option outside its range.
@@ -36,13 +39,14 @@ class Lora:
     alpha: Count
     dropout: Part
     targets: Annotated[Name | Some, Told("must be a name or a list of names")]
+    layers: Count | None = None
 
     def attach(self, model: PreTrainedModel, seed: int) -> PeftModel:
         """Freeze the model and add trainable adapters, A drawn from ``seed``.
 
         Raises:
             InputError: ``targets`` names what is not there, is no linear layer, or sees some of a
-                row's tokens only.
+                row's tokens only; or there are fewer than ``layers``.
         """
         import torch
         from peft import LoraConfig, get_peft_model
@@ -53,10 +57,10 @@ class Lora:
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules=self._targets,
-            exclude_modules=_beside_the_language_model(model),
+            exclude_modules=_without_adapter(model, self._frozen(model)),
             task_type="CAUSAL_LM",
         )
-        linear = linear_layers(model)
+        linear = linear_layers(model, self._frozen(model))
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             try:
@@ -81,11 +85,22 @@ class Lora:
     def _said(self) -> str:
         return self.targets if isinstance(self.targets, str) else f"[{','.join(self.targets)}]"
 
+    def _frozen(self, model: PreTrainedModel) -> list[str]:
+        """The names of the decoder's layers below the last ``layers``."""
+        if self.layers is None:
+            return []
+        names: dict[Any, str] = {module: name for name, module in model.named_modules()}
+        found = [names[layer] for layer in decoder_layers(model)]
+        if self.layers > len(found):
+            raise InputError(f"lora.layers={self.layers}: the model has {len(found)} layers")
+        return found[: -self.layers]
+
     def _check_targets(self, model: PreTrainedModel) -> None:
         """Every target has to name linear layers, and nothing else that an adapter could be on."""
         if self.targets == ALL:
             return
-        linear, embedding = linear_layers(model), _embeddings(model)
+        linear = linear_layers(model, self._frozen(model))
+        embedding = _embeddings(model)
         if not self.targets:
             raise InputError(f"lora.targets={self._said}: names no layer. {_there_are(linear)}")
         for target in [self.targets] if isinstance(self.targets, str) else self.targets:
@@ -130,14 +145,21 @@ class Lora:
         )
 
 
-def linear_layers(model: PreTrainedModel) -> list[str]:
-    """The names of a language model's linear layers, its head's last."""
+def linear_layers(model: PreTrainedModel, below: Sequence[str] = ()) -> list[str]:
+    """The names of a language model's linear layers, its head's last; ``below`` are left out."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    excluded = re.compile(_beside_the_language_model(model) or r"(?!)")
+    excluded = re.compile(_without_adapter(model, below) or r"(?!)")
     return [name for name, module in model.named_modules()
             if isinstance(module, nn.Linear | Conv1D) and not excluded.fullmatch(name)]  # fmt: skip
+
+
+def _without_adapter(model: PreTrainedModel, below: Sequence[str]) -> str | None:
+    """A pattern for what no adapter goes on; None where it may go on everything."""
+    beside = _beside_the_language_model(model)
+    frozen = rf"(?:{'|'.join(map(re.escape, below))})(?:\..*)?" if below else None
+    return "|".join(pattern for pattern in (beside, frozen) if pattern) or None
 
 
 def _beside_the_language_model(model: PreTrainedModel) -> str | None:

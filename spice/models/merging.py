@@ -16,9 +16,11 @@ def merged(model: PeftModel) -> nn.Module:
     """The model without adapters, which computes the same; left as it is where none does.
 
     A weight that two layers share (lm_head's, where it is the embedding's) would be changed for
-    both, but the adapter is on one of them.
+    both, but the adapter is on one of them. One in few bits would be rounded again.
     """
-    return model if shared_targets(model) else model.merge_and_unload()
+    from spice.models.whole_weights import layers  # keeps torch out of start-up
+
+    return model if shared_targets(model) or layers(model) else model.merge_and_unload()
 
 
 def shared_targets(model: nn.Module) -> list[str]:

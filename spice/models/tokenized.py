@@ -90,6 +90,7 @@ def tokenize(
     view = {
         "weights": checkpoint.digest(memo),
         "dtype": checkpoint.dtype,
+        "quantization": checkpoint.quantization,
         "renderer": reader.fingerprint(),
     }
     examples: Sequence[Example]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from spice.distributed import team
 from spice.distributed.ranks import given
 from spice.errors import InputError
+from spice.models.quantization import silence
 from spice.values import AutoCount, component
 
 
@@ -29,7 +30,7 @@ class Machine:
     accelerator: Literal["auto", "cpu", "gpu", "cuda"]
     devices: AutoCount
     num_nodes: AutoCount
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    precision: Literal["auto", "32-true", "bf16-mixed"]
     progress: bool
 
     def check(self) -> None:
@@ -65,12 +66,6 @@ class Machine:
             raise InputError(
                 f"trainer.devices={devices} trainer.num_nodes={nodes}: {started.per_node} "
                 f"processes were started on each of {started.nodes} machines; leave both at auto"
-            )
-
-        if self.precision == "16-mixed" and devices * nodes > 1:
-            raise InputError(
-                "trainer.precision=16-mixed: each process would scale its own losses; several need "
-                "bf16-mixed or 32-true"
             )
 
     def _asked(self) -> tuple[int, int]:
@@ -119,6 +114,7 @@ def quiet() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    silence()  # peft takes bitsandbytes wherever it is installed
     # Lightning sets its own logger's level when it is imported, but not that of its children.
     told = ("utilities.rank_zero", "callbacks.model_summary", "trainer.connectors.signal_connector")
     for name in told:

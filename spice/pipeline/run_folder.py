@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from spice.errors import InputError
 from spice.messages import say
+from spice.storage import locks
 from spice.storage.files import publish, read_json
 
 RESULTS = "results.json"
-LOCK = ".run.lock"
+LOCK = ".run.locked"
 #: how a run is shown and logged, and where it computes, may differ when it is taken up again
 FREE = ("trainer", "logger", "names", "plan", "limits", "cache_dir", "hydra")
 
@@ -76,22 +76,23 @@ def claimed(folder: Path, config: dict[str, Any]) -> Iterator[None]:
             configuration has left its files there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(
-            f"{folder}: another run is at work in this folder; give this one its own by "
-            "hydra.run.dir=…"
-        ) from None
-    try:
+    waits = locks.telling(str(folder), lambda told: say("run", f"{told}; is it at work?"))
+
+    def told(watch: locks.Watch) -> None:
+        """A job that is queued again may find the heart of its first time, on a lost machine."""
+        if watch.holder.near or watch.beats:
+            raise InputError(
+                f"{folder}: another run is at work in this folder ({watch.holder}); give this one "
+                "its own by hydra.run.dir=…"
+            )
+        waits(watch)
+
+    with locks.held(folder / LOCK, told):
         refuse_finished(folder)  # the other has finished meanwhile
         _check_same(folder, config)
         text = OmegaConf.to_yaml(OmegaConf.create(config))
         publish(folder / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
         yield
-    finally:
-        lock.release()
 
 
 def _check_same(folder: Path, config: dict[str, Any], what: str = "an unfinished run") -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from spice.models.checkpoint import Checkpoint, Dtype
+from spice.models.quantization import Quantization
 from spice.values import checked
 
 CHECKPOINTS = ("proxy", "target", "qwen")
@@ -22,6 +23,10 @@ def checkpoint(name: str) -> Path:
 
 
 @checked
-def base_model(name: Literal["proxy", "target", "qwen"], dtype: Dtype) -> Checkpoint:
+def base_model(
+    name: Literal["proxy", "target", "qwen"],
+    dtype: Dtype,
+    quantization: Quantization | None = None,
+) -> Checkpoint:
     """A base model of the embedded sandbox."""
-    return Checkpoint(str(checkpoint(name)), dtype)
+    return Checkpoint(str(checkpoint(name)), dtype, quantization=quantization)

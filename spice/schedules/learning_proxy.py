@@ -20,7 +20,7 @@ from spice.distributed import team
 from spice.distributed.lightning import by_itself
 from spice.gradients.per_sample import row_bytes
 from spice.models.dropout import drawn_by_row, seed_of
-from spice.models.in_parts import learnt_nll
+from spice.models.in_parts import Slopes, learnt_nll
 from spice.models.loss import check_finite, response_nll
 from spice.models.room import Room
 from spice.storage.seals import publish_sealed, read_sealed
@@ -59,6 +59,7 @@ class LearningProxy(pl.LightningModule):
         self.automatic_optimization = False
         drawn_by_row(model)
         self.model = model.eval()
+        self.slopes = Slopes(model)
         self.examples = examples
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -111,11 +112,10 @@ class LearningProxy(pl.LightningModule):
         self.model.train()
         for place, batch in self._batches(rows):
             seeds = [seed_of(self.seed, number, place, row) for row in range(len(batch["rows"]))]
-            nll, _, total = learnt_nll(self.model, batch, self.room, seeds)
+            nll, _ = learnt_nll(self.model, batch, self.room, seeds, self.slopes)
             check_finite(nll, batch, where)
-            self.manual_backward(total / tokens)
         self.model.eval()
-        team.add_up([self._gradient(parameter) for parameter in self.adapter().values()])
+        self.slopes.hand_over(tokens)
         optimizer: Any = self.optimizers()
         optimizer.step()
         optimizer.zero_grad()
@@ -143,13 +143,6 @@ class LearningProxy(pl.LightningModule):
             part = rows[starts[place] : starts[place] + self.limit.rows]
             batch = pad(self.examples, part, self.pad_id)
             yield place, self.transfer_batch_to_device(batch, self.device, 0)
-
-    @staticmethod
-    def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
-        """Zero in a process that had no batch."""
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        return parameter.grad
 
     # -- what a killed run leaves ----------------------------------------------------------
 

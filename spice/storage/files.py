@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import socket
 from collections.abc import Callable, Iterable
@@ -26,12 +27,14 @@ DIGITS = 16  # hexadecimal ones of a hash: 64 bits, far more than any cache has 
 def publish(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside ``path``, flush to disk, then rename: readers see all of it or nothing.
 
-    One writer at a time has a store's folder; :mod:`spice.storage.stages` sees to that.
+    One writer at a time has a store's folder; :mod:`spice.storage.stages` sees to that. Elsewhere
+    writers of several machines may meet, whose process numbers may be the same.
 
     Raises:
         OSError: the disk is full or takes nothing; the file is named.
     """
-    partial = path.with_name(f"{path.name}.partial-{WRITER}-{os.getpid()}")
+    who = f"{WRITER}-{os.getpid()}-{secrets.token_hex(4)}"
+    partial = path.with_name(f"{path.name}.partial-{who}")
     try:
         write(partial)
         sync(partial)
@@ -53,7 +56,7 @@ def clear(folder: Path) -> None:
 def clear_beside(path: Path) -> None:
     """Remove what writers of a file left whose processes are gone; others may be writing it now."""
     for left in path.parent.glob(f"{glob.escape(path.name)}.partial-{WRITER}-*"):
-        if not psutil.pid_exists(int(left.name.rpartition("-")[2])):
+        if not psutil.pid_exists(int(left.name.split("-")[-2])):
             left.unlink(missing_ok=True)
 
 

@@ -12,6 +12,7 @@ is left, as if it had been interrupted: builders verify what they go on from.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from spice.errors import InputError
-from spice.storage import disk, seals
+from spice.storage import disk, locks, seals
 from spice.storage.files import clear, short_hash, sync, write_json
 
 
@@ -70,33 +69,56 @@ class Stages:
         folder = self.root / stage / key
         start = time.perf_counter()
         reused = self._finished(folder, inputs)
-        if not reused:
-            with self._lock(stage, folder):
+        built = False
+        while not (reused or built):
+            with self._lock(stage, folder) as lock:
                 reused = self._finished(folder, inputs)
-                if not reused:
-                    self._build(stage, folder, inputs, build)
+                built = not reused and self._built(stage, folder, inputs, build, lock)
         return Done(stage, key, folder, reused, time.perf_counter() - start)
 
-    def _build(
-        self, stage: str, folder: Path, inputs: dict[str, Any], build: Callable[[Path], None]
-    ) -> None:
-        partial = folder.with_name(f"{folder.name}.partial")
+    def _built(
+        self,
+        stage: str,
+        folder: Path,
+        inputs: dict[str, Any],
+        build: Callable[[Path], None],
+        lock: locks.Lock,
+    ) -> bool:
+        """Build a stage; False if another run has taken its lock over meanwhile.
+
+        The partial folder bears the holder's name, and who takes over gives it another: what a
+        process still writes that was suspended and taken for dead goes nowhere.
+        """
+        partial = folder.with_name(f"{folder.name}.{lock.me.nonce}.partial")
         try:
-            if folder.is_dir():
-                self._drop_damaged(stage, folder, partial)
-            elif partial.is_dir():
-                self.say(stage, f"going on from what an interrupted run left in {partial}")
-            partial.mkdir(exist_ok=True)
-            clear(partial)
+            self._begin(stage, folder, partial)
             build(partial)
             write_json(partial / "inputs.json", inputs)
             seals.seal(partial)
             partial.rename(folder)
             sync(folder.parent)
         except Exception as error:
+            if lock.lost:
+                self.say(stage, f"held up for so long that another run has taken over {folder}")
+                return False
             if told := disk.refusal(error, partial):
                 raise InputError(told) from error
             raise
+        return True
+
+    def _begin(self, stage: str, folder: Path, partial: Path) -> None:
+        """Make the partial folder, of what a run has left that was interrupted or damaged."""
+        left = sorted(folder.parent.glob(f"{folder.name}*.partial"), key=os.path.getmtime)
+        if left:
+            left[-1].rename(partial)
+        for older in left[:-1]:
+            shutil.rmtree(older)
+        if folder.is_dir():
+            self._drop_damaged(stage, folder, partial)
+        elif left:
+            self.say(stage, f"going on from what an interrupted run left in {partial}")
+        partial.mkdir(exist_ok=True)
+        clear(partial)
 
     def _drop_damaged(self, stage: str, folder: Path, partial: Path) -> None:
         """Make a damaged stage an unfinished one, of what is whole in it."""
@@ -123,14 +145,12 @@ class Stages:
         return True
 
     @contextmanager
-    def _lock(self, stage: str, folder: Path) -> Iterator[None]:
-        lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    def _lock(self, stage: str, folder: Path) -> Iterator[locks.Lock]:
+        lock = locks.Lock(folder.with_name(f"{folder.name}.locked"))
+        told = locks.telling(f"{stage}/{folder.name}", lambda told: self.say(stage, told))
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-        except Timeout:
-            self.say(stage, f"waiting for another run that is building {folder}")
-            lock.acquire()
+            if before := lock.acquire(told):
+                self.say(stage, f"taken over from {before}: it is no more")
         except OSError as error:
             lost = f"; {folder} is damaged: delete it" if folder.is_dir() else ""
             why = disk.why(error.errno, folder.parent)
@@ -138,7 +158,7 @@ class Stages:
                 f"cache_dir: {folder.parent} cannot be written: {why}{lost}"
             ) from error
         try:
-            yield
+            yield lock
         finally:
             lock.release()
 

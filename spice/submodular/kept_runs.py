@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock
 
+from spice.messages import say
+from spice.storage import locks
 from spice.storage.seals import is_sealed, publish_sealed
 from spice.storage.stages import digest
 from spice.submodular.greedy import GreedyTrace, Rounds
@@ -50,8 +51,8 @@ class KeptRuns:
         if objective.rooms is not None:  # they depend on k: such a run serves no other budget
             rooms, longest = {"rooms": objective.rooms.as_dict()}, objective.rooms.total
         path = self.apart(**rooms).path(penalty)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        told = locks.telling(f"λ = {penalty:g}", lambda told: say("greedy", told))
+        with locks.held(path.with_suffix(".locked"), told):
             known = load(path) if is_sealed(path) else GreedyTrace()
             far = known.complete or len(known.picks) >= k
             if not (far or (stop_ratio is not None and known.decays(stop_ratio))):
@@ -76,8 +77,8 @@ class KeptRuns:
         rooms = {} if objective.rooms is None else {"rooms": objective.rooms.as_dict()}
         kept = self.of_parts(objective.partition.count, k, **stopping).apart(**rooms)
         path = kept.path(penalty)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        told = locks.telling(f"λ = {penalty:g}", lambda told: say("greedy", told))
+        with locks.held(path.with_suffix(".locked"), told):
             if is_sealed(path):
                 return load(path)
             found = objective.maximise(k, penalty, **stopping)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from spice.distributed import team
 from spice.distributed.lightning import by_itself
 from spice.messages import warn
 from spice.models.dropout import drawn_by_row, seed_of
-from spice.models.in_parts import learnt_nll
+from spice.models.in_parts import Slopes, learnt_nll
 from spice.models.loss import NonFiniteLossError, check_finite
 from spice.models.room import Room
 from spice.storage.files import publish_folder
@@ -61,6 +61,7 @@ class FineTuning(pl.LightningModule):
         self.loss: torch.Tensor | float | None = None
         self.room: Room | None = None
         drawn_by_row(model)
+        self.slopes = Slopes(model)
         self.step_tokens = [sum(examples[row].supervised for row in step) for step in plan.steps]
 
     def on_train_start(self) -> None:
@@ -68,32 +69,30 @@ class FineTuning(pl.LightningModule):
         self.model.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """The micro-batch's part, a scalar, of its step's mean loss over supervised tokens.
+        """Go back from a micro-batch; what Lightning goes back from is zero, a scalar.
 
         Dropout is drawn from the seed and a row's place in the plan, so that a resumed run repeats
         what an uninterrupted one would have done, several processes what one would have, and
         micro-batches are split as memory asks.
         """
-        number = batch["number"]
-        if number == IDLE:
-            return sum(p.sum() for p in self._trainable()) * 0.0  # type: ignore[return-value]
+        if batch["number"] != IDLE:
+            self._learn(batch, batch["number"])
+        return sum(weight.sum() for weight in self.slopes.weights) * 0.0  # type: ignore[return-value]
+
+    def _learn(self, batch: Batch, number: int) -> None:
         if self.room is None:  # only now is the model where its memory is
             self.room = Room(self.model, BatchLimit(self.recipe.micro_batch_size), "learning")
             self.room.say()
         torch.manual_seed(self.seed * 1_000_003 + number)  # of what is not drawn by row
-        nll, count, total = learnt_nll(self.model, batch, self.room, self._seeds(number))
+        seeds = self._seeds(number)
+        nll, count = learnt_nll(self.model, batch, self.room, seeds, self.slopes)
         check_finite(nll, batch, f"step {self.plan.step_of[number] + 1}")
         self.loss = nll.sum() / count.sum()
         self.log("train/loss", self.loss, prog_bar=True, batch_size=len(batch["rows"]))
-        loss = total / self.step_tokens[self.plan.step_of[number]]
-        return loss * self.dealt.accumulate  # Lightning divides by it again
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """The step's whole gradient, before it is clipped, from the parts of all processes."""
-        team.add_up([p.grad for p in self._trainable() if p.grad is not None])
-
-    def _trainable(self) -> list[torch.nn.Parameter]:
-        return [p for p in self.model.parameters() if p.requires_grad]
+        """The gradient of the step's mean loss over supervised tokens, before it is clipped."""
+        self.slopes.hand_over(self.step_tokens[self.trainer.global_step])
 
     def _seeds(self, number: int) -> list[int]:
         """Of each of a micro-batch's rows, by its place in its step."""
@@ -106,7 +105,7 @@ class FineTuning(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW on the adapter, with the schedule stepped once per optimizer step."""
         optimizer = torch.optim.AdamW(
-            self._trainable(),
+            self.slopes.weights,
             lr=self.recipe.learning_rate,
             weight_decay=self.recipe.weight_decay,
         )

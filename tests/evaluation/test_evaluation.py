@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from tiny_models import letters, llama, renderer
 
+from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.evaluation import evaluation, live_model, surroundings
 from spice.evaluation.benchmarks import Benchmark, Suite
@@ -163,7 +164,7 @@ def run(world, suite, *, context=128, seed=0, model=None, names=None):
     tokenizer = letters()
     results = []
     evaluation = Evaluation(
-        model or llama(context),
+        PerRank(lambda: model or llama(context)),
         tokenizer,
         renderer(tokenizer, context),
         suite,
@@ -305,8 +306,8 @@ def test_nothing_is_printed_and_no_network_is_touched(world, monkeypatch, capfd)
     suite = a_suite(world, benchmark(world, *SUMS))
     tokenizer = letters()
     evaluation = Evaluation(
-        llama(), tokenizer, renderer(tokenizer), suite, max_length=128, seed=0, on_score=print,
-        cache=world / "cache",
+        PerRank(llama), tokenizer, renderer(tokenizer), suite, max_length=128, seed=0,
+        on_score=print, cache=world / "cache",
     )  # fmt: skip
     evaluation.score("sums_large")
     assert capfd.readouterr() == ("", "")
@@ -422,7 +423,7 @@ def test_the_eight_benchmarks_from_a_mirror(tmp_path, monkeypatch):
     tokenizer, context = checkpoint.tokenizer(), checkpoint.context()
     scores = []
     evaluation = Evaluation(
-        checkpoint.load(),
+        PerRank(checkpoint.load),
         tokenizer,
         renderer(tokenizer, context),
         suite,

@@ -17,20 +17,27 @@ from lm_eval.api.instance import Instance
 from tiny_models import PUBLISHED, letters, llama, renderer, word_starts
 
 from spice.data.rendering import Renderer
+from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.evaluation import live_model, surroundings
+from spice.evaluation.asked import Asked
 from spice.evaluation.code_execution.pass_at_k import PassAtK
 from spice.evaluation.generation import Generation
 
 FEW_STOPS = {"until": ["\n", "zz"], "do_sample": False, "max_gen_toks": 12}
 
 
+def by(model, tokenizer, reader, batch_size):
+    return PerRank(lambda: Asked(model, tokenizer, reader.end_id, batch_size, seed=0))
+
+
 def live(tokenizer=None, *, context=128, batch_size=4, model=None, **options):
     tokenizer = tokenizer or letters()
+    reader = renderer(tokenizer, context)
     return live_model.LiveModel(
-        model or llama(context),
+        by(model or llama(context), tokenizer, reader, batch_size),
         tokenizer,
-        renderer(tokenizer, context),
+        reader,
         max_length=context,
         batch_size=batch_size,
         **options,
@@ -189,8 +196,9 @@ class TestTokens:
         template = Template("auto", **pieces, answer="", max_tokens=64, **PUBLISHED)
         chatty = Renderer(tokenizer, template, 64)
         build = lambda chat: live_model.LiveModel(  # noqa: E731
-            llama(), tokenizer, chatty, max_length=64, batch_size=1, chat=chat
-        )
+            by(llama(), tokenizer, chatty, 1), tokenizer, chatty, max_length=64, batch_size=1,
+            chat=chat,
+        )  # fmt: skip
         assert build(False).context.encode("ab").count(1) == 1
         text = build(True).apply_chat_template([{"role": "user", "content": "hi"}])
         assert build(True).context.encode(text).count(1) == 1
@@ -200,17 +208,17 @@ class TestTokens:
         space = subject.context.tokenizer.convert_tokens_to_ids("▁")
         new = [space, space, *subject.context.tokenizer.convert_tokens_to_ids(["x", "y"])]
         plan = Generation(subject.context.encode("def f():\n"), 9, False, False, (), "{}")
-        assert subject.writer.finish(plan, new, stopped=True) == ("  xy", True)
+        assert subject.asked().writer.finish(plan, new, stopped=True) == ("  xy", True)
         assert subject.context.tokenizer.decode(new) == " xy"  # what decoding it alone would give
 
     def test_an_answer_ends_before_any_end_token(self):
         model = llama()
         model.generation_config.eos_token_id = [5]
         subject = live(model=model)
-        assert subject.writer.end_ids() == [2, 5]
+        assert subject.asked().writer.end_ids() == [2, 5]
         plan = Generation([1, 9], 9, False, False, (), "{}")
         for end in (2, 5):
-            text, ended = subject.writer.finish(plan, [10, 11, end, 12], stopped=False)
+            text, ended = subject.asked().writer.finish(plan, [10, 11, end, 12], stopped=False)
             assert (len(text), ended) == (2, True)
 
     def test_an_answer_ends_where_the_chat_template_ends_one(self):
@@ -222,8 +230,10 @@ class TestTokens:
         )
         plain = renderer(tokenizer).template
         chat = Renderer(tokenizer, dataclasses.replace(plain, mode="chat"), 128)
-        subject = live_model.LiveModel(llama(), tokenizer, chat, max_length=128, batch_size=1)
-        assert tokenizer.convert_tokens_to_ids("<|end|>") in subject.writer.end_ids()
+        subject = live_model.LiveModel(
+            by(llama(), tokenizer, chat, 1), tokenizer, chat, max_length=128, batch_size=1
+        )
+        assert tokenizer.convert_tokens_to_ids("<|end|>") in subject.asked().writer.end_ids()
 
     def test_a_chat_prompt_is_the_renderers(self):
         subject = live(chat=True)
@@ -249,11 +259,19 @@ def test_nothing_depends_on_the_batch_size(batch_size):
 def test_a_repeated_context_is_read_once():
     subject = live(batch_size=8)
     rows = []
-    subject.model.model.embed_tokens.register_forward_pre_hook(
+    subject.asked().model.model.embed_tokens.register_forward_pre_hook(
         lambda module, inputs: rows.append(len(inputs[0]))
     )
     subject.loglikelihood(scored([("Pick one:", f" {x}") for x in "ABCD"]))
     assert rows == [1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_a_prompt_that_is_asked_again_is_answered_anew(batch_size):
+    settings = {"until": [], "do_sample": True, "temperature": 1.0, "max_gen_toks": 12}
+    answers = live(batch_size=batch_size).generate_until(asked(["Say"] * 8, settings))
+    assert len(set(answers)) == 8
+    assert live(batch_size=batch_size).generate_until(asked(["Say"] * 8, settings)) == answers
 
 
 class TestSettingsComeBack:

@@ -18,7 +18,7 @@ from spice.errors import InputError
 from spice.gradients.per_sample import per_sample_gradients
 from spice.models.dropout import drawn_by_row
 from spice.models.head import token_choices
-from spice.models.in_parts import learnt_nll
+from spice.models.in_parts import Slopes, learnt_nll
 from spice.models.lora import Lora
 from spice.models.loss import response_nll
 from spice.models.memory import hand_back_what_is_freed
@@ -57,10 +57,9 @@ def main(what: str) -> None:
         return log_p.view_as(part["input_ids"]).sum(dim=1)
 
     def learning(room: Room) -> torch.Tensor:
-        nll, _, total = learnt_nll(adapted, batch, room, range(rows))
-        weights = [p for p in adapted.parameters() if p.requires_grad]
-        slopes = torch.autograd.grad(total, weights)
-        return torch.cat([nll, *(slope.flatten() for slope in slopes)])
+        slopes = Slopes(adapted)
+        nll, _ = learnt_nll(adapted, batch, room, range(rows), slopes)
+        return torch.cat([nll, *(total.flatten().float() for total in slopes.sums)])
 
     acts = {"losses": losses, "choices": choices}
     act = acts.get(what, partial(per_sample_gradients, adapted, reduction="mean"))

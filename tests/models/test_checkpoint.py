@@ -140,7 +140,7 @@ def test_a_quantised_base_is_refused_with_the_way_out(folder: Path, key: str) ->
     edit_json(folder / "config.json", **{key: {"quant_method": "bitsandbytes"}})
     said = refusal(folder)
     assert said.startswith(f"proxy.path: {folder} is quantised (bitsandbytes)")
-    assert "not supported yet; give the checkpoint that it was made from" in said
+    assert "quantization=4bit or 8bit beside its path" in said
 
 
 def test_another_tokenizer_s_files_come_with_the_way_out(folder: Path) -> None:

@@ -131,3 +131,46 @@ def test_what_is_scored_is_what_was_tuned_at_every_position(
     assert isinstance(scored, PeftModel) == stays
     assert torch.allclose(logits(scored), expected, atol=1e-4)
     assert torch.equal(logits(scored).argmax(-1), expected.argmax(-1))
+
+
+# -- the last layers alone -------------------------------------------------------------------------
+
+
+def last(layers: int, targets: Any = "all-linear") -> Lora:
+    return Lora(r=4, alpha=8, dropout=0.0, targets=targets, layers=layers)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+@pytest.mark.parametrize(
+    ("targets", "each", "more"),
+    [("all-linear", 7, 0), (["q_proj", "lm_head"], 1, 1), (r".*\.[qk]_proj", 2, 0)],
+)
+def test_the_last_layers_alone_have_adapters(
+    make_checkpoint: MakeCheckpoint, family: str, targets: Any, each: int, more: int
+) -> None:
+    more_layers = {"num_hidden_layers": 4}
+    if family == "gemma3":
+        more_layers["layer_types"] = ["sliding_attention"] * 4  # type: ignore[assignment]
+    outline = Checkpoint(str(make_checkpoint(family, **more_layers)), "float32").outline()
+    found = on(last(2, targets).attach(outline, seed=0))
+    assert len(found) == 2 * each + more
+    assert {part for name in found for part in name.split(".") if part.isdigit()} == {"2", "3"}
+
+
+def test_more_layers_than_there_are_is_refused(make_checkpoint: MakeCheckpoint) -> None:
+    outline = Checkpoint(str(make_checkpoint("llama")), "float32").outline()
+    with pytest.raises(InputError, match=r"^lora.layers=3: the model has 2 layers$"):
+        last(3).attach(outline, seed=0)
+    with pytest.raises(InputError, match="layers=0: must be a whole number of at least 1"):
+        last(0)
+
+
+def test_an_adapter_on_the_last_layers_is_found_where_it_was_saved(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    base = Checkpoint(str(make_checkpoint("llama")), "float32")
+    tuned = moved(last(1).attach(base.load(), seed=0))
+    tuned.save_pretrained(str(tmp_path))
+    found = PeftModel.from_pretrained(base.load(), str(tmp_path))
+    assert on(found) == on(tuned)
+    assert torch.equal(logits(found), logits(tuned))

@@ -24,7 +24,7 @@ def flip(path: Path) -> None:
 
 
 def files(cache: Path) -> list[Path]:
-    return sorted(p for p in cache.rglob("*") if p.is_file() and p.suffix != ".lock")
+    return sorted(p for p in cache.rglob("*") if p.is_file())
 
 
 def facts(folder: Path) -> dict[str, Any]:

@@ -9,20 +9,26 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from compose import composed
 from omegaconf import OmegaConf
+from safetensors.torch import load_file
 
 from spice.distributed import team
 from spice.pipeline.run import run
+from spice.stopping import CODES
 
 COMMON = ["logger=csv", "trainer=cpu", "trainer.progress=false", "data.size=240", "budget=24",
           "gradients.shard_rows=32"]  # fmt: skip
 CHOSEN = ["finetune=none", "benchmarks=none"]
+WHOLE = ["finetune.max_steps=6", "finetune.micro_batch_size=2", "finetune.checkpoint_every=1",
+         "benchmarks.only=[mmlu,gsm8k]", "benchmarks.limit=5",
+         "benchmarks.batch_size=2"]  # fmt: skip
 AIMED = ["finetune=none", "benchmarks.only=[mmlu]", "benchmarks.limit=2"]
 
 
@@ -98,9 +104,68 @@ def test_a_proxy_that_learns_chooses_the_same(overrides: list[str], tmp_path: Pa
             assert found[1][name] == pytest.approx(found[0][name], rel=1e-3, abs=1e-6)
 
 
-def command(*starter: str) -> list[str]:
+def results(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))["scores"]
+
+
+def far(one: Path, other: Path) -> float:
+    a, b = (load_file(path / "adapter/adapter_model.safetensors") for path in (one, other))
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    process = begin(folder, command(more=WHOLE))
+    assert process.wait() == 0, process.communicate()
+    return folder / "run"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("started", ["by itself", "by torchrun"])
+def test_a_whole_run_comes_to_the_same(tmp_path: Path, whole: Path, started: str) -> None:
+    starter = ["torch.distributed.run", "--nproc-per-node=2", "--master-port", port(), "-m"]
+    argv = (
+        command(*starter, more=WHOLE)
+        if started == "by torchrun"
+        else [*command(more=WHOLE), "trainer.devices=2"]
+    )
+    process = begin(tmp_path, argv)
+    log = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, log
+    assert far(whole, tmp_path / "run") < 1e-5
+    assert results(tmp_path / "run") == results(whole)
+    for path in (whole / "samples").iterdir():
+        assert (tmp_path / "run/samples" / path.name).read_bytes() == path.read_bytes()
+    curves = (tmp_path / "run/logs/metrics.csv").read_text(encoding="utf-8").splitlines()
+    assert len(curves) == len((whole / "logs/metrics.csv").read_text().splitlines())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
+def test_a_tuning_on_two_devices_is_stopped_and_goes_on(
+    tmp_path: Path, whole: Path, number: signal.Signals
+) -> None:
+    argv = [*command(more=WHOLE), "trainer.devices=2"]
+    process = begin(tmp_path, argv)
+    while not list(tmp_path.glob("cache/finetune/*.partial/checkpoints/last.ckpt")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode in (CODES.get(number, -number), 0)
+    assert not psutil.wait_procs(family, timeout=10)[1]
+    again = begin(tmp_path, argv)
+    log = again.communicate(timeout=200)[0]
+    assert again.returncode == 0, log
+    assert far(whole, tmp_path / "run") < 1e-5
+    assert results(tmp_path / "run") == results(whole)
+
+
+def command(*starter: str, more: Sequence[str] = CHOSEN) -> list[str]:
     program = [sys.executable, "-m", *starter, "spice"]
-    return [*program, *COMMON, *CHOSEN, "hydra.run.dir=run", "cache_dir=cache"]
+    return [*program, *COMMON, *more, "hydra.run.dir=run", "cache_dir=cache"]
 
 
 def begin(folder: Path, argv: list[str], **more: str) -> subprocess.Popen[str]:

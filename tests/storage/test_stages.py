@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -296,7 +297,8 @@ def test_of_two_processes_one_builds_and_the_other_waits(tmp_path: Path, start: 
     waiting = start(True)
     said = tmp_path / f"said-{waiting.pid}"
     until(said.exists)
-    assert said.read_text().startswith("waiting for another run that is building")
+    assert said.read_text().startswith("waiting for s/")
+    assert f"host {socket.gethostname()}, pid {builder.pid}, since " in said.read_text()
     assert waiting.is_alive()
     leave(tmp_path / "go", "")
     assert got(tmp_path, builder) == {"reused": False, "result": str(builder.pid)}

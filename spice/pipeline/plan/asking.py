@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spice.distributed.per_rank import PerRank
 from spice.evaluation.benchmarks import Suite
 from spice.models.device import device
 from spice.pipeline.plan.probe import Memory, quickest
@@ -33,7 +34,7 @@ def ask(
     model: Any = tokenized.checkpoint.load()
     evaluation = partial(
         Evaluation,
-        model.to(where),
+        PerRank(lambda: model.to(where)),
         tokenized.renderer.tokenizer,
         tokenized.renderer,
         max_length=tokenized.context,
@@ -68,7 +69,7 @@ def items(suite: Suite, name: str, cache: Path) -> list[int]:
 
     from spice.evaluation.evaluation import Evaluation
 
-    model: Any = torch.nn.Module()
+    model: Any = PerRank(torch.nn.Module)
     nobody: Any = None
     return Evaluation(
         model, nobody, nobody, suite, max_length=0, seed=0, on_score=nobody, cache=cache

@@ -204,5 +204,4 @@ def _pass(
 def _autocast(where: str, precision: str) -> torch.autocast:
     import torch
 
-    kind = torch.float16 if precision == "16-mixed" else torch.bfloat16
-    return torch.autocast(where, kind, enabled=precision != "32-true")
+    return torch.autocast(where, torch.bfloat16, enabled=precision != "32-true")

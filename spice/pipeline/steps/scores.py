@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from spice.distributed import per_rank
+from spice.distributed.per_rank import PerRank
 from spice.messages import say, warn
 from spice.models.merging import merged, shared_targets
 from spice.pipeline.steps.base import Step
@@ -20,6 +21,7 @@ from spice.storage.stages import digest
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from spice.models.checkpoint import Checkpoint
     from spice.pipeline.plan.planned import Planned
     from spice.pipeline.plan.planner import Planner
     from spice.pipeline.run import Run
@@ -69,12 +71,15 @@ class Evaluate(Step):
 
         Returns how many were scored.
         """
-        model = functools.cache(lambda: self._model(run))
+        model = PerRank(partial(tuned, run.as_model.checkpoint, self._adapter(run)), kept=True)
         made = (run.stages.run(self.name, keys[name], partial(self._score, run, name, model))
                 for name in names)  # fmt: skip
-        return sum(not done.reused for done in made)
+        try:
+            return sum(not done.reused for done in made)
+        finally:
+            per_rank.release()
 
-    def _score(self, run: Run, name: str, model: Callable[[], Any], folder: Path) -> None:
+    def _score(self, run: Run, name: str, model: PerRank[Any], folder: Path) -> None:
         from spice.evaluation.evaluation import evaluate  # keeps torch out of start-up
 
         def keep(score: Score, samples: list[dict[str, Any]]) -> None:
@@ -83,7 +88,7 @@ class Evaluate(Step):
             write_jsonl(folder / "samples.jsonl", samples)
 
         evaluate(
-            model(),
+            model,
             run.as_model.renderer,
             run.parts.suite,
             [name],
@@ -94,21 +99,8 @@ class Evaluate(Step):
             trainer=run.parts.machine.trainer_arguments(),
         )
 
-    def _model(self, run: Run) -> Any:
-        model: Any = run.as_model.checkpoint.load()
-        if run.adapter is None:
-            return model
-        from peft import PeftModel  # keeps torch out of start-up
-
-        model = PeftModel.from_pretrained(model, str(run.adapter.folder / "adapter"))
-        if shared := [name.rpartition(".")[2] for name in shared_targets(model)]:
-            told = "shares its weight with another layer: scored beside the model, not merged"
-            warn(self.name, f"{shared[0]} {told}; merge the adapter elsewhere only once untied")
-        if run.as_model.checkpoint.dtype != "float32":
-            return model
-        # The same function to rounding, in two thirds of the time; half precision would lose
-        # digits of the adapter.
-        return merged(model)
+    def _adapter(self, run: Run) -> Path | None:
+        return None if run.adapter is None else run.adapter.folder / "adapter"
 
     def plan(self, run: Run, planner: Planner) -> Iterator[Planned]:
         """As the untuned model answers; a tuned one may stop sooner or later."""
@@ -118,3 +110,21 @@ class Evaluate(Step):
         missing = [name for name, key in keys.items() if not run.stages.has(self.name, key)]
         key = digest({name: digest(keys[name]) for name in keys})
         yield planner.scores(key, missing)
+
+
+def tuned(checkpoint: Checkpoint, adapter: Path | None) -> Any:
+    """The model that answers: a checkpoint's, with an adapter where there is one."""
+    model: Any = checkpoint.load()
+    if adapter is None:
+        return model
+    from peft import PeftModel  # keeps torch out of start-up
+
+    model = PeftModel.from_pretrained(model, str(adapter))
+    if shared := [name.rpartition(".")[2] for name in shared_targets(model)]:
+        told = "shares its weight with another layer: scored beside the model, not merged"
+        warn(Evaluate.name, f"{shared[0]} {told}; merge the adapter elsewhere only once untied")
+    if checkpoint.dtype != "float32":
+        return model
+    # The same function to rounding, in two thirds of the time; half precision would lose
+    # digits of the adapter, and few bits are left as they are.
+    return merged(model)
