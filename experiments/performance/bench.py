@@ -83,9 +83,16 @@ def second_penalty(quick: bool) -> list[dict[str, Any]]:
     return second_penalty.measure(quick)
 
 
+def million(quick: bool) -> dict[str, Any]:
+    """(g) A pool of a million rows."""
+    from experiments.performance import million
+
+    return million.measure(quick)
+
+
 PARTS: dict[str, Callable[[bool], Any]] = {
     part.__name__: part
-    for part in (window, pools, partitions, others, extraction, growth, second_penalty)
+    for part in (window, pools, partitions, others, extraction, growth, second_penalty, million)
 }
 
 

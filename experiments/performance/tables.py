@@ -180,6 +180,30 @@ def _second_penalty(pools: list[dict[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
+def _million(found: dict[str, Any]) -> list[str]:
+    first, again, spice = found["first"], found["again"], found["spice"]
+    lines = [
+        f"## A pool of {found['n']:,} rows",
+        "",
+        "Sandbox rows, the command line with selector=random and one step of fine-tuning. Peaks",
+        "are of all processes, mapped files included. The second run has another seed.",
+        "",
+        "| | seconds | rows read, models' weights looked at | tokens and audit | peak |",
+        "|---|---|---|---|---|",
+    ]
+    for name, one in (("first run", first), ("second run", again)):
+        read, tokens = one["steps"]["pool"] - one["tokens"], one["tokens"]
+        cells = [f"{one['seconds']:.0f}", f"{read:.1f}", f"{tokens:.1f}", _gib(one["peak"])]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [
+        *lines,
+        "",
+        f"spice, k = {spice['k']:,}, on {spice['d']} synthetic coordinates of as many rows, from a "
+        f"file: {spice['seconds']:.1f} s, peak {_gib(spice['peak'])}.",
+        "",
+    ]
+
+
 def _absent(reasons: dict[str, str]) -> list[str]:
     if not reasons:
         return []
@@ -203,4 +227,5 @@ SECTIONS: dict[str, Callable[[Any], list[str]]] = {
     "extraction": _extraction,
     "growth": _growth,
     "second_penalty": _second_penalty,
+    "million": _million,
 }

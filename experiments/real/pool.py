@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from spice.data.pool import FilePool, identify
+from spice.data.identity import identify
+from spice.data.pool import FilePool
 from spice.errors import InputError
 from spice.records import Row
 from spice.selectors.mix import largest_remainders

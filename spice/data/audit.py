@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spice.data.rendering import Example, Renderer
+from spice.data.row_table import ids_of
 from spice.records import Row
 
 
@@ -48,24 +49,32 @@ def audit(
 ) -> MaskAudit:
     """Count what a run will learn from, and what it will not; ``lost`` says which rows, and why."""
     lost = lost or {}
-    empty = [row.id for row, example in zip(rows, examples, strict=True) if not example.supervised]
-    written = [i for i in range(len(rows)) if i not in lost]
-    taught = [renderer.taught(rows[i]) for i in written]
-    answers, learnt = sum(map(len, taught)), sum(map(sum, taught))
-    supervised = sum(len(examples[i].spans) for i in written)
+    ids = ids_of(rows)
+    empty: list[str] = []
+    tokens = supervised_tokens = truncated = answers = learnt = supervised = 0
+    for i, (row, example) in enumerate(zip(rows, examples, strict=True)):
+        tokens += len(example.ids)
+        supervised_tokens += example.supervised
+        truncated += example.truncated
+        if not example.supervised:
+            empty.append(row.id)
+        if i not in lost:
+            taught = renderer.taught(row)
+            answers, learnt = answers + len(taught), learnt + sum(taught)
+            supervised += len(example.spans)
     return MaskAudit(
         rows=len(rows),
-        tokens=sum(len(e.ids) for e in examples),
-        supervised_tokens=sum(e.supervised for e in examples),
-        truncated_rows=sum(e.truncated for e in examples),
+        tokens=tokens,
+        supervised_tokens=supervised_tokens,
+        truncated_rows=truncated,
         unsupervised_rows=len(empty),
         unsupervised_ids=empty,
-        exact_duplicates=sum("#" in row.id for row in rows),
+        exact_duplicates=sum("#" in id for id in ids),
         answers=answers,
         supervised_answers=supervised,
         untaught_answers=answers - learnt,
         cut_answers=learnt - supervised,
-        lost_rows={rows[i].id: why for i, why in lost.items()},
+        lost_rows={ids[i]: why for i, why in lost.items()},
         template="chat" if renderer.chat else "plain",
         max_tokens=renderer.max_tokens,
     )

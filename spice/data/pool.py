@@ -11,18 +11,22 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
 from spice.data.files import each_once, expand, read_file
+from spice.data.identity import limited, numbered
 from spice.data.layouts import Rules
 from spice.data.reading import FIELDS, ROLES, Reading
+from spice.data.row_table import ids_of, sources_of
 from spice.data.unread import Unread
 from spice.errors import InputError, did_you_mean
-from spice.records import Row, row_id
+from spice.records import Row
 from spice.storage.files import short_hash
+from spice.storage.seals import hash_of
 from spice.values import Count, FilePath, FilePaths, Keys, Name, RefusedError, Text, Told, component
 
 OnBadRow = Literal["error", "skip"]
@@ -37,7 +41,7 @@ class Pool:
     the sandbox knows about its rows, by id; no selector sees it.
     """
 
-    rows: list[Row]
+    rows: Sequence[Row]
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unread: list[Unread] = field(default_factory=list)
@@ -46,8 +50,12 @@ class Pool:
 
     def digest(self) -> str:
         """A hash of the rows in their order: ids and sources decide all that follows."""
-        joined = "\n".join(f"{row.id}\t{row.source}" for row in self.rows)
-        return short_hash(joined.encode())
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        named = zip(ids_of(self.rows), sources_of(self.rows), strict=True)
+        return short_hash("\n".join(f"{id}\t{source}" for id, source in named).encode())
 
     def report(self) -> dict[str, Any]:
         """How the rows were read, as a JSON object."""
@@ -63,8 +71,40 @@ class Data(ABC):
         """Read and check the rows."""
 
 
+@dataclass
+class Report:
+    """What reading a pool has found so far beside its rows; :class:`Pool` says what each is."""
+
+    skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
+    changed: Counter[str] = field(default_factory=Counter)
+
+
+class Streamed(Data):
+    """A pool that can be read row by row."""
+
+    @abstractmethod
+    def stream(self, report: Report) -> Iterator[Row]:
+        """The checked rows with their ids; the report is whole when the last has come."""
+
+    @abstractmethod
+    def contents(self) -> dict[str, Any] | None:
+        """What decides the rows and the report; None if that is not known before they are read."""
+
+    def load(self) -> Pool:
+        """Read all rows into memory.
+
+        Raises:
+            InputError: what :meth:`stream` refuses.
+        """
+        report = Report()
+        rows = list(self.stream(report))
+        return Pool(rows, report.skipped, report.notes, report.unread, report.changed)
+
+
 @component
-class FilePool(Data):
+class FilePool(Streamed):
     """``data=jsonl``: files of any known format, plain or packed, several at once.
 
     ``limit`` keeps the rows with the smallest ids: since ids are hashes, a uniform sample that is
@@ -89,24 +129,29 @@ class FilePool(Data):
     def __post_init__(self) -> None:
         _check_names(self.columns, self.roles)
 
-    def load(self) -> Pool:
+    def stream(self, report: Report) -> Iterator[Row]:
         """Read all files, in the order given.
 
         Raises:
-            InputError: what the reader and :func:`build` refuse.
+            InputError: what the reader and :func:`rows_of` refuse.
         """
-        found = [file for path in self.paths for file in expand(path, f"{self.key}.paths")]
-        files, notes = each_once(found)
-        return build(
-            (entry for file in files for entry in read_file(file)),
-            self,
-            origin=", ".join(map(str, files)),
-            notes=notes,
-        )
+        files, notes = self._files()
+        report.notes += notes
+        entries = (entry for file in files for entry in read_file(file))
+        return rows_of(entries, self, report, origin=", ".join(map(str, files)))
+
+    def contents(self) -> dict[str, Any]:
+        """The files by their names and content, with the settings."""
+        files, notes = self._files()
+        inside = [[str(file), _content(file)] for file in files]
+        return {**_settings(self), "files": inside, "notes": notes}
+
+    def _files(self) -> tuple[list[Path], list[str]]:
+        return each_once(f for path in self.paths for f in expand(path, f"{self.key}.paths"))
 
 
 @component
-class HubPool(Data):
+class HubPool(Streamed):
     """``data=hub``: a data set of the hub, or of a local folder in the hub's layout."""
 
     name: FilePath
@@ -125,9 +170,12 @@ class HubPool(Data):
     def __post_init__(self) -> None:
         _check_names(self.columns, self.roles)
 
-    def load(self) -> Pool:
+    def stream(self, report: Report) -> Iterator[Row]:
         """Download (or find in the cache) and read the data set."""
-        return build(self._records(), self, origin=f"data set {self.name!r}")
+        return rows_of(self._records(), self, report, origin=f"data set {self.name!r}")
+
+    def contents(self) -> None:
+        """Not known: what a name stands for on the hub may change."""
 
     def _records(self) -> Iterator[tuple[str, str, Any]]:
         import datasets
@@ -182,7 +230,7 @@ class Part:
 
 
 @component
-class MixPool(Data):
+class MixPool(Streamed):
     """``data=paper_pool``: several pools as one, each cut to its count of rows.
 
     ``parts`` maps a source's name to what it is made of. ``assumption`` is said aloud.
@@ -198,76 +246,76 @@ class MixPool(Data):
     def __post_init__(self) -> None:
         _check_names(None, self.roles)
 
-    def load(self) -> Pool:
-        """Load each part, name its rows after it, and join them."""
-        loaded = [self._part(name, part) for name, part in self.parts.items()]
-        return Pool(
-            _limit(identify(row for pool in loaded for row in pool.rows), self.limit),
-            skipped=[where for pool in loaded for where in pool.skipped],
-            notes=[self.assumption, *(note for pool in loaded for note in pool.notes)],
-            unread=[column for pool in loaded for column in pool.unread],
-            changed=sum((Counter(pool.changed) for pool in loaded), Counter()),
-        )
+    def stream(self, report: Report) -> Iterator[Row]:
+        """Read each part, name its rows after it, and join them."""
+        report.notes.append(self.assumption)
+        parts = (self._part(name, part, report) for name, part in self.parts.items())
+        return limited(numbered(row for rows in parts for row in rows), self.limit)
 
-    def _part(self, source: str, part: Part) -> Pool:
+    def contents(self) -> dict[str, Any] | None:
+        """What decides the parts."""
+        parts = {name: self._reader(name, part).contents() for name, part in self.parts.items()}
+        return None if None in parts.values() else {**_settings(self), "parts": parts}
+
+    def _part(self, source: str, part: Part, report: Report) -> Iterator[Row]:
+        """A part's rows; the report hears of it once they have all come."""
+        own, count = Report(), 0
+        for row in self._reader(source, part).stream(own):
+            count += 1
+            yield row
+        report.skipped += own.skipped
+        report.notes += own.notes
+        report.unread += own.unread
+        report.changed += own.changed
+        if part.rows is not None and count < part.rows:
+            report.notes.append(f"{source}: {count} rows where the paper's mix has {part.rows}")
+
+    def _reader(self, source: str, part: Part) -> FilePool | HubPool:
         common: dict[str, Any] = {
             "limit": part.rows, "on_bad_row": self.on_bad_row, "columns": part.columns,
             "roles": self.roles, "mend": self.mend, "source": source, "key": f"data.parts.{source}",
         }  # fmt: skip
-        reader: Data
-        if part.path is None:
-            assert part.name is not None
-            reader = HubPool(
-                part.name,
-                part.config,
-                part.split,
-                revision=part.revision,
-                data_files=part.data_files,
-                **common,
-            )
-        else:
-            paths = (part.path,) if isinstance(part.path, str) else part.path
-            reader = FilePool(paths, **common)
-        pool = reader.load()
-        short = f"{source}: {len(pool.rows)} rows where the paper's mix has {part.rows}"
-        few = part.rows is not None and len(pool.rows) < part.rows
-        return dataclasses.replace(pool, notes=[*pool.notes, short] if few else pool.notes)
+        if part.path is not None:
+            return FilePool((part.path,) if isinstance(part.path, str) else part.path, **common)
+        assert part.name is not None
+        return HubPool(
+            part.name,
+            part.config,
+            part.split,
+            revision=part.revision,
+            data_files=part.data_files,
+            **common,
+        )
 
 
-def build(
-    entries: Iterable[tuple[str, str, Any]],
-    how: FilePool | HubPool,
-    *,
-    origin: str,
-    notes: Sequence[str] = (),
-) -> Pool:
-    """Turn ``(where, default source, record)`` entries into a checked pool.
+def rows_of(
+    entries: Iterable[tuple[str, str, Any]], how: FilePool | HubPool, report: Report, *, origin: str
+) -> Iterator[Row]:
+    """Turn ``(where, default source, record)`` entries into checked rows.
 
     Raises:
         InputError: there is no row at all, or a bad one where ``on_bad_row`` is ``error``.
     """
     how_read = Rules(how.columns or {}, how.roles or {}, how.mend)
     reading = Reading(how_read, how.on_bad_row, how.key, how.source)
-    reading.read(entries, origin)
-    return Pool(
-        _limit(identify(reading.rows), how.limit),
-        skipped=reading.skipped,
-        notes=list(notes),
-        unread=reading.unread.listed(),
-        changed=dict(reading.changed),
-    )
+    yield from limited(numbered(reading.rows(entries, origin)), how.limit)
+    report.skipped += reading.skipped
+    report.unread += reading.unread.listed()
+    report.changed += reading.changed
 
 
-def identify(rows: Iterable[Row]) -> list[Row]:
-    """Give each row its id; a second, third … exact copy gets the suffix ``#2``, ``#3`` …."""
-    seen: Counter[str] = Counter()
-    identified = []
-    for row in rows:
-        key = row_id(row.system, row.history, row.instruction, row.input, row.response, row.taught)
-        seen[key] += 1
-        copy = f"{key}#{seen[key]}" if seen[key] > 1 else key
-        identified.append(dataclasses.replace(row, id=copy))
-    return identified
+def _settings(data: Any) -> dict[str, Any]:
+    """A pool's options as JSON holds them; where its files are is said with what is in them."""
+    options = dataclasses.asdict(data)
+    return {"kind": type(data).__name__, **{k: v for k, v in options.items() if k != "paths"}}
+
+
+def _content(file: Path) -> str | list[list[str]]:
+    """The hash of a file, or of each in a folder that counts as one."""
+    if file.is_file():
+        return hash_of(file)
+    inside = sorted(path for path in file.rglob("*") if path.is_file())
+    return [[path.relative_to(file).as_posix(), hash_of(path)] for path in inside]
 
 
 def _check_names(columns: Mapping[str, str] | None, roles: Mapping[str, str] | None) -> None:
@@ -280,10 +328,3 @@ def _check_names(columns: Mapping[str, str] | None, roles: Mapping[str, str] | N
         if ours not in ROLES:
             words = f"must be one of {', '.join(ROLES)}.{did_you_mean(ours, ROLES)}"
             raise RefusedError(f"roles.{theirs}", ours, words)
-
-
-def _limit(rows: list[Row], limit: int | None) -> list[Row]:
-    if limit is None or limit >= len(rows):
-        return rows
-    kept = set(sorted(row.id for row in rows)[:limit])
-    return [row for row in rows if row.id in kept]

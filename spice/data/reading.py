@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from spice.data.layouts import COLUMNS, Rules, find_row
@@ -29,29 +29,31 @@ class Reading:
         self.on_bad_row = on_bad_row
         self.key = key
         self.named = named
-        self.rows: list[Row] = []
         self.skipped: list[str] = []
         self.unread = Unreads()
         self.changed: Counter[str] = Counter()
         self._columns: dict[str, None] = {}  # met so far, in order
         self._roles: dict[str, None] = {}
 
-    def read(self, entries: Iterable[tuple[str, str, Any]], origin: str) -> None:
-        """Take ``(where, default source, record)`` entries from ``origin`` to their end.
+    def rows(self, entries: Iterable[tuple[str, str, Any]], origin: str) -> Iterator[Row]:
+        """The rows of ``(where, default source, record)`` entries from ``origin``, one by one.
 
         Raises:
             InputError: there is no row at all, a bad one where ``on_bad_row`` is ``error``, or what
                 the rules name is nowhere.
         """
+        some = False
         for where, source, record in entries:
-            self._take(where, source, record)
+            if (row := self._row(where, source, record)) is not None:
+                some = True
+                yield row
         self._check_names()
-        if not self.rows:
+        if not some:
             bad = self.skipped
             first = f" but bad ones, the first of {len(bad):,}: {bad[0]}" if bad else ""
             raise InputError(f"the pool is empty: no rows in {origin}{first}")
 
-    def _take(self, where: str, source: str, record: Any) -> None:
+    def _row(self, where: str, source: str, record: Any) -> Row | None:
         if isinstance(record, dict):
             self._columns.update(dict.fromkeys(map(str, record)))
         try:
@@ -61,11 +63,11 @@ class Reading:
                 skip = " (data.on_bad_row=skip leaves it out)" if self.key[:4] == "data" else ""
                 raise InputError(f"{where}: {error}{self._misnamed()}{skip}") from None
             self.skipped.append(f"{where}: {error}")
-            return
-        self.rows.append(found.row)
+            return None
         self.unread.add(found)
         self.changed.update(found.changed)
         self._roles.update(dict.fromkeys(found.roles or ()))
+        return found.row
 
     def _misnamed(self) -> str:
         """A word on the first column that was asked for and has not been met."""

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from annotated_types import MinLen
 
 from spice.data.files import expand
-from spice.data.pool import FilePool, identify
+from spice.data.identity import identify
+from spice.data.pool import FilePool
 from spice.data.unread import told
 from spice.errors import InputError
 from spice.evaluation.benchmarks import Benchmark, Suite
@@ -89,7 +90,7 @@ class FileExamples:
         pool = FilePool(self.paths, None, "error", key="validation").load()
         for line in (*pool.notes, *told(pool.unread)):
             warn("validation", line)
-        return pool.rows
+        return list(pool.rows)
 
 
 def _tasks(benchmark: Benchmark) -> dict[str, Any]:

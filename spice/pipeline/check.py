@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf.errors import OmegaConfBaseException
 
+from spice.data.row_table import sources_of
 from spice.errors import InputError
 from spice.models.device import memory
 from spice.pipeline.checks import checks
@@ -125,7 +126,7 @@ def _of_memory(draft: Draft, role: str) -> Iterator[str]:
 
 
 def _of_pool(draft: Draft) -> str:
-    counts = Counter(row.source for row in draft.pool.rows).most_common()
+    counts = Counter(sources_of(draft.pool.rows)).most_common()
     named = ", ".join(f"{source} {count:,}" for source, count in counts[:NAMED])
     more = f" and {len(counts) - NAMED} more" if len(counts) > NAMED else ""
     return f"{len(draft.pool.rows):,} rows of {len(counts)} sources: {named}{more}"

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spice.data.row_table import sources_of
 from spice.evaluation.development import BenchmarkExamples
 from spice.pipeline import run_folder
 from spice.pipeline.machine import quiet
@@ -31,7 +32,7 @@ def checks(draft: Draft) -> Iterator[Check]:
     yield lambda: _check_data_sets(draft)
     yield lambda: draft.pool
     yield lambda: draft.k
-    yield lambda: draft.group("selector").check_sources(row.source for row in draft.pool.rows)
+    yield lambda: draft.group("selector").check_sources(sources_of(draft.pool.rows))
     yield lambda: _check_partitions(draft)
     yield quiet  # which takes transformers; from here on it is at work
     for role in draft.readers:

@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spice.data import kept_rows
 from spice.errors import InputError
+from spice.messages import say
 from spice.models.autocast import slow_here
 from spice.models.lora import Lora, without
 from spice.models.quantization import weight_bytes
@@ -15,6 +17,7 @@ from spice.models.tokenized import renderer
 from spice.pipeline.budget import resolve_budget
 from spice.pipeline.components import Components, make, make_settings
 from spice.reporting.card import other_selections
+from spice.storage.stages import Stages
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -78,8 +81,20 @@ class Draft:
 
     @property
     def pool(self) -> Pool:
-        """The rows to choose from."""
-        return self._once("the pool", lambda: self.group("data").load())
+        """The rows to choose from; a check leaves nothing behind, and holds them in memory."""
+        return self._once("the pool", self._pool)
+
+    @property
+    def stages(self) -> Stages:
+        """Finished stages of all runs, in the cache."""
+        return self._once("the stages", lambda: Stages(self.cache, say))
+
+    def _pool(self) -> Pool:
+        def keep(key: dict[str, Any], build: Callable[[Path], None]) -> Path:
+            return self.stages.run("rows", key, build).folder
+
+        data = self.group("data")
+        return kept_rows.read(data, keep) if self.fetch else data.load()
 
     @property
     def k(self) -> int:

@@ -27,7 +27,6 @@ from spice.pipeline.steps.signals import ReadSignals
 from spice.pipeline.steps.tokens import ReadTokens
 from spice.signals.keyed import KeyedSignals
 from spice.storage.files import write_json
-from spice.storage.stages import Done, Stages
 
 if TYPE_CHECKING:
     from spice.data.pool import Pool
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from spice.pipeline.steps.base import Step
     from spice.records import Diagnostics, ResultsRecord, Row, Score, SelectionRecord
     from spice.reporting.tracking import TrackedRun
+    from spice.storage.stages import Done, Stages
 
 STEPS: tuple[Step, ...] = (
     ReadPool(),
@@ -109,10 +109,10 @@ class Run:
         weights = {f"weights of the {role}": c.digest(memo) for role, c in roles.items() if c}
         return {"pool": self.pool.digest(), **weights}
 
-    @cached_property
+    @property
     def stages(self) -> Stages:
         """Finished stages of all runs, in the cache."""
-        return Stages(self.cache, say)
+        return self.draft.stages
 
     @cached_property
     def readings(self) -> Readings:

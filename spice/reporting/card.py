@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from spice.data.row_table import ids_of
 from spice.messages import in_markdown, shown
 from spice.records import Row, chosen_ids
 from spice.reporting.lines import partitions_lines
@@ -66,9 +67,9 @@ def write_card(
     ``reading`` is how the pool was read, as :meth:`spice.data.pool.Pool.report` has it, and under
     ``audits`` what each model's template and context left of it.
     """
-    sides = {"first": picks(selection, rows, lengths)[:SHOWN]}
+    sides = {"first": picks(selection, rows, lengths, range(selection["k"])[:SHOWN])}
     if selection["k"] > 2 * SHOWN:
-        sides["last"] = picks(selection, rows, lengths)[-SHOWN:]
+        sides["last"] = picks(selection, rows, lengths, range(selection["k"])[-SHOWN:])
     content = {
         "selection": selection,
         "report": report,
@@ -112,9 +113,9 @@ def _trust(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def picks(
-    selection: Mapping[str, Any], rows: Sequence[Row], lengths: np.ndarray
+    selection: Mapping[str, Any], rows: Sequence[Row], lengths: np.ndarray, which: range
 ) -> list[dict[str, Any]]:
-    """Each pick with its row, the method's own score and, if it has one, its conflict.
+    """Some picks, each with its row, the method's own score and, if it has one, its conflict.
 
     ``lengths`` n are supervised tokens.
     """
@@ -123,15 +124,13 @@ def picks(
     conflicts = selection["conflicts"] or [None] * k
     return [
         {
-            "number": number,
-            "row": rows[index],
+            "number": place + 1,
+            "row": rows[index := selection["indices"][place]],
             "tokens": int(lengths[index]),
-            "score": score,
-            "conflict": conflict,
+            "score": scores[place],
+            "conflict": conflicts[place],
         }
-        for number, (index, score, conflict) in enumerate(
-            zip(selection["indices"], scores, conflicts, strict=True), start=1
-        )
+        for place in which
     ]
 
 
@@ -154,7 +153,7 @@ def overlaps(
     seed: int,
 ) -> list[Overlap]:
     """Beside the same without penalty (where there is one), a uniform draw, and other runs."""
-    ids = [row.id for row in rows]
+    ids = ids_of(rows)
     found = []
     others_of_ours = {
         "the same with λ = 0": selection["without_penalty"],

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from spice.data.row_table import ids_of
 from spice.records import Row
 from spice.submodular.kernel import Rows, Subset, squared_norms
 
@@ -28,7 +29,7 @@ def examine(
     the selection anew from the rows that it is given: ``without_outliers`` tells the share of the
     picks which then are others than ``picks``.
     """
-    where = np.array(eligible, dtype=np.int64)
+    where, ids = np.array(eligible, dtype=np.int64), ids_of(rows)
     squares = squared_norms(Subset(gradients, where))
     usable = np.isfinite(squares) & (squares > 0)
     norms = np.sqrt(squares[usable])
@@ -36,11 +37,11 @@ def examine(
     large = where[usable][norms > limit]
     sizes = dict(zip(where[usable].tolist(), norms.tolist(), strict=True))
     chosen = set(picks)
-    listed = sorted(large.tolist(), key=lambda row: (-sizes[row], rows[row].id))
+    listed = sorted(large.tolist(), key=lambda row: (-sizes[row], ids[row]))
     return {
         "rows": len(where),
-        "zero": [rows[i].id for i in where[squares == 0]],
-        "not_finite": [rows[i].id for i in where[~np.isfinite(squares)]],
+        "zero": [ids[i] for i in where[squares == 0]],
+        "not_finite": [ids[i] for i in where[~np.isfinite(squares)]],
         "median_norm": float(np.median(norms)) if len(norms) else None,
         "outlier_limit": limit if len(norms) else None,
         "outliers": len(large),

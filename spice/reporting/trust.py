@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from spice.data.row_table import ids_of, sources_of
 from spice.gradients.agreement import effective_rows
 from spice.records import Row, Selection
 from spice.reporting.health import LONGEST
@@ -34,7 +35,8 @@ def examine(
     )
     found = judged(table)
     by_consensus = bool(table["votes"].any())
-    order = np.lexsort(([rows[row].id for row in where], found.net[where], weights))
+    ids = ids_of(rows)
+    order = np.lexsort(([ids[row] for row in where], found.net[where], weights))
     chosen = set(selection.indices)
     return {
         "rows": len(where),
@@ -57,9 +59,9 @@ def _by_source(
     table: np.ndarray, rows: Sequence[Row], where: np.ndarray
 ) -> dict[str, dict[str, float]]:
     """π of each source's judges, and the consensus of its median row."""
-    found, sources = judged(table), np.array([row.source for row in rows])
+    found, sources = judged(table), np.array(sources_of(rows))
     facts = {}
-    for source in sorted({rows[row].source for row in where}):
+    for source in np.unique(sources[where]).tolist():
         own = where[(sources[where] == source) & np.isfinite(found.net[where])]
         if len(own):
             facts[source] = {

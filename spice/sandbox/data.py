@@ -7,7 +7,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Le, MinLen
 
-from spice.data.pool import Data, Pool, identify
+from spice.data.identity import identify
+from spice.data.pool import Data, Pool
 from spice.errors import InputError
 from spice.sandbox.pool import KINDS, checked, generate
 from spice.values import Count, NonNegative, OneOf, Seed, Strict, Told, component

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from spice.data.row_table import sources_of
 from spice.gradients import work
 from spice.gradients.agreement import (
     Agreement,
@@ -58,7 +59,7 @@ class Consensus(Signal):
         """Support and opposition of every row, and the trust that follows from them."""
         gradients = source.gradients()
         usable = directions(gradients)
-        sources = [row.source for row in source.rows] if self.within else None
+        sources = sources_of(source.rows) if self.within else None
         groups = judging_groups(sources, usable)
         found = agreement(
             gradients,
@@ -77,7 +78,7 @@ class Consensus(Signal):
 
     def pairs(self, source: Source) -> tuple[int, int]:
         """Each row with the voters of its source; those of one source are held at a time."""
-        sources = [row.source for row in source.rows] if self.within else None
+        sources = sources_of(source.rows) if self.within else None
         groups = judging_groups(sources, np.ones(len(source.rows), dtype=bool))
         sizes = np.bincount(groups)
         each = sizes * np.minimum(sizes, self.references)

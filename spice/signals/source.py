@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spice.data.row_table import ids_of
+
 if TYPE_CHECKING:
     from spice.gradients.extraction import Extraction
     from spice.models.checkpoint import Checkpoint
@@ -36,4 +38,4 @@ class Source:
     @property
     def ids(self) -> list[str]:
         """The rows' ids, n."""
-        return [row.id for row in self.rows]
+        return ids_of(self.rows)

@@ -95,8 +95,12 @@ def read_json(path: Path) -> Any:
 
 def write_jsonl(path: Path, records: Iterable[Any]) -> None:
     """One record a line; whole or not at all."""
-    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-    publish(path, lambda partial: partial.write_text("".join(lines), encoding="utf-8"))
+
+    def write(partial: Path) -> None:
+        with partial.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+    publish(path, write)
 
 
 def write_array(path: Path, values: np.ndarray) -> None:

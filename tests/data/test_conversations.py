@@ -20,7 +20,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from spice.data.audit import audit
-from spice.data.pool import identify
+from spice.data.identity import identify
 from spice.data.rendering import Example, Renderer, refusal
 from spice.data.template import Template
 from spice.errors import InputError

@@ -17,7 +17,8 @@ from hydra.utils import instantiate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spice.data.pool import FilePool, HubPool, MixPool, Pool, identify
+from spice.data.identity import identify
+from spice.data.pool import FilePool, HubPool, MixPool, Pool
 from spice.errors import InputError
 from spice.records import Row, row_id
 from spice.sandbox.data import SandboxPool

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from spice.data.audit import audit
-from spice.data.pool import identify
+from spice.data.identity import identify
 from spice.data.rendering import CHUNK, Example, Renderer
 from spice.data.template import Template
 from spice.errors import InputError

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from spice.data import tokenising
 from spice.data.batches import length_order
-from spice.data.pool import Pool, identify
+from spice.data.identity import identify
+from spice.data.pool import Pool
 from spice.data.rendering import Example
 from spice.data.template import Template
 from spice.data.token_table import TokenTable, eligible_rows, lengths, pack, supervised, write_table

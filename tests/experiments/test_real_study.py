@@ -10,7 +10,7 @@ import pytest
 from experiments.real import choices, pool, report, tuning
 from experiments.real.choices import CLEAN, METHODS, Choice
 from experiments.real.tuning import Loss
-from spice.data.pool import identify
+from spice.data.identity import identify
 from spice.records import Row
 
 ANSWER = "The sum of two and three is five, as anybody can see."

@@ -47,7 +47,7 @@ def test_a_flipped_byte_in_any_file_of_the_cache_changes_no_result(
     shutil.copytree(cache, whole)
     stages = {stage.name: [p.relative_to(cache) for p in files(stage)] for stage in cache.iterdir()}
     assert set(stages) == {
-        "gradients", "orders", "selection", "finetune", "scores", "weights", "tokens"
+        "gradients", "orders", "selection", "finetune", "scores", "weights", "rows", "tokens"
     }  # fmt: skip
     for turn in range(max(map(len, stages.values()))):
         shutil.rmtree(cache)

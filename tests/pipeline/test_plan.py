@@ -54,7 +54,8 @@ def test_a_plan_runs_nothing_and_names_what_will_run(start: Run, tmp_path: Path)
     planned = plan(start, tmp_path)
     assert list(planned) == ["gradients", "greedy", "selection", "finetune"]
     assert not any(stage["there"] for stage in planned.values())
-    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"probes", "tokens", "weights"}
+    kept = {"probes", "rows", "tokens", "weights"}
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == kept
     assert {p.name for p in (tmp_path / "plan-0").iterdir()} == {"plan.json", "audit.json"}
     results = start()
     for stage in ("gradients", "selection"):

@@ -98,7 +98,7 @@ def test_a_run_that_is_finished_gives_its_results_at_once(
         assert start("trainer.progress=true", folder=tmp_path / "run0") == first
     assert "holds this run's results already" in caplog.records[-1].message
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run0").rglob("*")} == files
-    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"weights"}
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"rows", "weights"}
 
 
 def test_a_finished_run_is_not_given_for_other_rows_or_weights(

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spice.data.batches import pad
-from spice.data.pool import Pool, identify
+from spice.data.identity import identify
+from spice.data.pool import Pool
 from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.gradients.extraction import Extraction

@@ -16,7 +16,7 @@ from compose import composed
 from hydra.utils import instantiate
 
 from spice.data.audit import audit
-from spice.data.pool import identify
+from spice.data.identity import identify
 from spice.data.rendering import Renderer
 from spice.gradients.extraction import Extraction
 from spice.models.checkpoint import Checkpoint

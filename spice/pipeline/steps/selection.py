@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from spice.data.row_table import ids_of, sources_of
 from spice.errors import InputError
 from spice.messages import say, warn
 from spice.pipeline.budget import resolve_budget, swept_budgets
@@ -85,12 +86,7 @@ class Select(KeyedStep):
     def request(self, run: Run, folder: Path) -> Request:
         """What the schedule is asked."""
         rows = run.pool.rows
-        signals = Signals(
-            [row.id for row in rows],
-            [row.source for row in rows],
-            _lengths(run),
-            **run.signals,
-        )
+        signals = Signals(ids_of(rows), sources_of(rows), _lengths(run), **run.signals)
         return Request(
             selector=run.parts.selector,
             signals=signals,
@@ -118,7 +114,7 @@ class Select(KeyedStep):
             if name in facts:
                 write_json(run.folder / f"{name}.json", facts[name])
                 say(name, LINES[name](facts[name]))
-        picked = [run.pool.rows[index] for index in run.selection["indices"]]
+        picked = (run.pool.rows[index] for index in run.selection["indices"])
         write_jsonl(run.folder / "selected.jsonl", (row.as_dict() for row in picked))
         if run.pool.truth is not None:
             truth = truth_report(run.pool.rows, run.selection["ids"], run.pool.truth)
@@ -146,7 +142,8 @@ class Select(KeyedStep):
             yield Planned(self.name, digest(key), False, seconds, None, 0)
         if not run.parts.selector.needs:
             selection = run.parts.schedule.choose(request)
-            planner.chosen = [run.pool.rows[row].id for row in selection.indices]
+            named = ids_of(run.pool.rows)
+            planner.chosen = [named[row] for row in selection.indices]
 
 
 def selector_options(run: Run) -> dict[str, Any]:
@@ -187,8 +184,10 @@ def _lengths(run: Run) -> np.ndarray:
 
 
 def _record(run: Run, selection: Selection) -> dict[str, Any]:
+    named = ids_of(run.pool.rows)
+
     def ids(rows: Sequence[int]) -> list[str]:
-        return [run.pool.rows[row].id for row in rows]
+        return [named[row] for row in rows]
 
     plain = {
         name: getattr(selection, name)
