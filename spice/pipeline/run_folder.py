@@ -65,7 +65,10 @@ def finished(folder: Path, inputs: dict[str, Any]) -> dict[str, Any] | None:
             f"{' and the '.join(changed)} changed since; give this run a folder of its own by "
             "hydra.run.dir=…, or delete that one"
         )
-    say("done", f"{folder} holds this run's results already; nothing is made anew")
+    say(
+        "done",
+        f"{folder} holds this run's results already, by the code of then; nothing is made anew",
+    )
     return found
 
 

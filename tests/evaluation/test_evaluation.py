@@ -437,3 +437,16 @@ def test_the_eight_benchmarks_from_a_mirror(tmp_path, monkeypatch):
     assert [s.n for s in scores] == [2, 54, 114, 2, 2, 2, 2, 2]
     assert [len(s.subtasks) for s in scores] == [0, 27, 57, 0, 0, 0, 0, 0]
     assert all(0 <= s.value <= 1 and s.skipped is None for s in scores)
+
+
+def test_a_split_that_is_not_there_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    from compose import composed
+
+    from spice.pipeline.check import mistakes
+    from spice.pipeline.draft import Draft
+
+    config = composed("benchmarks.only=mmlu", "benchmarks.tasks.mmlu.split=nowhere", "budget=9")
+    del config["hydra"]
+    [told] = mistakes(Draft(config, tmp_path / "run", fetch=False))
+    assert told.startswith("benchmarks.tasks.mmlu.split=nowhere: sandbox_mmlu")
+    assert "validation, test" in told

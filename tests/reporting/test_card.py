@@ -86,6 +86,20 @@ def test_both_cards_tell_what_was_not_read(tmp_path: Path) -> None:
     assert all("not read" not in text for text in card(tmp_path))
 
 
+def test_both_cards_tell_what_the_models_do_not_see(tmp_path: Path) -> None:
+    facts = {"rows": 20, "lost_rows": 3, "truncated_rows": 4, "unsupervised_rows": 5,
+             "cut_answers": 6, "reasons": {"leaves out <b>": 3}}  # fmt: skip
+    report = {"warnings": [], "sources": {}, "mix_distance": None}
+    reading = {"audits": {"proxy": facts}}
+    write_card(tmp_path, ROWS, LENGTHS, selection([0, 1]), report, {}, 0, None, reading)
+    markdown, html = ((tmp_path / f"card.{kind}").read_text() for kind in ("md", "html"))
+    assert "| proxy | 20 | 3 | 4 | 5 | 6 |" in markdown
+    assert "<td>proxy</td><td>20</td><td>3</td><td>4</td><td>5</td><td>6</td>" in html
+    assert "Not written for the proxy, 3 rows: leaves out &lt;b&gt;." in markdown
+    assert "Not written for the proxy, 3 rows: leaves out &lt;b&gt;." in html
+    assert all("do not see" not in text for text in card(tmp_path))
+
+
 def test_markdown_in_a_sources_name_stays_text(tmp_path: Path) -> None:
     rows = [replace(row, source="<b>*x*|`y`_z_ a_b") for row in ROWS]
     markdown, _ = card(tmp_path, rows)

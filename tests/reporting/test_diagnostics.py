@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spice.records import Selection, Signals
-from spice.reporting.diagnostics import report, shares, spearman
+from spice.reporting.diagnostics import report, shares, spearman, warnings_of
 from spice.reporting.lines import sources_line
 from spice.selectors.spice import Spice
 
@@ -150,6 +150,12 @@ def wide_pool(*, giants: float) -> np.ndarray:
     G /= np.linalg.norm(G, axis=1, keepdims=True)
     G[::20] *= giants
     return G
+
+
+def test_weights_that_rule_are_meant_to() -> None:
+    facts = described(wide_pool(giants=20), 30, 0.0)
+    assert any("large norms rule" in warning for warning in warnings_of(facts, 0.0))
+    assert not any("large norms" in told for told in warnings_of(facts, 0.0, weighed=True))
 
 
 def test_ruling_norms_are_warned_of() -> None:
