@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -52,4 +53,5 @@ def _write(data: Streamed, contents: dict[str, Any], folder: Path) -> None:
     except InputError:
         shutil.rmtree(folder)
         raise
-    write_json(folder / REPORT, dataclasses.asdict(report))
+    plain = dataclasses.replace(report, changed=Counter())  # asdict would count a Counter's pairs
+    write_json(folder / REPORT, {**dataclasses.asdict(plain), "changed": dict(report.changed)})

@@ -247,7 +247,12 @@ def _plain(config: DictConfig, key: str) -> Any:
         value = config[key]
         return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
     except OmegaConfBaseException as error:
-        raise InputError(f"{key}: {str(error).splitlines()[0]}") from None
+        told = str(error).splitlines()[0]
+        plain = str(OmegaConf.to_container(config, resolve=False)[key])  # type: ignore[call-overload,index]
+        at = re.search(r"\$\{(\w+)\.", plain)
+        if at and "nterpolation" in told:  # what it refers to is at fault
+            raise InputError(f"{at[1]}: lacks what {key} takes from it") from None
+        raise InputError(f"{key}: {told}") from None
 
 
 def _noted(errors: list[str], call: Callable[[], Any]) -> Any:
