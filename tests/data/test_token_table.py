@@ -153,7 +153,7 @@ def test_no_process_outlives_the_one_that_started_it(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     script = tmp_path / "killed.py"
-    script.write_text(KILLED)
+    script.write_text(KILLED, encoding="utf-8")
     path = os.pathsep.join(sys.path)
     run = subprocess.Popen(
         [sys.executable, str(script), "x", *sys.path], stdout=subprocess.PIPE,
