@@ -26,13 +26,18 @@ def composed(*overrides: str) -> Any:
         return config
 
 
-def begun(folder: Path, cache: Path, *overrides: str) -> Run:
-    """A run whose pool is read."""
-    config = composed(*overrides, f"cache_dir={cache}")
+def job(*overrides: str) -> Any:
+    """The same without Hydra's own part: what the pipeline's steps are handed."""
+    config = composed(*overrides)
     with open_dict(config):
         del config["hydra"]
+    return config
+
+
+def begun(folder: Path, cache: Path, *overrides: str) -> Run:
+    """A run whose pool is read."""
     folder.mkdir(exist_ok=True)
-    state = begin(config, folder)
+    state = begin(job(*overrides, f"cache_dir={cache}"), folder)
     state.tracked = TrackedRun(folder, None)
     return state
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub.constants
 import pytest
-from compose import composed
-from omegaconf import open_dict
+from compose import composed, job
 
 from spice.errors import InputError
 from spice.pipeline.components import make
@@ -37,10 +35,8 @@ def test_a_run_without_its_data_sets_ends_before_it_reads_a_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-    config: Any = composed(
+    config = job(
         "benchmarks=paper", "data=jsonl", "data.paths=[no.jsonl]", f"cache_dir={tmp_path / 'c'}"
     )
-    with open_dict(config):
-        del config["hydra"]
     with pytest.raises(InputError, match=r"HF_DATASETS_OFFLINE is set.*benchmarks\.mirror"):
         run(config, tmp_path / "run")

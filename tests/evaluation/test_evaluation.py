@@ -440,13 +440,12 @@ def test_the_eight_benchmarks_from_a_mirror(tmp_path, monkeypatch):
 
 
 def test_a_split_that_is_not_there_is_told_before_anything_is_asked(tmp_path: Path) -> None:
-    from compose import composed
+    from compose import job
 
     from spice.pipeline.check import mistakes
     from spice.pipeline.draft import Draft
 
-    config = composed("benchmarks.only=mmlu", "benchmarks.tasks.mmlu.split=nowhere", "budget=9")
-    del config["hydra"]
+    config = job("benchmarks.only=mmlu", "benchmarks.tasks.mmlu.split=nowhere", "budget=9")
     [told] = mistakes(Draft(config, tmp_path / "run", fetch=False))
     assert told.startswith("benchmarks.tasks.mmlu.split=nowhere: sandbox_mmlu")
     assert "validation, test" in told

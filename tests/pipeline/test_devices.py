@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from compose import composed
+from compose import job
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
@@ -66,9 +66,7 @@ def test_what_is_read_is_the_same_to_the_byte(overrides: list[str], tmp_path: Pa
     for devices in (1, 2):
         cache = tmp_path / f"cache-{devices}"
         place = f"trainer.devices={devices}", f"cache_dir={cache}"
-        config = composed(*COMMON, *place, *overrides)
-        plain = {key: value for key, value in config.items() if key != "hydra"}
-        run(OmegaConf.create(plain), tmp_path / f"run-{devices}")
+        run(job(*COMMON, *place, *overrides), tmp_path / f"run-{devices}")
         found.append(signals(cache))
     assert found[0]
     assert found[0] == found[1]

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from compose import composed
-from omegaconf import DictConfig, OmegaConf, open_dict
+from compose import job
+from omegaconf import DictConfig, OmegaConf
 
 from spice.errors import InputError
 from spice.pipeline.components import Components
@@ -37,15 +37,9 @@ SHARED = ("benchmarks", "gradients", "trainer", "logger", "lora", "template", "n
 ASKED_LATER = ("no such file", "no selection", "no such folder", "has no use for", "needs it")
 
 
-def plain(config: DictConfig) -> DictConfig:
-    with open_dict(config):
-        del config["hydra"]
-    return config
-
-
 @pytest.fixture(scope="module")
 def default() -> DictConfig:
-    return plain(composed())
+    return job()
 
 
 @pytest.fixture
@@ -91,7 +85,7 @@ def expected(default: Any, value: Any) -> bool | None:
 @pytest.mark.parametrize("name", COMPOSITIONS)
 def test_every_key_takes_a_value_or_names_itself(name: str) -> None:
     """All keys get the same value at once: each must answer for itself, in a line of its own."""
-    config = plain(composed(*COMPOSITIONS[name]))
+    config = job(*COMPOSITIONS[name])
     keys = [k for k in leaves(config) if name == "default" or not k.startswith(SHARED)]
     # an architecture is written in transformers' own keys
     keys = [k for k in keys if not k.endswith("_target_") and ".architecture" not in k]
@@ -157,12 +151,12 @@ def test_every_group_in_the_place_of_its_keys_is_named(value: Any, config: DictC
     ],
 )
 def test_one_line_with_the_full_key(overrides: tuple[str, ...], said: str) -> None:
-    [line] = refused(plain(composed(*overrides)))
+    [line] = refused(job(*overrides))
     assert line.startswith(said)
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
-    lines = refused(plain(composed("seed=-1", "lora.r=0", "selector.alpha=0", "budget=2.5")))
+    lines = refused(job("seed=-1", "lora.r=0", "selector.alpha=0", "budget=2.5"))
     assert sorted(line.split("=")[0] for line in lines) == [
         "budget", "lora.r", "seed", "selector.alpha",
     ]  # fmt: skip
@@ -206,7 +200,7 @@ def test_consent_to_a_package_is_none_to_its_functions(
 
 
 def test_parts_of_a_component_are_components_too() -> None:
-    config = plain(composed("selector=less"))
+    config = job("selector=less")
     OmegaConf.update(config, "selector.recipe._target_", "os.getcwd")
     [line] = refused(config)
     assert line.startswith("selector.recipe._target_=os.getcwd: only classes of spice")

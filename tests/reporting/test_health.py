@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from compose import composed
-from omegaconf import open_dict
+from compose import job
 
 from spice.pipeline.run import run
 from spice.records import Row
@@ -71,13 +70,11 @@ def test_the_limit_is_a_box_plots_upper_whisker() -> None:
 
 @pytest.mark.parametrize(("projection", "dtype"), [(None, "float32"), (512, "int8")])
 def test_a_run_leaves_the_report(projection: int | None, dtype: str, tmp_path: Path) -> None:
-    config = composed(
+    config = job(
         "selector=spice", "data.size=200", "budget=20", "finetune=none", "benchmarks=none",
         "logger=csv", "trainer.progress=false", f"cache_dir={tmp_path / 'cache'}",
         f"gradients.projection={projection or 'null'}", f"gradients.dtype={dtype}",
     )  # fmt: skip
-    with open_dict(config):
-        del config["hydra"]
     run(config, tmp_path / "run")
     facts = json.loads((tmp_path / "run/health.json").read_text())
     chosen = set(json.loads((tmp_path / "run/selection.json").read_text())["ids"])
