@@ -40,7 +40,12 @@ $(REAL)/origin.json: | .venv/installed
 test: .venv/installed ## run the test suite (under 6 minutes on 2 cores)
 	$(TESTS) -m "not slow"
 
-test-slow: .venv/installed ## run the tests that take minutes
+# bitsandbytes makes every import of peft two seconds slower, so that other tests do without.
+.venv/quantization: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,quantization]'
+	@touch $@
+
+test-slow: .venv/quantization ## run the tests that take minutes
 	$(TESTS) -m slow
 
 lint: .venv/installed ## check style and formatting

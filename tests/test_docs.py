@@ -56,6 +56,7 @@ def test_the_selector_of_the_page_runs_from_a_folder_of_its_own(tmp_path: Path) 
     assert (refused.returncode, "selector.share=2" in refused.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_the_signal_of_the_page_is_read_and_planned(tmp_path: Path) -> None:
     signal, selector = blocks("add_a_signal", "python")
     (tmp_path / "entropy.py").write_text(signal, encoding="utf-8")

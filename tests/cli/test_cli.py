@@ -217,6 +217,7 @@ def shards(folder: Path) -> list[Path]:
     return sorted((folder / "cache" / "gradients").glob("*/*.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_killed_extraction_goes_on_from_its_shards_to_the_same_choice(
     spice: Spice,
     local: list[str],
@@ -251,6 +252,7 @@ def test_a_killed_extraction_goes_on_from_its_shards_to_the_same_choice(
         assert one[key] == two[key]
 
 
+@pytest.mark.slow
 def test_of_two_runs_that_want_one_store_one_builds_and_one_waits(
     local: list[str], write_jsonl: Callable[..., Path], records: list[Any], tmp_path: Path
 ) -> None:

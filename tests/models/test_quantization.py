@@ -27,7 +27,8 @@ from spice.models.recompute import recompute_long_batches
 
 LORA = Lora(r=4, alpha=8, dropout=0.3, targets="all-linear")
 WIDE = {"hidden_size": 64, "intermediate_size": 100}  # rows that are no number of blocks, too
-KINDS = ("4bit", "8bit")
+# Slow, for bitsandbytes is: make test-slow installs it.
+KINDS = [pytest.param(bits, marks=pytest.mark.slow) for bits in ("4bit", "8bit")]
 
 
 def test_without_bitsandbytes_it_is_refused_in_one_line() -> None:

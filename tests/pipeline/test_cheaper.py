@@ -30,6 +30,7 @@ def test_layers_of_the_gradients_leave_the_target_s_adapter_as_it_is(start: Run)
     assert both["keys"]["finetune"] != one["keys"]["finetune"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", ["4bit", "8bit"])
 def test_a_run_on_few_bits_chooses_tunes_and_is_planned(
     start: Run, tmp_path: Path, bits: str

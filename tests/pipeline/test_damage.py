@@ -38,6 +38,7 @@ def facts(folder: Path) -> dict[str, Any]:
     return found | {path.name: path.read_bytes() for path in kept}
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_in_any_file_of_the_cache_changes_no_result(
     start: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -91,10 +91,8 @@ def test_a_proxy_that_learns_chooses_the_same(overrides: list[str], tmp_path: Pa
     found = []
     for devices in (1, 2):
         place = f"trainer.devices={devices}", f"cache_dir={tmp_path / f'cache-{devices}'}"
-        config = composed(*COMMON, *CHOSEN, *place, *overrides, *rate)
-        plain = {key: value for key, value in config.items() if key != "hydra"}
         folder = tmp_path / f"run-{devices}"
-        run(OmegaConf.create(plain), folder)
+        run(job(*COMMON, *CHOSEN, *place, *overrides, *rate), folder)
         found.append(json.loads((folder / "selection.json").read_text(encoding="utf-8")))
     assert found[0]["ids"] == found[1]["ids"]
     for name in ("scores", "gains"):

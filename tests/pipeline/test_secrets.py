@@ -48,7 +48,8 @@ def planted(home: Path) -> list[bytes]:
     return [*values, b"planted-password", b"planted-in-remote"]
 
 
-@pytest.mark.parametrize("logger", [pytest.param("csv", marks=pytest.mark.slow), "wandb"])
+@pytest.mark.slow
+@pytest.mark.parametrize("logger", ["csv", "wandb"])
 def test_no_secret_is_in_what_a_run_writes(logger: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     secrets = planted(home)

@@ -100,6 +100,7 @@ def test_sigterm_ends_an_extraction_that_goes_on_from_its_shards(runs: Runs) -> 
     assert len(picks(runs.folder / "run")) == 80
 
 
+@pytest.mark.slow
 def test_a_preempted_training_saves_a_step_of_its_own_under_slurm(runs: Runs) -> None:
     runs.stopped(signal.SIGUSR1, "cache/finetune/*.partial/checkpoints/last.ckpt", *TUNED)
     [last] = runs.folder.glob("cache/finetune/*.partial/checkpoints/last.ckpt")
