@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 from uuid import uuid4
+from weakref import WeakSet
 
 from spice.distributed import team
 
@@ -15,8 +16,7 @@ _kept: dict[str, list[Any]] = {}  # by a value's name, in a process to which it 
 class PerRank(Generic[T]):
     """A value that every process makes for itself, when it first asks; only ``make`` is sent.
 
-    Others make it anew for each order, unless it is ``kept`` until another one is, or
-    :func:`release`.
+    The others keep theirs for as long as the run keeps its own, or until :func:`release`.
 
     >>> import pickle
     >>> models = PerRank(dict)
@@ -26,10 +26,13 @@ class PerRank(Generic[T]):
     False
     """
 
-    def __init__(self, make: Callable[[], T], kept: bool = False) -> None:
+    _alive: ClassVar[WeakSet[PerRank[Any]]] = WeakSet()
+
+    def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        self._name = uuid4().hex if kept else None
+        self._name = uuid4().hex
         self._made: list[T] = []
+        PerRank._alive.add(self)
 
     def __call__(self) -> T:
         """The value, made now if it was not before."""
@@ -38,17 +41,16 @@ class PerRank(Generic[T]):
         return self._made[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        """How it is made."""
-        return {"_make": self._make, "_name": self._name}
+        """How it is made, and what else the run still has."""
+        alive = [value._name for value in PerRank._alive]
+        return {"_make": self._make, "_name": self._name, "alive": alive}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """The same, with what was kept under its name."""
+        """The same, with what was kept under its name; what the run has let go of is dropped."""
+        for name in _kept.keys() - set(state.pop("alive")):
+            del _kept[name]
         self.__dict__.update(state)
-        self._made = []
-        if self._name is not None:
-            if self._name not in _kept:
-                _kept.clear()  # two models may have no room beside each other
-            self._made = _kept.setdefault(self._name, self._made)
+        self._made = _kept.setdefault(self._name, [])
 
 
 def release() -> None:

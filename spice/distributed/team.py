@@ -44,6 +44,8 @@ class _Team:
     orders: ProcessGroup | None = None
     helpers: Helpers | None = None  # those that it has started itself
     at_work = False  # an order is being obeyed
+    divided = False  # models' layers are, of which each process holds a part
+    while_others_work: Callable[[bool], None] | None = None
 
 
 def rank() -> int:
@@ -92,9 +94,44 @@ def gather(value: Any) -> list[Any]:
         return [value]
     import torch.distributed as dist
 
+    _wait()
     found: list[Any] = [None] * size()
     dist.all_gather_object(found, value, group=_Team.orders)
     return found
+
+
+def told(number: int) -> list[int]:
+    """The same of a number, at once: nobody is waited for who is asked for something else."""
+    import torch
+    import torch.distributed as dist
+
+    found = [torch.zeros(1, dtype=torch.int64) for _ in range(size())]
+    dist.all_gather(found, torch.tensor([number]), group=_Team.orders)
+    return [int(each) for each in found]
+
+
+def while_others_work(act: Callable[[bool], None]) -> None:
+    """What a process does that has to wait for the others; it is told whether an order ends."""
+    _Team.while_others_work = act
+
+
+def _wait(at_the_end: bool = False) -> None:
+    """Come to where all have to be, once they are; divided layers may be needed until then."""
+    if is_divided():
+        assert _Team.while_others_work  # which came with the package
+        _Team.while_others_work(at_the_end)
+
+
+def is_divided() -> bool:
+    """Whether the layers of a model that is loaded now are divided among the processes.
+
+    Raises:
+        RuntimeError: they are, and the run alone would load it: it would wait for ever.
+    """
+    divided = _Team.divided and size() > 1
+    if divided and not _Team.at_work:
+        raise RuntimeError("a divided model is loaded by all processes at once, within an order")
+    return divided
 
 
 def add_up(tensors: Sequence[Tensor]) -> None:
@@ -103,6 +140,7 @@ def add_up(tensors: Sequence[Tensor]) -> None:
         return
     import torch.distributed as dist
 
+    _wait()
     for tensor in tensors:
         dist.all_reduce(tensor)
 
@@ -110,15 +148,16 @@ def add_up(tensors: Sequence[Tensor]) -> None:
 # -- the run's side --------------------------------------------------------------------------------
 
 
-def ask_for(processes: int, gpus: bool) -> None:
+def ask_for(processes: int, gpus: bool, divided: bool = False) -> None:
     """How many processes work on what comes, each with a GPU or a share of the cores.
 
-    They start when they are first needed, and stay for the next run that asks for as many.
+    With ``divided`` each holds a part of every layer of a frozen model, not all of it. They start
+    when they are first needed, and stay for the next run that asks for as many.
     """
     kind = "cuda" if gpus else "cpu"
     if _Team.orders and (processes, kind) != (_Team.wanted, _Team.kind):
         disband()
-    _Team.wanted, _Team.kind = processes, kind
+    _Team.wanted, _Team.kind, _Team.divided = processes, kind, divided
 
 
 def everywhere(function: Callable[..., Any], *arguments: Any, here: Any = None) -> list[Any]:
@@ -138,8 +177,10 @@ def everywhere(function: Callable[..., Any], *arguments: Any, here: Any = None) 
     _Team.at_work = True
     try:
         with _threads_shared_out(), Watch(_lost):
-            dist.broadcast_object_list([(function, arguments)], src=0, group=_Team.orders)
+            order = function, arguments, _Team.divided
+            dist.broadcast_object_list([order], src=0, group=_Team.orders)
             mine = function(*arguments, here)
+            _wait(at_the_end=True)
             dist.gather_object(mine, found, dst=0, group=_Team.orders)
     except RuntimeError as error:  # as gloo says that another process is gone
         told = _lost(patience=3.0)
@@ -271,9 +312,12 @@ def obey() -> None:
             return
         if order[0] is None:
             return
-        function, arguments = order[0]
+        function, arguments, _Team.divided = order[0]
+        _Team.at_work = True
         try:
-            dist.gather_object(function(*arguments, None), None, dst=0, group=_Team.orders)
+            mine = function(*arguments, None)
+            _wait(at_the_end=True)
+            dist.gather_object(mine, None, dst=0, group=_Team.orders)
         except BaseException as error:
             _tell(error)
             os._exit(1)  # the others wait for this process, and hear of its end alone

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -114,7 +115,19 @@ def asked_of(
     made: Any = model()
     if team.on_gpus():
         made.to(f"cuda:{team.local_rank()}")
-    return Asked(made.eval(), tokenizer, end_id, batch_size, seed)
+    return Asked(made, tokenizer, end_id, batch_size, seed)
+
+
+@contextlib.contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, every part of it back in its own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def answer(
@@ -128,13 +141,13 @@ def answer(
 
     What does not fit memory is tried again in halves.
     """
-    mine = team.share(batches)
+    me, mine = asked(), team.share(batches)
     if not mine:
         return []
-    me = asked()
     act = me.choices if kind == "passing" else me.texts
     found = []
-    with tqdm(total=sum(map(len, mine)), desc=label, leave=False, disable=None) as bar:
+    bar = tqdm(total=sum(map(len, mine)), desc=label, leave=False, disable=None)
+    with bar, evaluating(me.model):
         for place, batch in enumerate(mine):
             number = (team.rank() + place * team.size()) * me.batch_size
 

@@ -63,7 +63,6 @@ class Evaluation(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.made = model
-        self.model = model()
         self.tokenizer = tokenizer
         self.renderer = renderer
         self.suite = suite
@@ -115,7 +114,6 @@ class Evaluation(pl.LightningModule):
         with contextlib.ExitStack() as stack:
             stack.enter_context(surroundings.quiet())
             stack.enter_context(surroundings.seeded(self.seed))
-            stack.enter_context(surroundings.evaluating(self.model))
             stack.enter_context(surroundings.mirrored(mirror, self.cache))
             stack.enter_context(surroundings.sandboxed_code())
             if benchmark.punkt:

@@ -34,18 +34,6 @@ def task_manager(folder: Path | None) -> TaskManager:
 
 
 @contextlib.contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, every part of it back in its own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """All global random numbers from ``seed``, and afterwards as if none had been drawn."""
     python, numpy = random.getstate(), np.random.get_state()

@@ -198,7 +198,7 @@ def _read_share(
             f"cache_dir: process {team.rank()} does not see {store.folder}; several machines need "
             "a folder that they share"
         )
-    mine = team.share(missing)
+    made, mine = model(), team.share(missing)  # a divided model is loaded by all
     if not mine:
         return
     callbacks = [*trainer.get("callbacks", []), ShardWriter(store)]
@@ -211,4 +211,4 @@ def _read_share(
         enable_checkpointing=False,
     )
     data = Missing(store, mine, examples, room.keywords["limit"], pad_id)
-    predicting.predict(Pass(model(), read, room), datamodule=data, return_predictions=False)
+    predicting.predict(Pass(made, read, room), datamodule=data, return_predictions=False)

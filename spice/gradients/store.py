@@ -13,6 +13,7 @@ import torch
 from spice.data.batches import length_order, pad
 from spice.data.rendering import Example
 from spice.data.token_table import eligible_rows
+from spice.distributed import team
 from spice.distributed.per_rank import PerRank
 from spice.gradients.extraction import Extraction
 from spice.gradients.passes import fill, open_store
@@ -48,10 +49,9 @@ def extract(
 ) -> None:
     """Fill the store in ``folder`` with the gradients it lacks; every process loads the model."""
     adapted = PerRank(partial(_adapted, load, extraction))
-    model = adapted()
     rows, size = eligible_rows(examples), extraction.shard_rows
     sketch = extraction.sketch()
-    width = dimension(model, sketch)
+    width, memory = team.everywhere(_sizes, adapted, sketch)[0]
     store = open_store(folder, examples, rows, ids, metadata, size, extraction.dtype, width)
     read = partial(per_sample_gradients, reduction=extraction.reduction, sketch=sketch)
     fill(
@@ -61,14 +61,13 @@ def extract(
         examples,
         limit=extraction.batch_limit,
         kind="learning",
-        row=row_bytes(model, sketch),
+        row=memory,
         pad_id=pad_id,
         trainer=trainer,
         say=say,
     )
     asked = [examples[row] for row in length_order(examples, rows)[:: -(-len(rows) // ASKED) or 1]]
-    for what, measure in _errors(model, asked, extraction, pad_id).items():
-        error = measure()
+    for what, error in team.everywhere(_errors, adapted, asked, extraction, pad_id)[0].items():
         write_json(folder / f"{what}.json", error)
         say(f"{what}: inner products off by {error['rms']:.2g} of the norms' product")
 
@@ -77,16 +76,25 @@ def _adapted(load: Callable[[], PreTrainedModel], extraction: Extraction) -> Pef
     return extraction.attach(load()).eval()
 
 
+def _sizes(adapted: PerRank[PeftModel], sketch: Sketch | None, here: None) -> tuple[int, int]:
+    """Coordinates of a row's gradient, and the bytes that it takes while it is made."""
+    return dimension(adapted(), sketch), row_bytes(adapted(), sketch)
+
+
 def _errors(
-    model: PeftModel, examples: Sequence[Example], extraction: Extraction, pad_id: int
-) -> dict[str, Callable[[], dict[str, Any]]]:
-    """What moved the stored gradients' inner products, and the ways to measure that."""
-    given = model, examples, extraction.reduction, extraction.sketch()
-    found: dict[str, Callable[[], dict[str, Any]]] = {}
+    adapted: PerRank[PeftModel],
+    examples: Sequence[Example],
+    extraction: Extraction,
+    pad_id: int,
+    here: None,
+) -> dict[str, dict[str, Any]]:
+    """What moved the stored gradients' inner products, and how far; all find the same."""
+    given = adapted(), examples, extraction.reduction, extraction.sketch()
+    found: dict[str, dict[str, Any]] = {}
     if extraction.projection:
-        found["projection"] = partial(projection_error, *given, pad_id)
+        found["projection"] = projection_error(*given, pad_id)
     if extraction.dtype != FLOAT32:
-        found["rounding"] = partial(rounding_error, *given, pad_id, extraction.dtype)
+        found["rounding"] = rounding_error(*given, pad_id, extraction.dtype)
     return found
 
 

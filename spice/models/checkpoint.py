@@ -10,9 +10,11 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from spice.distributed import team
 from spice.errors import InputError
 from spice.models import quantization
 from spice.models.attention import widen_narrow_heads
+from spice.models.dividing import load_divided
 from spice.models.folder import check_folder
 from spice.models.memory import hand_back_what_is_freed
 from spice.models.quantization import Quantization
@@ -154,7 +156,18 @@ class Checkpoint:
     def load(self) -> PreTrainedModel:
         """The model in evaluation mode, in ``dtype``, on the CPU.
 
-        With ``quantization`` it is on the GPU if there is one, where it never was in full.
+        With ``quantization`` it is on the GPU if there is one, where it never was in full. Where
+        processes divide models, it is this one's part, on its device; all have to load it at once.
+
+        Raises:
+            InputError: as :meth:`outline`.
+        """
+        if team.is_divided():
+            return load_divided(self)
+        return self.whole()
+
+    def whole(self) -> PreTrainedModel:
+        """The same, whole on this process.
 
         Raises:
             InputError: as :meth:`outline`.

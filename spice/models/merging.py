@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from spice.distributed import team
 from spice.models.lora import on
 from spice.models.whole_weights import layers
 
@@ -17,9 +18,12 @@ def merged(model: PeftModel) -> nn.Module:
     """The model without adapters, which computes the same; left as it is where none does.
 
     A weight that two layers share (lm_head's, where it is the embedding's) would be changed for
-    both, but the adapter is on one of them. One in few bits would be rounded again.
+    both, but the adapter is on one of them. One in few bits would be rounded again, and one that is
+    divided among processes is nobody's.
     """
-    return model if shared_targets(model) or layers(model) else model.merge_and_unload()
+    if team.is_divided() or shared_targets(model) or layers(model):
+        return model
+    return model.merge_and_unload()
 
 
 def shared_targets(model: nn.Module) -> list[str]:

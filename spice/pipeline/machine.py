@@ -19,7 +19,9 @@ class Machine:
     """What stands behind ``trainer=``: Lightning's accelerator, devices and precision.
 
     ``devices`` processes on each of ``num_nodes`` machines work on the run, each with a GPU or a
-    share of the cores; auto are those that torchrun or srun started, else one. ``precision`` auto
+    share of the cores; auto are those that torchrun or srun started, else one. With ``strategy``
+    auto each holds a whole model, with fsdp a part of each of its layers
+    (:mod:`spice.models.dividing`). ``precision`` auto
     is bf16-mixed where a GPU has it, else 32-true; it is fine-tuning's alone, gradients are always
     accumulated in float32. ``progress`` shows bars with rate and time left.
 
@@ -30,6 +32,7 @@ class Machine:
     accelerator: Literal["auto", "cpu", "gpu", "cuda"]
     devices: AutoCount
     num_nodes: AutoCount
+    strategy: Literal["auto", "fsdp"]
     precision: Literal["auto", "32-true", "bf16-mixed"]
     progress: bool
 
@@ -80,7 +83,8 @@ class Machine:
         import torch
 
         devices, nodes = self._asked()
-        team.ask_for(devices * nodes, self.accelerator != "cpu" and torch.cuda.is_available())
+        gpus = self.accelerator != "cpu" and torch.cuda.is_available()
+        team.ask_for(devices * nodes, gpus, self.strategy == "fsdp")
 
     def resolved_precision(self) -> str:
         """The precision that fine-tuning runs in here."""

@@ -111,7 +111,7 @@ def _extract(
     from spice.gradients.passes import fill, open_store  # keeps torch out of start-up
 
     flat, rows, names = _flat(texts, ids)
-    size, width = source.extraction.shard_rows, signal.width(model().config.get_text_config())
+    size, width = source.extraction.shard_rows, signal.width(tokenized.checkpoint.config())
     store = open_store(folder, flat, rows, names, about, size, FLOAT32, width)
     fill(
         store,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from spice.data.token_table import eligible_rows
+from spice.distributed import team
 from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.gradients import work
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor
 
+    from spice.data.batch_limit import BatchLimit
     from spice.data.rendering import Example
     from spice.gradients.extraction import Extraction
     from spice.gradients.work import Work
@@ -96,10 +98,11 @@ class Influence(Signal):
         for epoch, rate in enumerate(rates):
             source.say(f"checkpoint {epoch + 1} of {len(rates)}")
             path = folder / f"epoch-{epoch}.safetensors"
-            how = path, adapted, self.projection, self.seed, extraction.reduction
-            read = PerRank(partial(features_at, *how))
-            aimed = read().plain(aims, extraction.batch_limit, tokenized.pad_id, source.trainer)
-            found = _cosines(read, aimed.cpu(), source, rows, folder / f"cosines-{epoch}")
+            at = path, adapted, self.projection, self.seed, extraction.reduction
+            read = PerRank(partial(features_at, *at))
+            how = aims, extraction.batch_limit, tokenized.pad_id, source.trainer
+            aimed = team.everywhere(_plain, read, *how)[0]
+            found = _cosines(read, aimed, source, rows, folder / f"cosines-{epoch}")
             total += rate * found.astype(np.float64) @ membership
         return total, names
 
@@ -192,6 +195,18 @@ def _cosines(
         say=source.say,
     )
     return store.read()
+
+
+def _plain(
+    read: PerRank[Features],
+    aims: Sequence[Example],
+    limit: BatchLimit,
+    pad_id: int,
+    trainer: dict[str, Any],
+    here: None,
+) -> Tensor:
+    """Few enough for every process to read them all, as one that divides the model has to."""
+    return read().plain(aims, limit, pad_id, trainer).cpu()
 
 
 def _model_of(read: PerRank[Features]) -> PeftModel:

@@ -52,7 +52,15 @@ def test_all_do_what_is_asked(two: None) -> None:
 def test_what_is_large_is_made_by_each(two: None) -> None:
     value = PerRank(dict)
     assert team.everywhere(orders.made, value) == [1, 1]
-    assert team.everywhere(orders.made, value) == [2, 1]  # another order, made anew
+    assert team.everywhere(orders.made, value) == [2, 2]  # another order, the same value
+    assert team.everywhere(orders.made, PerRank(dict)) == [1, 1]
+    assert team.everywhere(orders.kept, value) == [0, 1]  # the run has let go of the other one
+
+
+def test_a_divided_model_is_not_loaded_by_the_run_alone(two: None) -> None:
+    team.ask_for(2, False, divided=True)
+    with pytest.raises(RuntimeError, match="within an order"):
+        team.is_divided()
 
 
 @pytest.mark.parametrize("waiting", [False, True])

@@ -20,7 +20,7 @@ from spice.data.rendering import Renderer
 from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.evaluation import live_model, surroundings
-from spice.evaluation.asked import Asked
+from spice.evaluation.asked import Asked, evaluating
 from spice.evaluation.code_execution.pass_at_k import PassAtK
 from spice.evaluation.generation import Generation
 
@@ -278,7 +278,7 @@ class TestSettingsComeBack:
     def test_modes(self):
         model = llama().train()
         model.lm_head.eval()
-        with surroundings.evaluating(model):
+        with evaluating(model):
             assert not any(m.training for m in model.modules())
         assert model.training
         assert not model.lm_head.training

@@ -16,7 +16,6 @@ from typing import Any
 import psutil
 import pytest
 from compose import job
-from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from spice.distributed import team
@@ -29,6 +28,8 @@ CHOSEN = ["finetune=none", "benchmarks=none"]
 WHOLE = ["finetune.max_steps=6", "finetune.micro_batch_size=2", "finetune.checkpoint_every=1",
          "benchmarks.only=[mmlu,gsm8k]", "benchmarks.limit=5",
          "benchmarks.batch_size=2"]  # fmt: skip
+DEVICES = [["trainer.devices=1"], ["trainer.devices=2"],
+           ["trainer.devices=2", "trainer.strategy=fsdp"]]  # fmt: skip
 AIMED = ["finetune=none", "benchmarks.only=[mmlu]", "benchmarks.limit=2"]
 
 
@@ -63,15 +64,14 @@ def signals(cache: Path) -> dict[str, bytes]:
 )
 def test_what_is_read_is_the_same_to_the_byte(overrides: list[str], tmp_path: Path) -> None:
     found = []
-    for devices in (1, 2):
-        cache = tmp_path / f"cache-{devices}"
-        place = f"trainer.devices={devices}", f"cache_dir={cache}"
-        run(job(*COMMON, *place, *overrides), tmp_path / f"run-{devices}")
+    for way, devices in enumerate(DEVICES):
+        cache = tmp_path / f"cache-{way}"
+        run(job(*COMMON, *devices, f"cache_dir={cache}", *overrides), tmp_path / f"run-{way}")
         found.append(signals(cache))
     assert found[0]
-    assert found[0] == found[1]
-    one, two = (json.loads((tmp_path / f"run-{n}" / "selection.json").read_text()) for n in (1, 2))
-    assert one["ids"] == two["ids"]
+    assert found[0] == found[1] == found[2]
+    one, *others = (chosen(tmp_path / f"run-{way}") for way in range(3))
+    assert others == [one, one]
 
 
 @pytest.mark.slow
@@ -82,22 +82,25 @@ def test_what_is_read_is_the_same_to_the_byte(overrides: list[str], tmp_path: Pa
         ["schedule=pools", "schedule.pool_size=24", "gradients.projection=64"],
         ["schedule=pools", "schedule.pool_size=24", "gradients.batch_size=64"],  # one batch for two
         ["selector=lead"],
+        ["selector=less"],  # its warm-up
     ],
     ids=lambda overrides: " ".join(overrides[::2]),
 )
 def test_a_proxy_that_learns_chooses_the_same(overrides: list[str], tmp_path: Path) -> None:
     """Dropout is on, and the steps are large enough that the proxy's state matters."""
-    rate = [] if overrides == ["selector=lead"] else ["schedule.learning_rate=0.01"]
+    rate = ["schedule.learning_rate=0.01"] if "schedule=pools" in overrides else []
+    ends = AIMED if "selector=less" in overrides else CHOSEN
     found = []
-    for devices in (1, 2):
-        place = f"trainer.devices={devices}", f"cache_dir={tmp_path / f'cache-{devices}'}"
-        folder = tmp_path / f"run-{devices}"
-        run(job(*COMMON, *CHOSEN, *place, *overrides, *rate), folder)
+    for way, devices in enumerate(DEVICES):
+        place, folder = f"cache_dir={tmp_path / f'cache-{way}'}", tmp_path / f"run-{way}"
+        run(job(*COMMON, *ends, *overrides, *devices, place, *rate), folder)
         found.append(json.loads((folder / "selection.json").read_text(encoding="utf-8")))
-    assert found[0]["ids"] == found[1]["ids"]
-    for name in ("scores", "gains"):
-        if found[0][name]:
-            assert found[1][name] == pytest.approx(found[0][name], rel=1e-3, abs=1e-6)
+    one, *others = found
+    for other in others:
+        assert other["ids"] == one["ids"]
+        for name in ("scores", "gains"):
+            if one[name]:
+                assert other[name] == pytest.approx(one[name], rel=1e-3, abs=1e-6)
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -118,20 +121,23 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("divided", [[], ["trainer.strategy=fsdp"]], ids=["whole", "divided"])
 @pytest.mark.parametrize("started", ["by itself", "by torchrun"])
-def test_a_whole_run_comes_to_the_same(tmp_path: Path, whole: Path, started: str) -> None:
+def test_a_whole_run_comes_to_the_same(
+    tmp_path: Path, whole: Path, started: str, divided: list[str]
+) -> None:
     starter = ["torch.distributed.run", "--nproc-per-node=2", "--master-port", port(), "-m"]
     argv = (
         command(*starter, more=WHOLE)
         if started == "by torchrun"
         else [*command(more=WHOLE), "trainer.devices=2"]
     )
-    process = begin(tmp_path, argv)
+    process = begin(tmp_path, [*argv, *divided])
     log = process.communicate(timeout=200)[0]
     assert process.returncode == 0, log
     assert far(whole, tmp_path / "run") < 1e-5
     assert results(tmp_path / "run") == results(whole)
-    for path in (whole / "samples").iterdir():
+    for path in [] if divided else (whole / "samples").iterdir():  # the adapter is not merged
         assert (tmp_path / "run/samples" / path.name).read_bytes() == path.read_bytes()
     curves = (tmp_path / "run/logs/metrics.csv").read_text(encoding="utf-8").splitlines()
     assert len(curves) == len((whole / "logs/metrics.csv").read_text().splitlines())

@@ -31,7 +31,7 @@ def ask(
     from spice.evaluation.evaluation import Evaluation  # keeps torch out of start-up
 
     where = device(accelerator)
-    model: Any = tokenized.checkpoint.load()
+    model: Any = tokenized.checkpoint.whole()
     evaluation = partial(
         Evaluation,
         PerRank(lambda: model.to(where)),

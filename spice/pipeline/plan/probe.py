@@ -120,7 +120,7 @@ def probe(
                for rows in chosen(work, extraction.batch_limit)]  # fmt: skip
     gc.collect()  # a model of a probe before
     start = time.perf_counter()
-    model: Any = work.tokenized.checkpoint.load()
+    model: Any = work.tokenized.checkpoint.whole()
     model.to(where)
     step, takes, size = _pass(work.kind, model, extraction, lora, precision, where)
     load = time.perf_counter() - start

@@ -71,7 +71,7 @@ class Evaluate(Step):
 
         Returns how many were scored.
         """
-        model = PerRank(partial(tuned, run.as_model.checkpoint, self._adapter(run)), kept=True)
+        model = PerRank(partial(tuned, run.as_model.checkpoint, self._adapter(run)))
         made = (run.stages.run(self.name, keys[name], partial(self._score, run, name, model))
                 for name in names)  # fmt: skip
         try:
