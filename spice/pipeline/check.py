@@ -21,6 +21,7 @@ from spice.models.device import memory
 from spice.pipeline.checks import checks
 from spice.pipeline.draft import Draft
 from spice.pipeline.plan.asking import items
+from spice.pipeline.plan.shape import Shapes
 from spice.storage import disk
 from spice.storage.coding import CODINGS
 from spice.storage.files import free_bytes
@@ -116,12 +117,15 @@ def warnings(draft: Draft) -> Iterator[str]:
 
 
 def _of_memory(draft: Draft, role: str) -> Iterator[str]:
-    held, here = draft.weight_bytes(role) or 0, memory(draft.group("trainer").accelerator)
+    held, machine = draft.weight_bytes(role) or 0, draft.group("trainer")
+    here, checkpoint = memory(machine.accelerator), draft.checkpoint(role)
+    if held > here and machine.parts > 1:
+        held -= Shapes(machine.accelerator, machine.parts).spared(checkpoint)
     if held > here:
-        fewer = "" if draft.checkpoint(role).quantization else f"; {role}.quantization=4bit is less"
+        fewer = f"{role}.quantization=4bit is less, and trainer.strategy=fsdp divides them"
         yield (
             f"{role}: its weights take {disk.size(held)}, and there are {disk.size(here)} of "
-            f"memory{fewer}"
+            f"memory{'' if checkpoint.quantization or machine.parts > 1 else f'; {fewer}'}"
         )
 
 

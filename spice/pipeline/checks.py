@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spice.data.row_table import sources_of
+from spice.errors import InputError
 from spice.evaluation.development import BenchmarkExamples
 from spice.pipeline import run_folder
 from spice.pipeline.machine import quiet
@@ -26,6 +27,7 @@ def checks(draft: Draft) -> Iterator[Check]:
     """Each raises InputError where something is wrong; the quick ones come first."""
     yield lambda: draft.parts
     yield lambda: draft.group("trainer").check()
+    yield from (partial(_check_division, draft, role) for role in ("proxy", "model"))
     yield from (partial(draft.checkpoint, role) for role in draft.readers)
     yield from _of_places(draft)
     yield lambda: draft.others
@@ -45,6 +47,16 @@ def _of_places(draft: Draft) -> Iterator[Check]:
     yield lambda: run_folder.check(draft.folder, draft.config)
     yield lambda: check_writable(draft.folder, "hydra.run.dir")
     yield lambda: _check_cache(draft.cache)
+
+
+def _check_division(draft: Draft, role: str) -> None:
+    """bitsandbytes' layers are more than a tensor each, and are not divided."""
+    bits = draft.group(role).quantization
+    if bits and draft.group("trainer").parts > 1:
+        raise InputError(
+            f"trainer.strategy=fsdp: {role}.quantization={bits} is not divided among processes; "
+            "leave one of the two out"
+        )
 
 
 def _check_partitions(draft: Draft) -> None:

@@ -78,13 +78,23 @@ class Machine:
         nodes = (started.nodes if started else 1) if self.num_nodes == "auto" else self.num_nodes
         return devices, nodes
 
+    @property
+    def processes(self) -> int:
+        """How many work on a run."""
+        devices, nodes = self._asked()
+        return devices * nodes
+
+    @property
+    def parts(self) -> int:
+        """How many processes divide a frozen model's layers; 1 where each holds them all."""
+        return self.processes if self.strategy == "fsdp" else 1
+
     def gather(self) -> None:
         """Let what comes be done by as many processes as are asked for."""
         import torch
 
-        devices, nodes = self._asked()
         gpus = self.accelerator != "cpu" and torch.cuda.is_available()
-        team.ask_for(devices * nodes, gpus, self.strategy == "fsdp")
+        team.ask_for(self.processes, gpus, self.parts > 1)
 
     def resolved_precision(self) -> str:
         """The precision that fine-tuning runs in here."""

@@ -189,3 +189,6 @@ def test_bits_and_layers_that_cannot_be_are_refused(
     assert told[0].startswith("model.quantization=3bit: must be 4bit or 8bit")
     folder = next(word for word in sound if word.startswith("proxy.path=")).partition("=")[2]
     assert told[1:] == [f"lora.layers=9: {folder} has 2 layers"]
+    divided = "trainer.strategy=fsdp", "trainer.devices=2"
+    told = mistakes(capsys, *sound, "proxy.quantization=4bit", *divided)
+    assert told[0].startswith("trainer.strategy=fsdp: proxy.quantization=4bit is not divided")

@@ -32,16 +32,18 @@ def test_lightning_keeps_its_advice_to_itself() -> None:
         ({"devices": 0}, "devices=0: must be auto, or a whole number of at least 1"),
         ({"devices": True}, "devices=true"),
         ({"precision": "8"}, "precision=8"),
+        ({"strategy": "ddp"}, "strategy=ddp: must be auto or fsdp"),
     ],
 )
 def test_an_impossible_machine_is_refused(change: dict[str, Any], said: str) -> None:
-    options: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "precision": "auto"}
+    options: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "precision": "auto",
+                               "strategy": "auto"}  # fmt: skip
     with pytest.raises(InputError, match=said):
         Machine(**options | change, num_nodes=1, progress=False)
 
 
 def a_machine(accelerator: str = "cpu", devices: Any = "auto", nodes: Any = "auto") -> Machine:
-    return Machine(accelerator, devices, nodes, precision="auto", progress=False)  # type: ignore[arg-type]
+    return Machine(accelerator, devices, nodes, "auto", precision="auto", progress=False)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -229,6 +229,14 @@ def test_a_sweep_counts_what_its_jobs_share_once() -> None:
 # -- what is too large for this machine ------------------------------------------------------------
 
 
+def test_of_a_divided_model_each_process_holds_its_part_and_a_layer() -> None:
+    model = make(composed("model=llama2_70b"), "model")
+    shapes = Shapes("cpu", parts=4)
+    layer = 2 * (2 * 8192 * 8192 + 2 * 8192 * 1024 + 3 * 8192 * 28672 + 2 * 8192)
+    held = shapes.whole(model) - shapes.spared(model)
+    assert held == 80 * layer // 4 + layer + 2 * (2 * 32000 * 8192 + 8192)
+
+
 @pytest.mark.parametrize(
     ("bits", "gigabytes"), [(None, 137.953296), ("8bit", 69.529125), ("4bit", 36.362994)]
 )
@@ -241,6 +249,7 @@ def test_seventy_billion_parameters_are_planned_by_their_shape(bits: Any, gigaby
     shapes = Shapes("cpu")
     speed = shapes.speed(work, make(config, "gradients"), make(config, "lora"))
     assert speed.base / 1e9 == pytest.approx(gigabytes)
+    assert shapes.spared(checkpoint) == 0
     # q and o, k and v, gate and up and down: in + out of each, r = 16, of twenty layers
     wide = 2 * (8192 + 8192) + 2 * (8192 + 1024) + 3 * (8192 + 28672)
     assert speed.size == 20 * 16 * wide

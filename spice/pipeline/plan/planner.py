@@ -65,7 +65,8 @@ class Planner:
     @cached_property
     def shapes(self) -> Shapes:
         """What is known of models without a look at their weights."""
-        return Shapes(self.run.parts.machine.accelerator)
+        machine = self.run.parts.machine
+        return Shapes(machine.accelerator, machine.parts)
 
     def there(self, stage: str, key: dict[str, Any]) -> Planned:
         """A stage that is finished."""
@@ -79,7 +80,8 @@ class Planner:
         given, room = self.run.parts.extraction.batch_limit, free(where)
         priced = [(speed := self._speed(work), work, speed.limit(work, given, room, where))
                   for work in works]  # fmt: skip
-        memory = max((speed.memory(work, limit) for speed, work, limit in priced), default=0)
+        memory = max((speed.memory(work, limit) - self.shapes.spared(work.tokenized.checkpoint)
+                      for speed, work, limit in priced), default=0)  # fmt: skip
         large = any(self.shapes.too_large(work.tokenized.checkpoint) for work in works)
         seconds = None if large else sum(speed.time(work, limit) for speed, work, limit in priced)
         return Planned(stage, key, False, seconds, memory, disk)
@@ -183,13 +185,15 @@ class Planner:
             return Planned("scores", key, True, 0.0, None, None)
         run, model = self.run, self.run.as_model.checkpoint
         if self.shapes.too_large(model):
-            return Planned("scores", key, False, None, self.shapes.held(model), None)
+            held = self.shapes.whole(model) - self.shapes.spared(model)
+            return Planned("scores", key, False, None, held, None)
         asked = {
             "scores": {name: run.parts.suite.fingerprint(name) for name in missing},
             **run.as_model.view,
         }
         found = self._probed(asked, ASKING, lambda: self._ask(missing))
-        return Planned("scores", key, False, found["seconds"], found["memory"], None)
+        memory = found["memory"] - self.shapes.spared(model)
+        return Planned("scores", key, False, found["seconds"], memory, None)
 
     def _ask(self, names: Sequence[str]) -> dict[str, Any]:
         return ask(
