@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Two torch processes with two threads each on two cores run many times slower than with one each.
-TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'

@@ -267,6 +267,7 @@ def test_of_two_runs_that_want_one_store_one_builds_and_one_waits(
     assert len(list((tmp_path / "cache" / "gradients").glob("*/metadata.json"))) == 1
 
 
+@pytest.mark.slow
 def test_a_run_folder_replays_itself(
     spice: Spice,
     local: list[str],

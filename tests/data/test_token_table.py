@@ -86,7 +86,7 @@ def template(**changed: Any) -> Template:
     return make(composed(*(f"template.{k}={v}" for k, v in changed.items())), "template")
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("workers", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_how_many_processes_make_them_changes_nothing(
     checkpoint: Checkpoint, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_helper_outlives_its_run(number: signal.Signals) -> None:
     path = os.pathsep.join(sys.path)

@@ -80,6 +80,7 @@ def test_exponents_are_those_of_a_power(tmp_path: Path) -> None:
     assert (tmp_path / "growth.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_table_has_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """On what each part finds at quick sizes, without processes of their own."""
     for module in ("bench", "gradients", "growth", "greedy", "peers"):

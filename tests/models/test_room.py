@@ -143,7 +143,16 @@ SCRIPT = Path(__file__).with_name("memory_short.py")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are Linux's")
-@pytest.mark.parametrize("what", ["gradients", "losses", "learning", "choices"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "learning",
+        *(
+            pytest.param(what, marks=pytest.mark.slow)
+            for what in ("gradients", "losses", "choices")
+        ),
+    ],
+)
 def test_what_does_not_fit_is_halved_and_gives_the_same(what: str) -> None:
     done = _short(what)
     assert done.returncode == 0, done.stderr

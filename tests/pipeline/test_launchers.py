@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from spice.errors import InputError
 from spice.pipeline import launchers
 
-JOBS = ["selector.penalty=0,0.5,2"]
+JOBS = ["selector.penalty=0,0.1,0.5,2", "budget=0.1,0.2"]
 INSTALLED = {
     "joblib": "hydra_joblib_launcher",
     "submitit_local": "hydra_submitit_launcher",
@@ -149,7 +149,7 @@ def test_two_at_a_time_come_to_what_they_come_to_one_after_another(
     assert code == 0, error
     assert "is validated against" not in error
     assert facts(folder) == serial["facts"]
-    assert len(serial["facts"]) == 3
+    assert len(serial["facts"]) == 8
     [table] = folder.glob("multirun/*/*/table.md")  # one sweep, wherever its jobs were
     assert table.read_text() == serial["table"]
     assert "selector.penalty" in out

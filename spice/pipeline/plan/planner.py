@@ -65,8 +65,7 @@ class Planner:
     @cached_property
     def shapes(self) -> Shapes:
         """What is known of models without a look at their weights."""
-        machine = self.run.parts.machine
-        return Shapes(machine.accelerator, machine.parts)
+        return Shapes((machine := self.run.parts.machine).accelerator, machine.parts)
 
     def there(self, stage: str, key: dict[str, Any]) -> Planned:
         """A stage that is finished."""
@@ -185,15 +184,14 @@ class Planner:
             return Planned("scores", key, True, 0.0, None, None)
         run, model = self.run, self.run.as_model.checkpoint
         if self.shapes.too_large(model):
-            held = self.shapes.whole(model) - self.shapes.spared(model)
-            return Planned("scores", key, False, None, held, None)
+            return Planned("scores", key, False, None, self.shapes.held(model), None)
         asked = {
             "scores": {name: run.parts.suite.fingerprint(name) for name in missing},
             **run.as_model.view,
         }
         found = self._probed(asked, ASKING, lambda: self._ask(missing))
-        memory = found["memory"] - self.shapes.spared(model)
-        return Planned("scores", key, False, found["seconds"], memory, None)
+        held = found["memory"] - self.shapes.spared(model)
+        return Planned("scores", key, False, found["seconds"], held, None)
 
     def _ask(self, names: Sequence[str]) -> dict[str, Any]:
         return ask(

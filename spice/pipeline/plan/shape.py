@@ -42,6 +42,10 @@ class Shapes:
         """
         return self._sizes(checkpoint)[1]
 
+    def held(self, checkpoint: Checkpoint) -> int:
+        """Those that it has at a time."""
+        return self.whole(checkpoint) - self.spared(checkpoint)
+
     def too_large(self, checkpoint: Checkpoint) -> bool:
         """Whether a probe, which holds all of it, would end for want of memory."""
         return self.whole(checkpoint) > memory(self.accelerator)
