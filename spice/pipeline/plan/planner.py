@@ -166,10 +166,8 @@ class Planner:
         selector = self.run.parts.selector
         assert isinstance(selector, GradientSelector)
         form, way = selector.form_and_way(n, d, k)
-        asked = {"n": n, "d": d, "k": k, "form": form, "way": way}
-        found = self._arithmetic(
-            {"greedy": asked}, lambda: {"seconds": greedy_seconds(n, d, k, form, way)}
-        )
+        asked = {"greedy": {"n": n, "d": d, "k": k, "form": form, "way": way}}
+        found = self._arithmetic(asked, lambda: {"seconds": greedy_seconds(n, d, k, form, way)})
         return float(found["seconds"])
 
     # -- the target ------------------------------------------------------------------------
