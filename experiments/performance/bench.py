@@ -90,9 +90,26 @@ def million(quick: bool) -> dict[str, Any]:
     return million.measure(quick)
 
 
+def whole_run(quick: bool) -> dict[str, Any]:
+    """(h) From the pool to the scores, and once more with another penalty."""
+    from experiments.performance import whole_run
+
+    return whole_run.measure(quick)
+
+
 PARTS: dict[str, Callable[[bool], Any]] = {
     part.__name__: part
-    for part in (window, pools, partitions, others, extraction, growth, second_penalty, million)
+    for part in (
+        window,
+        pools,
+        partitions,
+        others,
+        extraction,
+        growth,
+        second_penalty,
+        million,
+        whole_run,
+    )
 }
 
 

@@ -9,19 +9,15 @@ takes days here: spice chooses from synthetic ones (:mod:`experiments.performanc
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from experiments.performance import pools
+from experiments.performance.commands import run
 from experiments.performance.timing import in_process, peak_memory
 from spice.sandbox.pool import generate
 
@@ -39,7 +35,7 @@ def measure(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
         write(at / "pool.jsonl", n)
-        first, again = (run(at, seed) for seed in (0, 1))
+        first, again = (run(at, f"{seed}", *settings(at), f"seed={seed}") for seed in (0, 1))
         pools.pool(n, COORDINATES, file=at / "gradients.npy")
         spice = in_process(choose, str(at / "gradients.npy"), min(PICKS, n // 10))
     return {"n": n, "first": first, "again": again, "spice": spice}
@@ -54,52 +50,9 @@ def write(path: Path, n: int) -> None:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def run(folder: Path, seed: int) -> dict[str, Any]:
-    """Seconds by step and in all, and the most bytes that its processes held together."""
-    to = folder / f"run{seed}"
-    places = [f"data.paths=[{folder / 'pool.jsonl'}]", f"cache_dir={folder / 'cache'}"]
-    start = time.perf_counter()
-    program = [sys.executable, "-m", "spice", *SETTINGS, *places, f"hydra.run.dir={to}"]
-    with (folder / f"{seed}.log").open("w", encoding="utf-8") as log:
-        begun = subprocess.Popen([*program, f"seed={seed}"], stdout=log, stderr=log)
-        peak = peak_of(begun)
-    if begun.returncode:
-        raise RuntimeError((folder / f"{seed}.log").read_text(encoding="utf-8")[-2000:])
-    results = json.loads((to / "results.json").read_text(encoding="utf-8"))
-    said = (folder / f"{seed}.log").read_text(encoding="utf-8")
-    tokens = re.search(r"tokens +key \w+, ([0-9.]+) s", said)
-    return {
-        "seconds": time.perf_counter() - start,
-        "steps": results["seconds"],
-        "tokens": float(tokens[1]) if tokens else 0.0,
-        "peak": peak,
-        "k": results["k"],
-    }
-
-
-def peak_of(begun: subprocess.Popen[bytes]) -> int:
-    """Wait for a program; pages that processes share count once, those of mapped files too."""
-    peak, ended = 0, threading.Event()
-    threading.Thread(target=lambda: (begun.wait(), ended.set()), daemon=True).start()
-    while not ended.wait(0.5):
-        peak = max(peak, held(begun.pid))
-    return peak
-
-
-def held(pid: int) -> int:
-    """Bytes of a process and all below it."""
-    try:
-        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.Error:
-        return 0
-    return sum(map(_own, family))
-
-
-def _own(process: psutil.Process) -> int:
-    try:
-        return process.memory_full_info().pss
-    except (psutil.Error, OSError):
-        return 0
+def settings(folder: Path) -> list[str]:
+    """What the pool in a folder is read with."""
+    return [*SETTINGS, f"data.paths=[{folder / 'pool.jsonl'}]", f"cache_dir={folder / 'cache'}"]
 
 
 def choose(file: str, k: int) -> dict[str, Any]:

@@ -204,6 +204,25 @@ def _million(found: dict[str, Any]) -> list[str]:
     ]
 
 
+def _whole_run(found: dict[str, Any]) -> list[str]:
+    steps = list(found["runs"][0]["steps"])
+    lines = [
+        f"## {found['n']:,} rows from the pool to the scores",
+        "",
+        "The sandbox's, by the command line with selector=spice, and once more with another",
+        "penalty. Seconds; peaks are of all processes, mapped files included.",
+        "",
+        f"| | in all | {' | '.join(steps)} | peak |",
+        f"|{'---|' * (len(steps) + 3)}",
+    ]
+    for name, one in zip(("λ = 0.1", "then λ = 0.5"), found["runs"], strict=True):
+        cells = [f"{one['steps'].get(step, 0.0):.1f}" for step in steps]
+        lines.append(
+            f"| {name} | {one['seconds']:.0f} | {' | '.join(cells)} | {_gib(one['peak'])} |"
+        )
+    return [*lines, ""]
+
+
 def _absent(reasons: dict[str, str]) -> list[str]:
     if not reasons:
         return []
@@ -228,4 +247,5 @@ SECTIONS: dict[str, Callable[[Any], list[str]]] = {
     "growth": _growth,
     "second_penalty": _second_penalty,
     "million": _million,
+    "whole_run": _whole_run,
 }

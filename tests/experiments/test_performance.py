@@ -95,7 +95,8 @@ def test_the_table_has_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr("experiments.performance.million.in_process", lambda f, *a: f(*a))
     once = {"seconds": 9.0, "steps": {"pool": 4.0}, "tokens": 3.0, "peak": 2**30, "k": 20}
-    monkeypatch.setattr("experiments.performance.million.run", lambda *_: once)
+    for module in ("million", "whole_run"):
+        monkeypatch.setattr(f"experiments.performance.{module}.run", lambda *_: once)
     found: dict[str, Any] = {name: part(True) for name, part in bench.PARTS.items()}
     assert found["second_penalty"][0]["ratio"] == 1.0
     found["machine"] = {"cores": 2, "versions": {"torch": torch.__version__}}
