@@ -209,7 +209,8 @@ def _whole_run(found: dict[str, Any]) -> list[str]:
     lines = [
         f"## {found['n']:,} rows from the pool to the scores",
         "",
-        "The sandbox's, by the command line with selector=spice, and once more with another",
+        "The sandbox's, by the command line with selector=spice and "
+        f"budget={found['budget']}, and once more with another",
         "penalty. Seconds; peaks are of all processes, mapped files included.",
         "",
         f"| | in all | {' | '.join(steps)} | peak |",
