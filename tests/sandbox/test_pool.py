@@ -1,8 +1,8 @@
 import hashlib
 import subprocess
 import sys
-from pathlib import Path
 from collections import Counter, defaultdict
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -104,7 +104,9 @@ from spice.sandbox.pool import pool
 print(len({row.id for row in pool(100_000)}), peak_memory())
 """
     root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, cwd=root)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, cwd=root
+    )
     distinct, peak = map(int, done.stdout.split())
     assert distinct == 100_000
     assert peak < 2**30
