@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from spice.distributed import team
 from spice.distributed.parted import Parted
 from spice.models.attention import widen_narrow_heads
+from spice.models.memory import hand_back_what_is_freed
 from spice.models.recompute import decoder_layers
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def load_divided(checkpoint: Checkpoint) -> PreTrainedModel:
     Raises:
         InputError: as :meth:`Checkpoint.outline`.
     """
+    hand_back_what_is_freed()  # layers come and go
     model = checkpoint.whole() if team.is_first() else checkpoint.outline().eval()
     widen_narrow_heads(model)
     where = f"cuda:{team.local_rank()}" if team.on_gpus() else "cpu"
