@@ -38,6 +38,13 @@ def window(quick: bool) -> dict[str, Any]:
     return {"n": n, "d": d, "k": k, **in_process(greedy.window, n, d, k, 5)}
 
 
+def weights(quick: bool) -> dict[str, Any]:
+    """(a') The consensus of a whole pool."""
+    from experiments.performance import weights
+
+    return in_process(weights.measure, 1 / 64 if quick else 1.0, 8_192)
+
+
 def pools(quick: bool) -> list[dict[str, Any]]:
     """(b) Whole pools."""
     from experiments.performance import greedy
@@ -101,6 +108,7 @@ PARTS: dict[str, Callable[[bool], Any]] = {
     part.__name__: part
     for part in (
         window,
+        weights,
         pools,
         partitions,
         others,

@@ -32,6 +32,7 @@ def run(folder: Path, name: str, *arguments: str) -> dict[str, Any]:
         "steps": results["seconds"],
         "tokens": float(tokens[1]) if tokens else 0.0,
         "peak": peak,
+        "n": results["n"],
         "k": results["k"],
     }
 

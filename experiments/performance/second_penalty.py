@@ -1,58 +1,53 @@
 """What a second λ costs on a finished store of gradients: the command line, twice.
 
-The first run extracts and selects, the second reads what the first left in the cache. Seconds are
-those of ``results.json``, so that starting Python and reading the pool are part of neither.
+The first run reads, extracts and selects, the second finds what the first left in the cache. All
+of it counts: starting Python, reading the pool, the figures.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from experiments.performance.commands import run
+
 PENALTIES = (0.1, 0.5)
-SETTINGS = ("benchmarks=none", "finetune=none", "logger=csv")
-REAL_ROWS = 1_000
+SETTINGS = ("benchmarks=none", "finetune=none", "logger=csv", "trainer.progress=false")
+FEW = 1_000
+PROJECTED = "gradients.projection=1024"
 
 
 def measure(quick: bool) -> list[dict[str, Any]]:
-    """The embedded pool, and a real one where the variable SPICE_REAL_DATA names a folder."""
+    """The embedded pool, and real ones where the variable SPICE_REAL_DATA names a folder."""
     pools = {"the sandbox": ["data=sandbox", *(["data.size=100"] if quick else [])]}
     real = os.environ.get("SPICE_REAL_DATA")
     if real and not quick:
         checkpoint = f"{real}/checkpoints/babyllama_char105"
-        pools[f"{REAL_ROWS:,} rows of Alpaca"] = [
-            f"data=jsonl data.paths=[{real}/pools/alpaca_random.jsonl] data.limit={REAL_ROWS}",
-            f"proxy=local proxy.path={checkpoint} model=local model.path={checkpoint}",
-        ]
-    return [{"pool": name, **twice(" ".join(data).split())} for name, data in pools.items()]
+        model = ["proxy=local", f"proxy.path={checkpoint}"]
+        model += ["model=local", f"model.path={checkpoint}"]
+        paths = sorted(map(str, Path(real, "pools").glob("*.jsonl")))
+        alpaca = f"data.paths=[{real}/pools/alpaca_random.jsonl]"
+        everything = f"data.paths=[{','.join(paths)}]"
+        pools[f"{FEW:,} rows of Alpaca"] = ["data=jsonl", alpaca, f"data.limit={FEW}", *model]
+        pools["all real rows, 1,024 coordinates"] = ["data=jsonl", everything, PROJECTED, *model]
+    return [{"pool": name, **twice(data)} for name, data in pools.items()]
 
 
 def twice(data: list[str]) -> dict[str, Any]:
-    """Seconds of the stages of both runs, and the second's selection over the first's stages."""
-    with tempfile.TemporaryDirectory() as folder:
-        first, second = (run(Path(folder), data, penalty) for penalty in PENALTIES)
-    whole = first["seconds"]["gradients"] + first["seconds"]["selection"]
-    again = second["seconds"]["gradients"] + second["seconds"]["selection"]
+    """Both runs, and the second's seconds over the first's."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(os.environ.get("SPICE_KEPT", made))
+        shared = *data, *SETTINGS, f"cache_dir={folder / 'cache'}"
+        first, second = (
+            run(folder, f"{penalty}", *shared, f"selector.penalty={penalty}")
+            for penalty in PENALTIES
+        )
     return {
         "n": first["n"],
         "k": first["k"],
-        "first": first["seconds"],
-        "second": second["seconds"],
-        "ratio": again / whole,
+        "first": first,
+        "second": second,
+        "ratio": second["seconds"] / first["seconds"],
     }
-
-
-def run(folder: Path, data: list[str], penalty: float) -> dict[str, Any]:
-    """One run's ``results.json``."""
-    to = folder / str(penalty)
-    places = [f"cache_dir={folder / 'cache'}", f"hydra.run.dir={to}"]
-    program = [sys.executable, "-m", "spice", *data, *SETTINGS, *places]
-    done = subprocess.run([*program, f"selector.penalty={penalty}"], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    return json.loads((to / "results.json").read_text(encoding="utf-8"))

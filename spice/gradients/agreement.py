@@ -32,13 +32,14 @@ proportion to it where half of a source is untrustworthy. There is nothing to se
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spice.submodular.kernel import Rows, known_products, squared_norms
+from spice.submodular.kernel import Rows, Subset, known_products, squared_norms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,20 +154,31 @@ def _tenths(
 
     ``votes`` v is how much each counts; near copies of the row itself do not. NaN without votes.
     """
-    import torch
-
     weights = votes.to(cosines).expand_as(cosines).masked_fill(cosines > copies, 0.0)
-    ordered, order = cosines.sort(dim=1, descending=True)
-    weights = weights.gather(1, order)
-    total = weights.sum(dim=1, keepdim=True)
-    mass = torch.minimum((share * total).clamp(min=1.0), total)
-    found = []
-    for values, weight in ((ordered, weights), (-ordered.flip(1), weights.flip(1))):
-        before = weight.cumsum(dim=1) - weight
-        taken = torch.minimum(weight, (mass - before).clamp(min=0.0))
-        mean = (taken * values).sum(dim=1) / taken.sum(dim=1)
-        found.append(mean.double().cpu().numpy())
-    return found[0], found[1]
+    total = weights.sum(dim=1)
+    mass = (share * total).clamp(min=1.0).minimum(total)
+    others = cosines.masked_fill(cosines > copies, -2.0)  # a row's own copies come last
+    above = _mean_of_largest(others, weights, mass)
+    below = _mean_of_largest(others.neg_().masked_fill_(cosines > copies, -2.0), weights, mass)
+    return above.double().cpu().numpy(), below.double().cpu().numpy()
+
+
+def _mean_of_largest(values: Tensor, weights: Tensor, mass: Tensor) -> Tensor:
+    """Of b × v, the mean of the largest that together weigh ``mass`` (b), the last in part; b.
+
+    Only as many are put in order as weigh so much: a tenth, and more where copies share a vote.
+    """
+    among = values.shape[1]
+    count = min(among, math.ceil(float(mass.max())))
+    while True:
+        largest, order = values.topk(count, dim=1)
+        weight = weights.gather(1, order)
+        if count == among or bool((weight.sum(dim=1) >= mass).all()):
+            break
+        count = min(among, 2 * count)
+    before = weight.cumsum(dim=1) - weight
+    taken = weight.minimum((mass.unsqueeze(1) - before).clamp(min=0.0))
+    return (taken * largest).sum(dim=1) / taken.sum(dim=1)
 
 
 def cosines(
@@ -192,7 +204,7 @@ def cosines(
             for block in _slices(len(rows), BLOCK):
                 found[block].addmm_(_part(gradients, rows[block], columns).to(where, kind), fixed)
     for store, which, axis in ((gradients, rows, 1), (second, others, 0)):
-        norms = torch.from_numpy(np.sqrt(squared_norms(store)[which])).to(where, kind)
+        norms = torch.from_numpy(np.sqrt(squared_norms(Subset(store, which)))).to(where, kind)
         found.div_(norms.unsqueeze(axis))
     return found.clamp_(-1.0, 1.0)
 

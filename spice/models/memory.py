@@ -94,14 +94,15 @@ def _kept_bytes(model: Any) -> int:
     """Bytes that a pass over a few tokens keeps for the way back, the weights aside."""
     import torch
 
-    weights = {w.untyped_storage().data_ptr() for w in (*model.parameters(), *model.buffers())}
+    # By the storage and not its bytes: those of a divided layer come and go.
+    known = {w.untyped_storage()._cdata for w in (*model.parameters(), *model.buffers())}
     kept: dict[int, int] = {}
-    alive: list[Tensor] = []  # lest a second tensor be where a first one was
+    alive: list[Tensor] = []  # lest a second storage be where a first one was
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
+        if storage._cdata not in known:
+            kept[storage._cdata] = storage.nbytes()
             alive.append(tensor)
         return tensor
 

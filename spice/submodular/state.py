@@ -6,6 +6,7 @@ was last brought up to date with; see :mod:`spice.submodular.blocked` for the fo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CHUNK = 512  # candidates that catch up at a time
+PANEL = 128  # picks that they catch up with at a time
 ROUNDINGS = 10  # units in the last place by which r may be off, relative to α‖g‖²
 TOLERANCE = 1e-4  # nats
 FEW_ROWS = 4_000  # up to so many rows all is done in float64
@@ -97,16 +99,21 @@ class State:
         asked = (which, columns) if columns else which
         return torch.from_numpy(self.gradients[asked]).to(self.device, self.dtype)
 
+    def pieces(self, which: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
+        """Gradients of ``which``, h × some columns, without a whole copy in another precision."""
+        d, width = self.chosen.shape[1], COLUMNS["float32" if self.single else "float64"]
+        for start in range(0, d, width):
+            columns = slice(start, min(start + width, d))
+            yield columns, self.rows(which, columns)
+
     def gram(self, which: np.ndarray) -> Tensor:
-        """K (h × h) within ``which``, without a copy of their rows in another precision."""
+        """K (h × h) within ``which``."""
         import torch
 
-        d, width = self.chosen.shape[1], COLUMNS["float32" if self.single else "float64"]
         total = torch.zeros(len(which), len(which), dtype=self.dtype, device=self.device)
-        for start in range(0, d, width):
-            part = self.rows(which, slice(start, start + width))
-            total.addmm_(part, part.T)
-        self.operations += 2 * len(which) ** 2 * d
+        for _, rows in self.pieces(which):
+            total.addmm_(rows, rows.T)
+        self.operations += 2 * len(which) ** 2 * self.chosen.shape[1]
         return total
 
     def settle(self) -> None:
@@ -127,10 +134,12 @@ class State:
         import torch
 
         self.settle()
-        if not self.m:
-            return np.zeros(len(which))
-        total = torch.from_numpy(self.total).to(self.device)
-        return (self.rows(which).double() @ total).cpu().numpy()
+        found = np.zeros(len(which))
+        if self.m:
+            total = torch.from_numpy(self.total).to(self.device)
+            for columns, rows in self.pieces(which):
+                found += (rows.double() @ total[columns]).cpu().numpy()
+        return found
 
     def index(self, which: np.ndarray) -> Tensor:
         """Positions (h), on the device."""
@@ -169,20 +178,33 @@ class State:
             self._catch_up(which[i : i + CHUNK])
 
     def _catch_up(self, which: np.ndarray) -> None:
+        """C_p ← (α G S_pᵀ − C_{<p} L_{p,<p}ᵀ) L_pp⁻ᵀ, a panel p of picks after the other.
+
+        ``which`` stand in the order of what they know, so those that lack a panel come first.
+        """
         import torch
 
-        start, m, places = int(self.known[which].min()), self.m, self.index(which)
-        columns = self.columns[places, :m]
-        right = self.alpha * (self.rows(which) @ self.chosen[start:m].T)
-        right -= columns[:, :start] @ self.factor[start:m, :start].T
-        triangle = self.factor[start:m, start:m]
-        columns[:, start:] = torch.linalg.solve_triangular(triangle, right.T, upper=False).T
-        self.columns[places, start:m] = columns[:, start:]
+        places, begins = self.index(which), self.known[which] // PANEL * PANEL
+        first = int(begins[0])
+        panels = [slice(p, min(p + PANEL, self.m)) for p in range(first, self.m, PANEL)]
+        lack = [int(np.searchsorted(begins, panel.start, side="right")) for panel in panels]
+        columns = self.columns[places, : self.m]
+        for panel, h in zip(panels, lack, strict=True):
+            columns[:h, panel] = 0.0
+        for part, rows in self.pieces(which):
+            for panel, h in zip(panels, lack, strict=True):
+                columns[:h, panel].addmm_(rows[:h], self.chosen[panel, part].T, alpha=self.alpha)
+        for panel, h in zip(panels, lack, strict=True):
+            before, factor = columns[:h, : panel.start], self.factor[panel, : panel.start]
+            right = columns[:h, panel].addmm_(before, factor.T, alpha=-1.0)
+            triangle = self.factor[panel, panel].T
+            right.copy_(torch.linalg.solve_triangular(triangle, right, upper=True, left=False))
+            new = panel.stop - panel.start
+            self.operations += h * new * (2 * (self.chosen.shape[1] + panel.start) + new)
+        self.columns[:, first : self.m].index_copy_(0, places, columns[:, first:])
         taken = columns.double().square().sum(dim=1).cpu().numpy()
         self.residual[which] = np.maximum(self.alpha * self.squares[which] - taken, 0.0)
-        self.known[which] = m
-        new = m - start
-        self.operations += len(which) * (2 * new * (self.chosen.shape[1] + start) + new**2)
+        self.known[which] = self.m
 
     def take(self, which: np.ndarray, order: list[int], made: np.ndarray, r: np.ndarray) -> None:
         """Add a block of picks: their places in ``which``, its new columns, and the r they leave.
@@ -208,9 +230,12 @@ class State:
         chosen = self.chosen[: self.m]
         gram = torch.eye(self.m, dtype=torch.float64, device=self.device)
         for part in chosen.split(4096, dim=1):
-            gram.addmm_(part.double(), part.double().T, alpha=self.alpha)
+            wide = part.double()
+            for i in range(0, self.m, CHUNK):  # what is above the diagonal is not read
+                rows = slice(i, i + CHUNK)
+                gram[rows, : i + CHUNK].addmm_(wide[rows], wide[: i + CHUNK].T, alpha=self.alpha)
         factor = torch.linalg.cholesky(gram)
-        self.operations += self.m**2 * (2 * chosen.shape[1] + self.m / 3)
+        self.operations += self.m**2 * (chosen.shape[1] + self.m / 3)
         self.factor[: self.m, : self.m] = factor
         exact = 2.0 * factor.diagonal().log().cpu().numpy()
         return float(np.abs(exact - np.array(gains)).max())

@@ -89,13 +89,10 @@ def test_the_table_has_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradients, "ROWS", 4)
     monkeypatch.setattr(bench, "POOLS", [(300, 64, 20, "blocked,dual")])
     monkeypatch.setattr(greedy, "plain_products", lambda _: 1.0)
-    monkeypatch.setattr(
-        "experiments.performance.second_penalty.run",
-        lambda *_: {"n": 10, "k": 1, "seconds": {"gradients": 1.0, "selection": 0.5}},
-    )
     monkeypatch.setattr("experiments.performance.million.in_process", lambda f, *a: f(*a))
-    once = {"seconds": 9.0, "steps": {"pool": 4.0}, "tokens": 3.0, "peak": 2**30, "k": 20}
-    for module in ("million", "whole_run"):
+    steps = {"pool": 4.0, "gradients": 1.0, "selection": 0.5}
+    once = {"seconds": 9.0, "steps": steps, "tokens": 3.0, "peak": 2**30, "n": 100, "k": 20}
+    for module in ("million", "whole_run", "second_penalty"):
         monkeypatch.setattr(f"experiments.performance.{module}.run", lambda *_: once)
     found: dict[str, Any] = {name: part(True) for name, part in bench.PARTS.items()}
     assert found["second_penalty"][0]["ratio"] == 1.0
