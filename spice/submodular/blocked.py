@@ -157,7 +157,7 @@ class Block:
 
         state = self.state
         along, gram = state.along(self.which), state.gram(self.which)
-        columns = state.columns[state.index(self.which), : state.m]
+        columns = state.columns[state.reader.index(self.which), : state.m]
         state.operations += 2 * len(self.which) ** 2 * state.m
         left = torch.addmm(gram, columns, columns.T, beta=state.alpha, alpha=-1.0)
         K, W = (part.double().cpu().numpy() for part in (gram, left))

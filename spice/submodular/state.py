@@ -6,12 +6,12 @@ was last brought up to date with; see :mod:`spice.submodular.blocked` for the fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spice.submodular.kernel import Rows
+from spice.submodular.reader import Reader
 from spice.submodular.rooms import Places, largest_places
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ CHUNK = 512  # candidates that catch up at a time
 PANEL = 128  # picks that they catch up with at a time
 ROUNDINGS = 10  # units in the last place by which r may be off, relative to α‖g‖²
 TOLERANCE = 1e-4  # nats
-FEW_ROWS = 4_000  # up to so many rows all is done in float64
-ROOM = 0.5  # share of a GPU's free memory that the gradients may take
-COLUMNS = {"float32": 16_384, "float64": 8_192}  # whose products are taken at a time
+FEW_ROWS = 4_000  # up to so many rows all is done in float64, and a shortlist is all that is read
 
 
 def rounding(single: bool) -> float:
@@ -49,7 +47,7 @@ class State:
     ) -> None:
         import torch
 
-        self.gradients, self.places, self.alpha = gradients, places, alpha
+        self.places, self.alpha = places, alpha
         self.k = k = places.k
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         n, d = gradients.shape
@@ -70,48 +68,14 @@ class State:
         self.settled = 0
         self.total = np.zeros(d)  # their sum
         self.factor = torch.zeros((k, k), **kind)
-        self.resident = self._upload()
-
-    def _upload(self) -> Tensor | None:
-        """All gradients on the device, if it is a GPU with room for them: none is sent twice.
-
-        Few rows stay where they are, for a window's shortlist is all that is ever read of it.
-        """
-        import torch
-
-        n, d = self.gradients.shape
-        if torch.device(self.device).type != "cuda" or n <= FEW_ROWS:
-            return None
-        dtype = torch.from_numpy(np.empty(0, self.gradients.dtype)).dtype
-        if n * d * dtype.itemsize > ROOM * torch.cuda.mem_get_info(self.device)[0]:
-            return None
-        held = torch.empty((n, d), dtype=dtype, device=self.device)
-        for which in np.split(np.arange(n), range(CHUNK, n, CHUNK)):
-            held[which[0] : which[-1] + 1] = torch.from_numpy(self.gradients[which])
-        return held
-
-    def rows(self, which: np.ndarray, columns: slice | None = None) -> Tensor:
-        """Gradients of ``which``, h × d on the device; of all ``columns`` if none are named."""
-        import torch
-
-        if self.resident is not None:
-            return self.resident[self.index(which), columns or slice(None)].to(self.dtype)
-        asked = (which, columns) if columns else which
-        return torch.from_numpy(self.gradients[asked]).to(self.device, self.dtype)
-
-    def pieces(self, which: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
-        """Gradients of ``which``, h × some columns, without a whole copy in another precision."""
-        d, width = self.chosen.shape[1], COLUMNS["float32" if self.single else "float64"]
-        for start in range(0, d, width):
-            columns = slice(start, min(start + width, d))
-            yield columns, self.rows(which, columns)
+        self.reader = Reader(gradients, self.device, self.dtype, hold=n > FEW_ROWS)
 
     def gram(self, which: np.ndarray) -> Tensor:
         """K (h × h) within ``which``."""
         import torch
 
         total = torch.zeros(len(which), len(which), dtype=self.dtype, device=self.device)
-        for _, rows in self.pieces(which):
+        for _, rows in self.reader.pieces(which):
             total.addmm_(rows, rows.T)
         self.operations += 2 * len(which) ** 2 * self.chosen.shape[1]
         return total
@@ -120,7 +84,7 @@ class State:
         """Fetch the gradients of the picks made since the last time."""
         new = slice(self.settled, self.m)
         if self.settled < self.m:
-            rows = self.rows(np.array(self.picks[new]))
+            rows = self.reader.rows(np.array(self.picks[new]))
             self.chosen[new] = rows
             self.total += rows.double().sum(dim=0).cpu().numpy()
             self.settled = self.m
@@ -137,15 +101,9 @@ class State:
         found = np.zeros(len(which))
         if self.m:
             total = torch.from_numpy(self.total).to(self.device)
-            for columns, rows in self.pieces(which):
+            for columns, rows in self.reader.pieces(which):
                 found += (rows.double() @ total[columns]).cpu().numpy()
         return found
-
-    def index(self, which: np.ndarray) -> Tensor:
-        """Positions (h), on the device."""
-        import torch
-
-        return torch.from_numpy(which).to(self.device)
 
     def shortlist(self, size: int, among: np.ndarray) -> tuple[np.ndarray, float]:
         """Of those ``among`` (n), which may gain most, all exact, and how far the others may."""
@@ -184,14 +142,14 @@ class State:
         """
         import torch
 
-        places, begins = self.index(which), self.known[which] // PANEL * PANEL
+        places, begins = self.reader.index(which), self.known[which] // PANEL * PANEL
         first = int(begins[0])
         panels = [slice(p, min(p + PANEL, self.m)) for p in range(first, self.m, PANEL)]
         lack = [int(np.searchsorted(begins, panel.start, side="right")) for panel in panels]
         columns = self.columns[places, : self.m]
         for panel, h in zip(panels, lack, strict=True):
             columns[:h, panel] = 0.0
-        for part, rows in self.pieces(which):
+        for part, rows in self.reader.pieces(which):
             for panel, h in zip(panels, lack, strict=True):
                 columns[:h, panel].addmm_(rows[:h], self.chosen[panel, part].T, alpha=self.alpha)
         for panel, h in zip(panels, lack, strict=True):
@@ -216,9 +174,9 @@ class State:
         m, picks = self.m, which[order]
         self.m += len(order)
         new = torch.from_numpy(made).to(self.device, self.dtype)
-        self.factor[m : self.m, :m] = self.columns[self.index(picks), :m]
+        self.factor[m : self.m, :m] = self.columns[self.reader.index(picks), :m]
         self.factor[m : self.m, m : self.m] = new[:, order].T.tril()
-        self.columns[self.index(which), m : self.m] = new.T
+        self.columns[self.reader.index(which), m : self.m] = new.T
         self.residual[which], self.known[which] = r, self.m
         self.picks += picks.tolist()
 

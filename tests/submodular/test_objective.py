@@ -12,7 +12,7 @@ from clouds import pools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spice.submodular import state
+from spice.submodular import reader, state
 from spice.submodular.blocked import blocked_greedy
 from spice.submodular.greedy import GreedyTrace
 from spice.submodular.kernel import Subset, squared_norms
@@ -100,17 +100,17 @@ def test_gradients_that_are_held_on_the_device_change_nothing(
     monkeypatch.setattr(state, "FEW_ROWS", 100)
     G = heavy_tailed(900, 150).astype(np.float32)
     read = objective(G, 0.5, "blocked").maximise(200, 0.1)
-    monkeypatch.setattr(state.State, "_upload", lambda _: torch.from_numpy(G))
+    monkeypatch.setattr(reader.Reader, "_upload", lambda _: torch.from_numpy(G))
     assert objective(G, 0.5, "blocked").maximise(200, 0.1) == read
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("room", [state.ROOM, 0.0])
+@pytest.mark.parametrize("room", [reader.ROOM, 0.0])
 def test_a_gpu_departs_from_the_cpu_only_at_a_near_tie(
     room: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state, "FEW_ROWS", 100)
-    monkeypatch.setattr(state, "ROOM", room)
+    monkeypatch.setattr(reader, "ROOM", room)
     G, options = heavy_tailed(900, 150).astype(np.float32), {"alpha": 0.5, "penalty": 0.1}
     there = blocked_greedy(G, 400, device="cuda", **options)
     here = blocked_greedy(G, 400, device="cpu", **options)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spice.submodular import reader
 from spice.submodular import state as module
 from spice.submodular.kernel import squared_norms
 from spice.submodular.rooms import Places
@@ -34,7 +35,7 @@ def test_columns_are_made_up_for_from_any_level(panel: int, columns: int, seed: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PANEL", panel)
         patch.setattr(module, "CHUNK", 6)
-        patch.setattr(module, "COLUMNS", dict.fromkeys(("float32", "float64"), columns))
+        patch.setattr(reader, "PIECE", 8 * columns)
         state, _, true = begun(G, m)
         which = np.arange(m, len(G))
         state.known[which] = rng.integers(0, m + 1, size=len(which))
