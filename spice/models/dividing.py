@@ -36,6 +36,7 @@ def load_divided(checkpoint: Checkpoint) -> PreTrainedModel:
     for layer in dict.fromkeys(decoder_layers(model)):
         _divide(layer, where)
     _hand_out(model, where)
+    hand_back_what_is_freed()
     vars(model)["_apply"] = lambda *_, **__: model  # it stays: Lightning moves what it has trained
     return model
 
@@ -74,7 +75,10 @@ def _sent(given: Tensor, where: str) -> Tensor:
     import torch
     import torch.distributed as dist
 
-    mine = given.detach().to(where) if team.is_first() else torch.empty_like(given, device=where)
+    if team.is_first():
+        mine = given.detach().to(where, copy=True)  # as it is, it keeps the whole file in memory
+    else:
+        mine = torch.empty_like(given, device=where)
     dist.broadcast(mine, src=0)
     return mine
 

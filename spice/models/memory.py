@@ -188,7 +188,7 @@ def _left(folder: Path, limit: str, usage: str) -> int | None:
 
 
 def hand_back_what_is_freed() -> None:
-    """Let large tensors of the CPU go back to the machine as soon as they are dropped.
+    """Let large tensors of the CPU go back to the machine as soon as they are dropped, from now on.
 
     glibc keeps those of up to 32 MB otherwise, and finds no use for the holes between what stays:
     a pass took 1.9 times what it keeps, measured, and no less time.
@@ -200,6 +200,7 @@ def hand_back_what_is_freed() -> None:
         libc = ctypes.CDLL(None)
         if hasattr(libc, "gnu_get_libc_version"):
             libc.mallopt(MMAP_THRESHOLD, AT_ONCE)
+            libc.malloc_trim(0)
 
 
 def ran_out(error: BaseException) -> bool:
