@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -32,7 +33,7 @@ from spice.cli.open_keys import opened  # noqa: E402
 from spice.distributed import ranks, serving, team  # noqa: E402
 from spice.errors import InputError  # noqa: E402
 from spice.messages import shown  # noqa: E402
-from spice.pipeline import launchers  # noqa: E402
+from spice.pipeline import jobs, launchers  # noqa: E402
 from spice.storage import disk  # noqa: E402
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def _run(config: DictConfig) -> float | None:
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
         with stopping.listening(job=True):
-            return _job(config, folder, hydra_config.sweep.dir)
+            work = partial(_job, config, folder, hydra_config.sweep.dir)
+            return work() if config.plan else jobs.attempt(hydra_config, work)
     try:
         return _job(config, folder)
     except InputError as error:  # in a sweep Hydra says which job it was; alone, that is noise

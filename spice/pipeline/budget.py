@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spice.errors import InputError
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+from spice.pipeline.jobs import Jobs, parsed
 
 
 def resolve_budget(budget: Any, n: int) -> int:
@@ -30,15 +29,14 @@ def resolve_budget(budget: Any, n: int) -> int:
     return budget
 
 
-def swept_budgets(sweep: Path) -> list[Any]:
-    """The budgets that a multirun goes through, from what Hydra wrote down of it."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from omegaconf import OmegaConf
+def swept_picks(sweep: Path, n: int) -> list[int]:
+    """The numbers of picks from n rows that the jobs of a sweep ask for, as its record has them.
 
-    record = sweep / "multirun.yaml"
-    if not record.is_file():
-        return []
-    config: DictConfig = OmegaConf.load(record)  # type: ignore[assignment]
-    overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-    found = [o for o in overrides if o.key_or_group == "budget" and o.is_sweep_override()]
-    return [value for override in found for value in override.sweep_iterator()]
+    What is refused is its own job's concern.
+    """
+    found = []
+    for job in Jobs(sweep).read():
+        for given in parsed([o for o in job["overrides"] if o.startswith("budget=")]):
+            with suppress(InputError):
+                found.append(resolve_budget(given.value(), n))
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pydantic import Field, Strict
 
 from spice.errors import InputError
 from spice.evaluation.environment import environment
+from spice.storage.files import publish
 from spice.values import Name, Told, component
 
 PATIENCE = 30.0  # seconds in which W&B's server has to answer; its client would try for 90
@@ -71,6 +73,8 @@ class Tracker:
                     group=self._group(sweep),
                     tags=list(self.tags),
                     name=name[:LONGEST],
+                    id=identity(home / "id"),
+                    resume="allow",
                     config=dict(config),
                     dir=str(folder),
                     mode=self.wandb,
@@ -103,6 +107,14 @@ class Tracker:
             f"logger.wandb={self.wandb}: W&B refuses the run ({why}); {mend}, or take "
             "logger.wandb=offline"
         )
+
+
+def identity(path: Path) -> str:
+    """By which W&B knows the run, kept in its folder: taken up again it is the same run there."""
+    if not path.is_file():
+        made = secrets.token_hex(4)
+        publish(path, lambda partial: partial.write_text(made, encoding="utf-8"))
+    return path.read_text(encoding="utf-8")
 
 
 @dataclass

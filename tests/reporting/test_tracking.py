@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from spice.errors import InputError
-from spice.reporting.tracking import Tracker
+from spice.reporting.tracking import Tracker, identity
 
 KEY = "0123456789abcdef" * 2 + "01234567"  # forty hexadecimal digits, as W&B's own
 
@@ -104,6 +104,15 @@ def test_the_key_is_in_no_file(offline: tuple[Path, Path]) -> None:
     for folder in offline:
         for path in folder.rglob("*"):
             assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_run_is_the_same_one_there_when_it_is_taken_up_again(
+    offline: tuple[Path, Path], records: list[Any]
+) -> None:
+    (run,) = [r.run for r in records if r.WhichOneof("record_type") == "run"]
+    assert run.run_id == (offline[1] / "wandb" / "id").read_text()
+    assert run.run_id == identity(offline[1] / "wandb" / "id")
+    assert identity(offline[0] / "id") not in {run.run_id, ""}
 
 
 def test_group_name_tags_and_settings_are_recorded(records: list[Any]) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
-from spice.pipeline.budget import swept_budgets
+from spice.pipeline.budget import swept_picks
+from spice.pipeline.jobs import Jobs
 from spice.submodular.greedy import GreedyTrace
 from spice.submodular.kept_runs import KeptRuns, load, save
 from spice.submodular.kernel import squared_norms
@@ -90,13 +90,11 @@ def test_a_run_is_read_back_as_it_was_written(objective: Counting, tmp_path: Pat
         assert np.array_equal(gains, others)
 
 
-def test_the_budgets_of_a_multirun_are_read_off_its_record(tmp_path: Path) -> None:
-    assert swept_budgets(tmp_path) == []
-    task = ["selector.penalty=0,0.1", "budget=0.01,0.05,300", "seed=range(3)"]
-    OmegaConf.save(
-        OmegaConf.create({"hydra": {"overrides": {"task": task}}}), tmp_path / "multirun.yaml"
-    )
-    assert swept_budgets(tmp_path) == [0.01, 0.05, 300]
+def test_the_budgets_of_a_sweep_are_read_off_its_record(tmp_path: Path) -> None:
+    assert swept_picks(tmp_path, 1000) == []
+    budgets = ["0.01", "5e-2", "300", "3000", "0.01"]  # the fourth is more than there is
+    Jobs(tmp_path).begin([[f"budget={k}", f"seed={i}"] for i, k in enumerate(budgets)])
+    assert swept_picks(tmp_path, 1000) == [10, 50, 300, 10]
 
 
 def test_a_sweep_of_the_command_line_makes_one_run_per_penalty(

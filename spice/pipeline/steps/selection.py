@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from spice.data.row_table import ids_of, sources_of
 from spice.errors import InputError
 from spice.messages import say, warn
-from spice.pipeline.budget import resolve_budget, swept_budgets
+from spice.pipeline.budget import swept_picks
 from spice.pipeline.plan.planned import Planned
 from spice.pipeline.steps.base import KeyedStep
 from spice.records import Selection, SelectionRecord, Signals
@@ -171,9 +171,8 @@ def kept_runs(run: Run) -> KeptRuns | None:
     apart = ("k", "seed", "schedule", "selector")
     key = {name: value for name, value in Select().key(run).items() if name not in apart}
     inputs = {**key, "objective": selector.objective_options()}
-    budgets = swept_budgets(Path(run.sweep)) if run.sweep else []
     n = len(run.pool.rows)
-    picks = (resolve_budget(budget, n) for budget in budgets)
+    picks = swept_picks(Path(run.sweep), n) if run.sweep else []
     longest = max((k for k in picks if selector.parts(n, k) == 1), default=0)
     return KeptRuns(run.cache / "orders", inputs, longest)
 
