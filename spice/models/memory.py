@@ -97,14 +97,14 @@ def _kept_bytes(model: Any) -> int:
     # By the storage and not its bytes: those of a divided layer come and go.
     known = {w.untyped_storage()._cdata for w in (*model.parameters(), *model.buffers())}
     kept: dict[int, int] = {}
-    alive: list[Tensor] = []  # lest a second storage be where a first one was
+    alive: list[Any] = []  # lest a second storage be where a first one was
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in known:
             kept[storage._cdata] = storage.nbytes()
-            alive.append(tensor)
-        return tensor
+            alive.append(storage)
+        return tensor.detach()  # with its history, what is kept would keep itself for ever
 
     weight = model.get_input_embeddings().weight
     hidden = model.config.get_text_config().hidden_size

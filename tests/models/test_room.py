@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -77,6 +78,36 @@ def test_what_is_kept_is_counted_from_the_model() -> None:
     assert memory.footprint(adapted.train()).kept > memory.footprint(adapted.eval()).kept
     assert few.recomputed < few.kept
     assert few.cached == 2 * 2 * 2 * 8 * 4
+
+
+def test_nothing_is_left_of_the_count() -> None:
+    """What a pass keeps holds its own history, and once kept itself alive for good."""
+    model = llama()
+    memory.footprint(model)
+    gc.collect()
+    left = [kept for kept in gc.get_objects() if type(kept) is torch.Tensor and 64 in kept.shape]
+    assert not left
+
+
+def test_weights_that_come_and_go_are_no_part_of_the_count() -> None:
+    """As those of a divided layer do: their bytes lie elsewhere each time."""
+    model, whole = llama(), memory.footprint(llama())
+    for layer in model.model.layers:
+        for weight in layer.parameters():
+            kept = weight.detach().clone()
+            storage = weight.untyped_storage()
+            storage.resize_(0)
+
+            def fill(*_: Any, weight: Any = weight, kept: Any = kept) -> None:
+                weight.data.untyped_storage().resize_(kept.nbytes)
+                weight.data.copy_(kept)
+
+            def empty(*_: Any, storage: Any = storage) -> None:
+                storage.resize_(0)
+
+            layer.register_forward_pre_hook(fill)
+            layer.register_forward_hook(empty)
+    assert memory.footprint(model) == whole
 
 
 # -- what is free ----------------------------------------------------------------------------------
