@@ -46,6 +46,7 @@ class Names:
     selector: Text
     model: Text
     proxy: Text
+    scale: Text
     overrides: Texts
 
 

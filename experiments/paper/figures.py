@@ -1,0 +1,72 @@
+"""Pictures of tables and curves, as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from matplotlib.figure import Figure
+
+INK, ACCENT, MUTED, GRID = "#26323a", "#c8553d", "#9fb3bd", "#e5eaed"
+COLOURS = (ACCENT, INK, "#4f8a5b", "#b08a3e", "#6d6a9c", MUTED)
+
+
+def dots(
+    estimates: Mapping[str, Mapping[str, Any]],
+    baseline: str,
+    path: Path,
+    label: str = "average score (%), 95 % interval",
+) -> Path:
+    """Means with their intervals, the largest on top, and a line where the ``baseline`` stands."""
+    names = sorted(estimates, key=lambda name: estimates[name]["mean"])
+    figure = Figure(figsize=(6.4, 1.2 + 0.28 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    if baseline in estimates:
+        axes.axvline(estimates[baseline]["mean"], color=MUTED, linewidth=1, zorder=0)
+    for at, name in enumerate(names):
+        found = estimates[name]
+        colour = ACCENT if name.startswith("spice") else INK
+        if found["low"] is not None:
+            axes.plot([found["low"], found["high"]], [at, at], color=colour, linewidth=1.4)
+        axes.plot(found["mean"], at, "o", color=colour, markersize=5)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel(label)
+    axes.grid(axis="x", color=GRID)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    return path
+
+
+def curves(
+    lines: Mapping[str, Sequence[Mapping[str, Any]]],
+    labels: tuple[str, str],
+    path: Path,
+    log: bool = False,
+    points: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> Path:
+    """Means over an axis ``at``, each with the band of its interval; ``points`` stand alone."""
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for colour, (name, points) in zip(COLOURS * 3, lines.items(), strict=False):
+        at = [point["at"] for point in points]
+        axes.plot(at, [point["mean"] for point in points], "o-", color=colour, label=name, ms=4)
+        if all(point["low"] is not None for point in points):
+            low, high = ([point[side] for point in points] for side in ("low", "high"))
+            axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
+    for name, point in points.items():
+        axes.plot(point["at"], point["mean"], "o", color=INK, markersize=4)
+        axes.annotate(
+            name, (point["at"], point["mean"]), (4, 3), textcoords="offset points", size=7
+        )
+    if log:
+        axes.set_xscale("log")
+    axes.set(xlabel=labels[0], ylabel=labels[1])
+    axes.grid(color=GRID)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    return path

@@ -1,0 +1,111 @@
+"""Finished runs of a sweep: their scores by item, what they chose, and what they cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.paper.statistics import Items
+from spice.pipeline.jobs import Jobs
+from spice.reporting.tables import label
+
+TRAINING = ("finetune",)  # all other steps but the scores are selection
+
+
+@dataclass(frozen=True)
+class Run:
+    """One job: what it was asked, and what came out; ``conflict`` is its picks' mean c(x|S)."""
+
+    label: dict[str, str]
+    results: dict[str, Any]
+    items: Items
+    ids: list[str]
+    conflict: float | None
+    selection_seconds: float
+    training_seconds: float
+
+    @property
+    def selector(self) -> str:
+        """The option of that name."""
+        return self.label["selector"]
+
+    @property
+    def seed(self) -> int:
+        """Of random subsets, fine-tuning and scoring."""
+        return int(self.results["seed"])
+
+
+def collect(folders: Iterable[Path]) -> list[Run]:
+    """All finished jobs of some sweeps, in their order.
+
+    A stage is built once and used by many jobs; each is charged with what the one that built it
+    has paid, as if it had been alone.
+    """
+    found = []
+    for folder in folders:
+        for job in Jobs(folder).read():
+            if job["state"] == "finished":
+                place = folder / job["folder"]
+                found.append((place, json.loads((place / "results.json").read_text("utf-8"))))
+    paid = _paid(results for _, results in found)
+    return [_run(place, results, paid) for place, results in found]
+
+
+def _run(place: Path, results: dict[str, Any], paid: Mapping[str, float]) -> Run:
+    selection = json.loads((place / "selection.json").read_text("utf-8"))
+    costs = {step: paid.get(_told(step, key), 0.0) for step, key in results["keys"].items()}
+    scores = set(results["scores"]) | {"scores"}
+    training = sum(costs.get(step, 0.0) for step in TRAINING)
+    selecting = sum(s for step, s in costs.items() if step not in scores | set(TRAINING))
+    conflicts = selection["conflicts"]
+    conflict = float(np.mean(conflicts)) if conflicts else None
+    return Run(
+        label(results),
+        results,
+        _items(place, results),
+        selection["ids"],
+        conflict,
+        selecting,
+        training,
+    )
+
+
+def _paid(results: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds by step and key, of the job that made it."""
+    paid: dict[str, float] = {}
+    for one in results:
+        for step, key in one["keys"].items():
+            if step not in one["reused"]:
+                paid[_told(step, key)] = one["seconds"].get(step, 0.0)
+    return paid
+
+
+def _told(step: str, key: Any) -> str:
+    return f"{step} {json.dumps(key, sort_keys=True)}"
+
+
+def _items(place: Path, results: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
+    """Values by benchmark and subtask; what was not scored is left out."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for name, score in results["scores"].items():
+        if score["value"] is None:
+            continue
+        tasks: dict[str, list[float]] = {}
+        for line in (place / "samples" / f"{name}.jsonl").read_text("utf-8").splitlines():
+            item = json.loads(line)
+            tasks.setdefault(item["task"], []).append(float(item["value"]))
+        found[name] = {task: np.array(values) for task, values in tasks.items()}
+    return found
+
+
+def by_selector(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs of each selector, in the order in which they first come."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.selector, []).append(run)
+    return found
