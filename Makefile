@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench faults real-checkpoint test test-slow lint format typecheck audit advisories clean
+TABLES := table1 table2 table9 table12 table14 figure3b
+.PHONY: help install demo bench reproduce $(TABLES) faults real-checkpoint test test-slow lint format typecheck audit advisories clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,6 +25,13 @@ bench: .venv/installed ## measure the speed of the greedy and of extraction (lea
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps bergson
 	$(BIN)/python -m experiments.performance.bench
+
+SCALE ?= sandbox
+reproduce: .venv/installed ## write the paper's tables and figures (SCALE=sandbox, small or paper), or one of them: make table1
+	$(BIN)/python -m experiments.paper all --scale $(SCALE)
+
+$(TABLES): .venv/installed
+	$(BIN)/python -m experiments.paper $@ --scale $(SCALE)
 
 faults: .venv/installed ## try kills, damage, crowds, bad input and hostile programs on this version (half an hour)
 	$(BIN)/python -m experiments.faults.campaign
