@@ -284,6 +284,7 @@ class ResultsRecord(TypedDict):
     selection: Diagnostics
     seconds: dict[str, float]  # by step, what was done within another counted once
     reused: list[str]  # steps and signals that were there already
+    paid: dict[str, float]  # seconds by step and signal of whoever made it, be it another run
     keys: dict[str, Any]  # of every step, signal and benchmark: what tells this run from others
     inputs: dict[str, str]  # hashes of the pool's rows and of the models' weights
     overrides: list[str]  # of the command line

@@ -45,6 +45,7 @@ def curves(
     labels: tuple[str, str],
     path: Path,
     log: bool = False,
+    marks: bool = True,
     points: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Path:
     """Means over an axis ``at``, each with the band of its interval; ``points`` stand alone."""
@@ -52,7 +53,14 @@ def curves(
     axes = figure.subplots()
     for colour, (name, points) in zip(COLOURS * 3, lines.items(), strict=False):
         at = [point["at"] for point in points]
-        axes.plot(at, [point["mean"] for point in points], "o-", color=colour, label=name, ms=4)
+        axes.plot(
+            at,
+            [point["mean"] for point in points],
+            "o-" if marks else "-",
+            color=colour,
+            label=name,
+            ms=4,
+        )
         if all(point["low"] is not None for point in points):
             low, high = ([point[side] for point in points] for side in ("low", "high"))
             axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)

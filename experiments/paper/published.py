@@ -48,6 +48,22 @@ TABLE2 = {
     "lead": (31.0, 722, 56.5),
 }
 
+#: Table 4: Spearman, Pearson, violations in %, by |S|
+TABLE4 = {
+    16: (0.723, 0.501, 6.4),
+    32: (0.756, 0.515, 7.1),
+    64: (0.789, 0.528, 10.3),
+    128: (0.801, 0.534, 12.8),
+    256: (0.818, 0.541, 13.4),
+}
+
+#: Table 5: curvature, actual and theoretical share, by conflict
+TABLE5 = {
+    "low": (0.032, 1.000, 0.984),
+    "medium": (0.074, 1.000, 0.964),
+    "high": (0.092, 1.000, 0.955),
+}
+
 #: Table 9: share chosen in %, average, minutes, by ω
 TABLE9 = {
     0.1: (55.1, 67.1, 595 / 60),

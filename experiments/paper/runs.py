@@ -14,7 +14,7 @@ from experiments.paper.statistics import Items
 from spice.pipeline.jobs import Jobs
 from spice.reporting.tables import label
 
-TRAINING = ("finetune",)  # all other steps but the scores are selection
+TRAINING = "finetune"  # all other steps that are paid for are selection
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Run:
     conflict: float | None
     selection_seconds: float
     training_seconds: float
+    folder: Path
 
     @property
     def selector(self) -> str:
@@ -43,8 +44,8 @@ class Run:
 def collect(folders: Iterable[Path]) -> list[Run]:
     """All finished jobs of some sweeps, in their order.
 
-    A stage is built once and used by many jobs; each is charged with what the one that built it
-    has paid, as if it had been alone.
+    A stage is built once and used by many jobs; each is charged with all of it, as if it had been
+    alone.
     """
     found = []
     for folder in folders:
@@ -52,16 +53,13 @@ def collect(folders: Iterable[Path]) -> list[Run]:
             if job["state"] == "finished":
                 place = folder / job["folder"]
                 found.append((place, json.loads((place / "results.json").read_text("utf-8"))))
-    paid = _paid(results for _, results in found)
-    return [_run(place, results, paid) for place, results in found]
+    return [_run(place, results) for place, results in found]
 
 
-def _run(place: Path, results: dict[str, Any], paid: Mapping[str, float]) -> Run:
+def _run(place: Path, results: dict[str, Any]) -> Run:
     selection = json.loads((place / "selection.json").read_text("utf-8"))
-    costs = {step: paid.get(_told(step, key), 0.0) for step, key in results["keys"].items()}
-    scores = set(results["scores"]) | {"scores"}
-    training = sum(costs.get(step, 0.0) for step in TRAINING)
-    selecting = sum(s for step, s in costs.items() if step not in scores | set(TRAINING))
+    training = results["paid"].get(TRAINING, 0.0)
+    selecting = sum(results["paid"].values()) - training
     conflicts = selection["conflicts"]
     conflict = float(np.mean(conflicts)) if conflicts else None
     return Run(
@@ -72,21 +70,8 @@ def _run(place: Path, results: dict[str, Any], paid: Mapping[str, float]) -> Run
         conflict,
         selecting,
         training,
+        place,
     )
-
-
-def _paid(results: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Seconds by step and key, of the job that made it."""
-    paid: dict[str, float] = {}
-    for one in results:
-        for step, key in one["keys"].items():
-            if step not in one["reused"]:
-                paid[_told(step, key)] = one["seconds"].get(step, 0.0)
-    return paid
-
-
-def _told(step: str, key: Any) -> str:
-    return f"{step} {json.dumps(key, sort_keys=True)}"
 
 
 def _items(place: Path, results: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:

@@ -18,6 +18,7 @@ class Ledger:
         self.seconds: dict[str, float] = {}
         self.keys: dict[str, Any] = {}
         self.reused: list[str] = []
+        self.paid: dict[str, float] = {}
         self._within: list[float] = []  # seconds spent in inner steps, by depth
 
     @contextmanager
@@ -33,8 +34,13 @@ class Ledger:
             if self._within:
                 self._within[-1] += whole
 
-    def note(self, name: str, key: Any, reused: bool) -> None:
-        """Remember what a step's product is told by, and whether it was there already."""
+    def note(self, name: str, key: Any, reused: bool, paid: float | None = None) -> None:
+        """Remember what a step's product is told by, and whether it was there already.
+
+        ``paid`` are the seconds of whoever made it, if they are known.
+        """
         self.keys[name] = key
         if reused:
             self.reused.append(name)
+        if paid is not None:
+            self.paid[name] = round(paid, 3)

@@ -27,6 +27,7 @@ from spice.pipeline.steps.signals import ReadSignals
 from spice.pipeline.steps.tokens import ReadTokens
 from spice.signals.keyed import KeyedSignals
 from spice.storage.files import write_json
+from spice.storage.seals import publish_sealed, read_sealed
 
 if TYPE_CHECKING:
     from spice.data.pool import Pool
@@ -166,14 +167,27 @@ class Run:
         say("validation", f"{len(rows):,} examples of {len({row.source for row in rows})} subtasks")
         return rows
 
+    def paid(self, stage: Path) -> float | None:
+        """Seconds that a finished stage has taken whoever made it; None if nobody wrote them."""
+        kept = read_sealed(_cost(stage))
+        return float(kept) if kept is not None else None
+
     def stage(self, name: str, key: dict[str, Any], build: Callable[[Path], None]) -> Done:
         """Find a stage or make it; its seconds and its key go to the ledger."""
         with self.ledger.timed(name):
             done = self.stages.run(name, key, build)
-        self.ledger.note(name, done.key, done.reused)
+        if not done.reused:
+            told = f"{self.ledger.seconds[name]:.3f}"
+            publish_sealed(_cost(done.folder), lambda path: path.write_text(told, encoding="utf-8"))
+        self.ledger.note(name, done.key, done.reused, self.paid(done.folder))
         took = "reused" if done.reused else f"{self.ledger.seconds[name]:.1f} s"
         say(name, f"key {done.key}, {took}")
         return done
+
+
+def _cost(stage: Path) -> Path:
+    """Beside a stage, what it took: no part of it, so that it is the same whoever makes it."""
+    return stage.with_name(f"{stage.name}.seconds")
 
 
 def run(config: DictConfig, folder: Path, sweep: str | None = None) -> ResultsRecord | None:

@@ -40,6 +40,9 @@ def test_the_same_configuration_again_reuses_every_stage(start: Run, tmp_path: P
     first, second = start(), start()
     assert first["reused"] == []
     assert second["reused"] == ["gradients", "selection", "finetune"]
+    assert second["paid"] == first["paid"]  # as if it had been alone
+    assert first["paid"].keys() == {"gradients", "selection", "finetune"}
+    assert first["paid"]["gradients"] == pytest.approx(first["seconds"]["gradients"], abs=0.01)
     one, two = ((tmp_path / f"run{i}" / "selection.json").read_bytes() for i in (0, 1))
     assert one == two
 

@@ -68,6 +68,7 @@ def record(run: Run) -> ResultsRecord:
         "selection": run.diagnostics,
         "seconds": _seconds(run),
         "reused": run.ledger.reused,
+        "paid": run.ledger.paid,
         "keys": run.ledger.keys,
         "inputs": run.inputs,
         "overrides": list(names.overrides),

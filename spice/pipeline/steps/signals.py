@@ -32,7 +32,7 @@ class ReadSignals(Step):
             run.signals = run.keyed.read()
             return
         for name, key in run.keyed.keys.items():
-            run.ledger.note(name, digest(key), reused=True)
+            run.ledger.note(name, digest(key), True, run.paid(run.stages.folder(name, key)))
             say(name, f"key {digest(key)}, reused with the selection")
 
     def plan(self, run: Run, planner: Planner) -> Iterator[Planned]:
