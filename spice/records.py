@@ -286,6 +286,7 @@ class ResultsRecord(TypedDict):
     reused: list[str]  # steps and signals that were there already
     paid: dict[str, float]  # seconds by step and signal of whoever made it, be it another run
     keys: dict[str, Any]  # of every step, signal and benchmark: what tells this run from others
+    tokens: dict[str, dict[str, Any]]  # by the model that reads them: their key, and if reused
     inputs: dict[str, str]  # hashes of the pool's rows and of the models' weights
     overrides: list[str]  # of the command line
     versions: dict[str, str]

@@ -173,10 +173,9 @@ def _stages(folder: Path) -> dict[str, dict[str, Any]]:
     for name in (RESULTS, SO_FAR):
         if (folder / name).is_file():
             facts = read_json(folder / name)
-            return {
-                step: {"key": key, "reused": step in facts["reused"]}
-                for step, key in facts["keys"].items()
-            }
+            tokens = {f"tokens of the {role}": told for role, told in facts["tokens"].items()}
+            steps = facts["keys"].items()
+            return tokens | {s: {"key": key, "reused": s in facts["reused"]} for s, key in steps}
     return {}
 
 

@@ -19,6 +19,7 @@ class Ledger:
         self.keys: dict[str, Any] = {}
         self.reused: list[str] = []
         self.paid: dict[str, float] = {}
+        self.tokens: dict[str, dict[str, Any]] = {}  # by who reads them: their key, and if reused
         self._within: list[float] = []  # seconds spent in inner steps, by depth
 
     @contextmanager

@@ -13,6 +13,8 @@ from spice.reporting.lines import audit_line
 from spice.storage.files import read_json, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from spice.data.audit import MaskAudit
     from spice.data.pool import Pool
     from spice.data.template import Template
@@ -26,8 +28,8 @@ SHOWN = 3  # rows that are not written
 class Readings:
     """Tokenised pools by the role of their checkpoint; ``audit.json`` in ``folder`` tells of each.
 
-    ``memo`` is where digests of weights are kept, ``keep`` makes stages of tokens. All other time
-    is charged to the pool.
+    ``memo`` is where digests of weights are kept, ``keep`` makes stages of a role's tokens. All
+    other time is charged to the pool.
     """
 
     pool: Pool
@@ -35,7 +37,7 @@ class Readings:
     folder: Path
     memo: Path
     ledger: Ledger
-    keep: Keep
+    keep: Callable[[str], Keep]
     _read: dict[str, Tokenized] = field(default_factory=dict)
 
     def begin(self) -> None:
@@ -64,7 +66,7 @@ class Readings:
         return found
 
     def _tokenize(self, role: str, checkpoint: Checkpoint) -> Tokenized:
-        found = tokenize(checkpoint, self.template, self.pool, self.memo, self.keep)
+        found = tokenize(checkpoint, self.template, self.pool, self.memo, self.keep(role))
         path = self.folder / "audit.json"
         known = read_json(path) if path.is_file() else self.pool.report()
         write_json(path, {**known, role: found.audit.as_dict()})

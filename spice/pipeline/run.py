@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,12 +120,20 @@ class Run:
         """The pool as models read it."""
         memo = self.cache / "weights"
 
-        def keep(key: dict[str, Any], build: Callable[[Path], None]) -> Path:
+        def keep(role: str, key: dict[str, Any], build: Callable[[Path], None]) -> Path:
             done = self.stages.run("tokens", key, build)
+            self.ledger.tokens[role] = {"key": done.key, "reused": done.reused}
             say("tokens", f"key {done.key}, {'reused' if done.reused else f'{done.seconds:.1f} s'}")
             return done.folder
 
-        return Readings(self.pool, self.parts.template, self.folder, memo, self.ledger, keep)
+        return Readings(
+            self.pool,
+            self.parts.template,
+            self.folder,
+            memo,
+            self.ledger,
+            lambda role: partial(keep, role),
+        )
 
     @property
     def as_proxy(self) -> Tokenized | None:

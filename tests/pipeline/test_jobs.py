@@ -82,6 +82,19 @@ def test_a_job_that_fails_ends_no_other_and_is_made_again(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_a_grid_of_penalties_and_budgets_reads_once(tmp_path: Path) -> None:
+    grid = "selector.penalty=0,0.1,0.2,0.3,0.5,1", "budget=3,5,8,0.2"
+    _, error, code = swept(tmp_path, "selector=spice", *grid)
+    assert code == 0, error
+    jobs = jobs_of(tmp_path)
+    assert len(jobs) == 24
+    for stage in ("tokens of the proxy", "gradients"):
+        assert len({job["stages"][stage]["key"] for job in jobs}) == 1
+        assert [job["stages"][stage]["reused"] for job in jobs].count(False) == 1
+    assert len({job["stages"]["selection"]["key"] for job in jobs}) == 24
+
+
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_says_so_and_goes_on(tmp_path: Path) -> None:
     options = ["selector=random", "seed=0,1,2", "finetune=sandbox", "finetune.epochs=60",
                "finetune.checkpoint_every=1"]  # fmt: skip

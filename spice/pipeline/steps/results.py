@@ -43,6 +43,7 @@ def tell_so_far(run: Run, until: str) -> None:
         "seconds": _seconds(run),
         "reused": run.ledger.reused,
         "keys": run.ledger.keys,
+        "tokens": run.ledger.tokens,
         "overrides": list(run.config.names.overrides),
     }
     write_json(run.folder / SO_FAR, facts)
@@ -70,6 +71,7 @@ def record(run: Run) -> ResultsRecord:
         "reused": run.ledger.reused,
         "paid": run.ledger.paid,
         "keys": run.ledger.keys,
+        "tokens": run.ledger.tokens,
         "inputs": run.inputs,
         "overrides": list(names.overrides),
         "versions": dict(provenance.versions()),
