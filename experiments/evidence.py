@@ -99,15 +99,6 @@ class Difference:
         return f"{self.mean:+.1f} ± {self.half:.1f}"
 
 
-def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """Holm's correction of several p: in rising order, times how many are left, never falling."""
-    found, least = {}, 0.0
-    for rank, name in enumerate(sorted(p, key=lambda name: p[name])):
-        least = max(least, min(1.0, (len(p) - rank) * p[name]))
-        found[name] = least
-    return found
-
-
 def by_pool(runs: Iterable[Run], value: Callable[[Run], float]) -> dict[int, float]:
     """Each pool's mean over its seeds."""
     pools: dict[int, list[float]] = {}

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evidence import holm
 from experiments.paper import figures
 from experiments.paper.published import FOOTNOTES
 from experiments.paper.runs import Run
-from experiments.paper.statistics import difference, estimate, verdict
 from experiments.paper.table import Cell, Line, Table
+from spice.reporting.differences import difference, estimate, holm, verdict
 
 SWEEPS = ("figure3b",)
 

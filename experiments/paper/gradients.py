@@ -9,6 +9,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from experiments.paper.runs import Run
+from spice.data.row_table import ids_of
 from spice.pipeline.run import begin
 
 SAMPLE = 512  # rows, as the paper has them
@@ -21,6 +22,15 @@ def of_run(folder: Path) -> np.ndarray:
     keyed = begin(config, folder).keyed  # type: ignore[arg-type]
     assert keyed is not None
     return np.asarray(keyed.gradients()[:], dtype=np.float64)
+
+
+def embeddings(folder: Path) -> tuple[np.ndarray, list[str]]:
+    """Those that a run's selector needs, n × d in float64, and the rows' ids."""
+    config = OmegaConf.load(folder / "config.yaml")
+    state = begin(config, folder)  # type: ignore[arg-type]
+    assert state.keyed is not None
+    values = np.asarray(state.keyed.read()["embeddings"][:], dtype=np.float64)
+    return values, ids_of(state.pool.rows)
 
 
 def samples(runs: Sequence[Run], count: int, size: int = SAMPLE) -> list[np.ndarray]:

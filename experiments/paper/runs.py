@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.paper.statistics import Items
 from spice.pipeline.jobs import Jobs
+from spice.reporting.differences import Items, items_of
 from spice.reporting.tables import label
 
 TRAINING = "finetune"  # all other steps that are paid for are selection
@@ -65,27 +65,13 @@ def _run(place: Path, results: dict[str, Any]) -> Run:
     return Run(
         label(results),
         results,
-        _items(place, results),
+        items_of(place, results["scores"]),
         selection["ids"],
         conflict,
         selecting,
         training,
         place,
     )
-
-
-def _items(place: Path, results: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
-    """Values by benchmark and subtask; what was not scored is left out."""
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for name, score in results["scores"].items():
-        if score["value"] is None:
-            continue
-        tasks: dict[str, list[float]] = {}
-        for line in (place / "samples" / f"{name}.jsonl").read_text("utf-8").splitlines():
-            item = json.loads(line)
-            tasks.setdefault(item["task"], []).append(float(item["value"]))
-        found[name] = {task: np.array(values) for task, values in tasks.items()}
-    return found
 
 
 def by_selector(runs: Sequence[Run]) -> dict[str, list[Run]]:

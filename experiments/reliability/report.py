@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from experiments.evidence import KINDS, Difference, holm, interval, table
+from experiments.evidence import KINDS, Difference, interval, table
 from experiments.reliability import figures, verdicts
 from experiments.reliability.runs import SHIPPED, Line
+from spice.reporting.differences import holm
 
 UNIFORM, WITHIN = "uniform", "uniform within sources"
 OURS = ("spice_consensus", "spice_targeted")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evidence import holm
 from experiments.paper import figures
 from experiments.paper.published import (
     BENCHMARKS,
@@ -19,8 +18,8 @@ from experiments.paper.published import (
     TABLE1_AVERAGE,
 )
 from experiments.paper.runs import Run, by_selector
-from experiments.paper.statistics import Items, difference, estimate, verdict
 from experiments.paper.table import Cell, Line, Table
+from spice.reporting.differences import Items, difference, estimate, holm, verdict
 
 SWEEPS = ("table1",)
 BASELINE = "random"

@@ -7,12 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiments.evidence import holm
 from experiments.paper import figures
 from experiments.paper.published import FOOTNOTES, TABLE14
 from experiments.paper.runs import Run
-from experiments.paper.statistics import difference, estimate, verdict
 from experiments.paper.table import Cell, Line, Table
+from spice.reporting.differences import difference, estimate, holm, verdict
 
 SWEEPS = ("table1", "table14")
 SHOWN = ("none", "random", "spice", "spice_consensus", "full")

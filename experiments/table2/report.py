@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evidence import holm
 from experiments.paper import figures
 from experiments.paper.published import FOOTNOTES, SELECTORS, TABLE2
 from experiments.paper.runs import Run, by_selector
-from experiments.paper.statistics import Items, difference, estimate, mixed, verdict
 from experiments.paper.table import Cell, Line, Table
+from spice.reporting.differences import Items, difference, estimate, holm, mixed, verdict
 
 SWEEPS = ("table1", "table2")
 DRAWS = ("random", "full")  # uniform draws of growing size, up to all rows

@@ -12,8 +12,8 @@ import numpy as np
 from experiments.paper import figures
 from experiments.paper.published import FOOTNOTES, TABLE9
 from experiments.paper.runs import Run
-from experiments.paper.statistics import estimate
 from experiments.paper.table import Cell, Line, Table
+from spice.reporting.differences import estimate
 
 SWEEPS = ("table9",)
 

@@ -8,12 +8,13 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from spice.errors import InputError
 from spice.messages import in_markdown, say, shown
+from spice.reporting.differences import Items, difference, holm, items_of, verdict
 
 log = logging.getLogger("spice")
 
@@ -34,12 +35,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One setting: its varied options, its runs' seeds, a cell per benchmark, the average."""
+    """One setting: its varied options, its runs' seeds, a cell per benchmark, the average.
+
+    ``items`` are what the runs have left of their answers, by seed.
+    """
 
     label: dict[str, str]
     seeds: list[int]
     scores: dict[str, Cell]
     average: Cell
+    items: dict[int, Items] = field(default_factory=dict)
 
 
 def collect(folder: Path) -> list[dict[str, Any]]:
@@ -61,7 +66,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: has no {', '.join(missing)}; another version of spice wrote it, or none"
         )
-    return found
+    return {**found, "folder": str(path.parent)}
 
 
 def compare(results: Sequence[Mapping[str, Any]]) -> list[Line]:
@@ -86,7 +91,8 @@ def _line(runs: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> Line:
     names = list(runs[0]["scores"])
     scores = {name: _pool([run["scores"][name] for run in runs]) for name in names}
     average = _pool([_average(run) for run in runs])
-    return Line(named, [run["seed"] for run in runs], scores, average)
+    items = {run["seed"]: items_of(Path(run["folder"]), run["scores"]) for run in runs}
+    return Line(named, [run["seed"] for run in runs], scores, average, items)
 
 
 def label(result: Mapping[str, Any]) -> dict[str, str]:
@@ -193,27 +199,40 @@ def drawn(grid: Sequence[Sequence[str]], title: str) -> str:
     return out.getvalue()
 
 
-def verdict(lines: Sequence[Line]) -> str | None:
-    """One sentence: which selectors are above or below a uniform draw of as many rows.
+def verdicts(lines: Sequence[Line]) -> list[str]:
+    """A sentence for each selector: above or below a uniform draw of as many rows, or neither.
 
-    Beyond two standard errors of the difference, that is; None where there is no such draw or
-    nothing beside it.
+    Of runs that left their answers, and with all of them counted (:func:`holm`); none where there
+    is no such draw or nothing beside it.
     """
-    told, alone = [], False
-    for draw in (line for line in lines if line.label["selector"] == "random"):
-        for line in lines:
-            if line is draw or _beside(line) != _beside(draw) or line.average.value is None:
-                continue
-            if draw.average.value is None or line.average.error is None:
-                continue
-            gap = 100 * (line.average.value - draw.average.value)
-            error = 100 * math.hypot(line.average.error, draw.average.error or 0.0)
-            side = "above" if gap > 2 * error else "below" if gap < -2 * error else "level with"
-            name = line.label["selector"]
-            told.append(f"{name} is {side} a uniform draw ({gap:+.1f} ± {error:.1f} points)")
-            alone |= len(line.seeds) == 1
-    luck = "; of one seed each, so the luck of a draw is not in the ±" if alone else ""
-    return f"{', '.join(told)}{luck}." if told else None
+    draws = [line for line in lines if line.label["selector"] == "random"]
+    pairs = [
+        (line, draw)
+        for draw in draws
+        for line in lines
+        if line is not draw and _beside(line) == _beside(draw) and _comparable(line, draw)
+    ]
+    found = [asdict(difference(line.items, draw.items)) for line, draw in pairs]
+    corrected = holm({str(i): one["p"] for i, one in enumerate(found)})
+    told = [name for name in varied([line.label for line, _ in pairs]) if name != "k"]
+    told = [name for name in told if len({line.label.get(name) for line, _ in pairs}) > 1]
+    return [
+        verdict(_named(line, told), "a uniform draw", one, corrected[str(i)], len(found))
+        for i, ((line, _), one) in enumerate(zip(pairs, found, strict=True))
+    ]
+
+
+def _comparable(line: Line, draw: Line) -> bool:
+    """Whether both have answers to the same benchmarks, with a seed in common."""
+    shared = line.items.keys() & draw.items.keys()
+    return any(line.items[seed] and line.items[seed].keys() == draw.items[seed].keys()
+               for seed in shared)  # fmt: skip
+
+
+def _named(line: Line, told: Sequence[str]) -> str:
+    """The selector, with what else tells it from the others."""
+    more = [f"{n}={line.label[n]}" for n in told if n != "selector" and n in line.label]
+    return " ".join([line.label["selector"], *more])
 
 
 def _beside(line: Line) -> dict[str, str]:
@@ -228,7 +247,7 @@ def show(lines: Sequence[Line], folder: Path) -> None:
     several = any(len(line.seeds) > 1 for line in lines)
     error = "over seeds" if several else "over benchmark items, one seed"
     log.info("\n%s", text_table(lines, f"Scores in %, ± one standard error ({error})"))
-    if sentence := verdict(lines):
+    for sentence in verdicts(lines):
         say("verdict", sentence)
     log.info("table    %s", folder / "table.md")
     scored = [line for line in lines if line.average.value is not None]

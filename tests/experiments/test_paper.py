@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
-from experiments.evidence import holm
 from experiments.paper import __main__ as command
-from experiments.paper import published, statistics
-from experiments.paper.statistics import average, difference, estimate, verdict
+from experiments.paper import published
 from experiments.paper.table import Cell, Line, Table
+from spice.reporting import differences
+from spice.reporting.differences import average, difference, estimate, holm, verdict
 
 HERE = Path(command.__file__).parents[1]
 
@@ -46,7 +46,7 @@ def test_the_items_luck_is_that_of_their_means() -> None:
         for tasks in run.values()
         for values in tasks.values()
     )
-    assert statistics._items_variance(run) == pytest.approx(expected, rel=0.06)
+    assert differences._items_variance(run) == pytest.approx(expected, rel=0.06)
 
 
 def test_of_luck_in_seeds_alone_it_is_student() -> None:

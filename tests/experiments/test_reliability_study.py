@@ -12,10 +12,11 @@ from compose import composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from experiments.evidence import KINDS, Difference, holm
+from experiments.evidence import KINDS, Difference
 from experiments.reliability import report, runs, study, verdicts
 from experiments.reliability.runs import SHIPPED, Line
 from experiments.sweeps import BENCHMARKS
+from spice.reporting.differences import holm
 
 JOBS = [(SHIPPED, name) for name in study.SWEEPS]
 JOBS += [(world, name) for world in study.WORLDS for name in study.IN_WORLDS]

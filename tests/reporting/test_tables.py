@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from spice.errors import InputError
 from spice.pipeline.callback import MultirunTable
-from spice.reporting.tables import as_csv, collect, compare, header, markdown, text_table, verdict
+from spice.reporting.tables import as_csv, collect, compare, header, markdown, text_table, verdicts
 
 
 def result(
@@ -31,6 +31,7 @@ def result(
     scores = scores or {"gsm8k": (0.5, 0.05), "arc": (0.7, 0.01)}
     known = [pair[0] for pair in scores.values() if pair]
     return {
+        "folder": "nowhere",
         "selector": selector,
         "budget": budget,
         "k": k,
@@ -196,26 +197,43 @@ def test_a_multirun_without_results_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_verdict_sets_every_selector_beside_the_uniform_draw() -> None:
+def answered(folder: Path, share: float, **named: Any) -> dict[str, Any]:
+    """A result whose run has left its answers: a share of 200 items right, the first ones."""
+    (folder / "samples").mkdir(parents=True)
+    values = [float(i < share * 200) for i in range(200)]
+    lines = (json.dumps({"task": "gsm8k", "id": i, "value": v}) for i, v in enumerate(values))
+    (folder / "samples" / "gsm8k.jsonl").write_text("\n".join(lines))
+    return {**result(**named, gsm8k=(share, 0.03)), "folder": str(folder)}
+
+
+def test_every_selector_stands_beside_the_uniform_draw(tmp_path: Path) -> None:
+    shares = {"random": 0.6, "spice": 0.4, "spice_consensus": 0.8, "fisher": 0.61}
+    runs = [answered(tmp_path / name, share, selector=name) for name, share in shares.items()]
+    runs.append(answered(tmp_path / "full", 0.7, selector="full", k=120, budget=1.0))
+    below, above, level = verdicts(compare(runs))  # nothing of the other number of rows
+    assert below.startswith("spice is below a uniform draw (-20.0 points, 95 % interval -2")
+    assert above.startswith("spice_consensus is above a uniform draw (+20.0 points")
+    assert level.startswith("No difference shown between fisher and a uniform draw (+1.0 points")
+    assert all("by Holm for 3 comparisons; one seed, its luck not counted" in one
+               for one in (below, above, level))  # fmt: skip
+
+
+def test_a_verdict_names_the_budget_where_there_are_several(tmp_path: Path) -> None:
     runs = [
-        result("random", gsm8k=(0.60, 0.01)),
-        result("spice", gsm8k=(0.40, 0.01)),
-        result("spice_consensus", gsm8k=(0.80, 0.01)),
-        result("fisher", gsm8k=(0.61, 0.01)),
-        result("full", k=120, budget=1.0, gsm8k=(0.70, 0.01)),  # of more rows
+        answered(tmp_path / f"{name}{k}", share, selector=name, budget=k)
+        for name, share in (("random", 0.5), ("spice", 0.9))
+        for k in (0.1, 0.2)
     ]
-    assert verdict(compare(runs)) == (
-        "spice is below a uniform draw (-20.0 ± 1.4 points), "
-        "spice_consensus is above a uniform draw (+20.0 ± 1.4 points), "
-        "fisher is level with a uniform draw (+1.0 ± 1.4 points)"
-        "; of one seed each, so the luck of a draw is not in the ±."
-    )
+    told = verdicts(compare(runs))
+    assert [one.split(" is ")[0] for one in told] == ["spice budget=0.1", "spice budget=0.2"]
 
 
-def test_without_a_uniform_draw_there_is_no_verdict() -> None:
-    assert verdict(compare([result("spice"), result("fisher")])) is None
-    assert verdict(compare([result("random")])) is None
-    assert verdict(compare([result("random", budget=0.1), result("spice", budget=0.2)])) is None
+def test_without_a_uniform_draw_or_answers_there_is_no_verdict(tmp_path: Path) -> None:
+    draw = answered(tmp_path / "draw", 0.5, selector="random", budget=0.1)
+    assert verdicts(compare([draw])) == []
+    assert verdicts(compare([draw, result("spice")])) == []  # it has left no answers
+    other = answered(tmp_path / "other", 0.5, selector="spice", budget=0.2)
+    assert verdicts(compare([draw, other])) == []
 
 
 @pytest.mark.parametrize("text", ['{"selector": "spice", "scores": {}}', "{", "[]"])

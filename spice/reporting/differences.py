@@ -14,13 +14,14 @@ rest.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
 RESAMPLES = 4_000
 LEVEL = 0.95
@@ -44,6 +45,24 @@ class Estimate:
     items: int
 
 
+def items_of(folder: Path, scores: Mapping[str, Mapping[str, Any]]) -> Items:
+    """Values by benchmark and subtask that a run has left; what was not scored is left out.
+
+    Empty where the folder has no samples.
+    """
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for name, score in scores.items():
+        path = folder / "samples" / f"{name}.jsonl"
+        if score["value"] is None or not path.is_file():
+            continue
+        tasks: dict[str, list[float]] = {}
+        for line in path.read_text(encoding="utf-8").splitlines():
+            item = json.loads(line)
+            tasks.setdefault(item["task"], []).append(float(item["value"]))
+        found[name] = {task: np.array(values) for task, values in tasks.items()}
+    return found
+
+
 def estimate(runs: Sequence[Items]) -> Estimate:
     """Of the average score over S runs, or over the differences of S pairs of runs."""
     each = [average(run) for run in runs]
@@ -55,6 +74,8 @@ def estimate(runs: Sequence[Items]) -> Estimate:
     if variance <= 0:
         return Estimate(100 * mean, 100 * mean, 100 * mean, float(mean == 0), len(each), count)
     freedom = variance**2 / (of_seeds**2 / max(len(each) - 1, 1) + of_items**2 / max(count - 1, 1))
+    from scipy.stats import t as student  # half a second, for the end of a sweep alone
+
     error = math.sqrt(variance)
     half = float(student.ppf(0.5 + LEVEL / 2, freedom)) * error
     p = float(2 * student.sf(abs(mean) / error, freedom))
@@ -94,7 +115,7 @@ def average(run: Items) -> float:
 def _minus(ours: Items, theirs: Items) -> Items:
     if {b: set(t) for b, t in ours.items()} != {b: set(t) for b, t in theirs.items()}:
         raise ValueError("other benchmarks")
-    found = {}
+    found: dict[str, dict[str, np.ndarray]] = {}
     for benchmark, tasks in ours.items():
         found[benchmark] = {}
         for task, values in tasks.items():
@@ -121,6 +142,15 @@ def _items_variance(items: Items, seed: int = 0) -> float:
             counts = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
             drawn += counts @ values / (n * len(tasks) * len(items))
     return float(drawn.var())
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Holm's correction of several p: in rising order, times how many are left, never falling."""
+    found, least = {}, 0.0
+    for rank, name in enumerate(sorted(p, key=lambda name: p[name])):
+        least = max(least, min(1.0, (len(p) - rank) * p[name]))
+        found[name] = least
+    return found
 
 
 def verdict(name: str, other: str, found: Mapping[str, Any], corrected: float, among: int) -> str:
