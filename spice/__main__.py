@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from spice.cli import handed_on, help  # noqa: E402
 from spice.cli.check import check  # noqa: E402
+from spice.cli.diagnose import diagnose  # noqa: E402
 from spice.cli.explain import conf_dir, explain  # noqa: E402
 from spice.cli.open_keys import opened  # noqa: E402
 from spice.distributed import ranks, serving, team  # noqa: E402
@@ -38,6 +39,8 @@ from spice.storage import disk  # noqa: E402
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+COMMANDS = {"check": check, "diagnose": diagnose}  # all else is a run
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
@@ -88,8 +91,8 @@ def main() -> None:
         arguments = sys.argv[1:]
         handed_on.check(arguments)
         with stopping.listening(), _with_others():
-            if arguments[:1] == ["check"]:
-                sys.exit(check(arguments[1:]))
+            if arguments[:1] and arguments[0] in COMMANDS:
+                sys.exit(COMMANDS[arguments[0]](arguments[1:]))
             _run()
     except InputError as error:
         _stop(str(error), 2)
