@@ -95,6 +95,29 @@ def test_a_grid_of_penalties_and_budgets_reads_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_two_sweeps_at_once_on_one_store_come_to_what_one_after_the_other_does(
+    tmp_path: Path,
+) -> None:
+    sweeps = {"a": ["selector=spice", "budget=5,9"], "b": ["selector=spice", "budget=9,5,7"]}
+
+    def begun(place: str, name: str) -> subprocess.Popen[bytes]:
+        (tmp_path / place).mkdir(exist_ok=True)
+        program = [sys.executable, "-m", "spice", "-m", *SMALL, *sweeps[name]]
+        return subprocess.Popen(
+            [*program, f"hydra.sweep.dir={name}"], cwd=tmp_path / place, stdout=subprocess.DEVNULL
+        )
+
+    together = [begun("together", name) for name in sweeps]
+    assert [sweep.wait(300) for sweep in together] == [0, 0]
+    assert [begun("apart", name).wait(300) for name in sweeps] == [0, 0]
+    for path in sorted(tmp_path.glob("apart/*/*/selection.json")):
+        there = tmp_path / "together" / path.relative_to(tmp_path / "apart")
+        assert there.read_bytes() == path.read_bytes()
+    stores = [list(tmp_path.glob(f"{place}/cache/gradients/*/")) for place in ("together", "apart")]
+    assert [len(found) for found in stores] == [1, 1]
+
+
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_says_so_and_goes_on(tmp_path: Path) -> None:
     options = ["selector=random", "seed=0,1,2", "finetune=sandbox", "finetune.epochs=60",
                "finetune.checkpoint_every=1"]  # fmt: skip
