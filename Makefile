@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-TABLES := table1 table2 table3 table4 table5 table9 table12 table14 figure1b figure2a figure2b figure2c figure3b
+TABLES := table1 table2 table3 table4 table5 table9 table10 table12 table14 figure1b figure2a figure2b figure2c figure3b
 .PHONY: help install demo bench reproduce $(TABLES) faults real-checkpoint test test-slow lint format typecheck audit advisories clean
 
 PYTHON ?= python3

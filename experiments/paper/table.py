@@ -23,11 +23,14 @@ class Cell:
 
     @classmethod
     def of(cls, facts: Mapping[str, Any] | None, paper: float | None = None) -> Cell:
-        """From an estimate as it is kept; None where nothing was measured."""
+        """A score from an estimate as it is kept; None where nothing was measured.
+
+        Student's interval does not know that scores end at 0 and 100.
+        """
         if facts is None:
             return cls(paper=paper)
-        count = facts["items"] * facts["seeds"]
-        return cls(facts["mean"], facts["low"], facts["high"], count, paper)
+        count, low, high = facts["items"] * facts["seeds"], facts["low"], facts["high"]
+        return cls(facts["mean"], max(low, 0.0), min(high, 100.0), count, paper)
 
     @property
     def ours(self) -> str:

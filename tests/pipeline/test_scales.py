@@ -61,7 +61,7 @@ def test_a_scale_takes_every_kind_of_selector(
 
 @pytest.mark.parametrize("table", TABLES)
 def test_a_table_lists_its_jobs_once_and_in_a_folder_of_its_scale(table: str) -> None:
-    config = composed(f"experiment={table}", "scale=paper", "data=sandbox")
+    config = composed(f"experiment={table}", "scale=paper")
     listed = _listed(config)
     assert len({tuple(sorted(job)) for job in listed}) == len(listed)
     assert config.hydra.sweep.dir == f"multirun/{table}-paper"
