@@ -1,6 +1,6 @@
 """The paper's tables and figures, each by one command: what is missing is run, then it is written.
 
-    python -m experiments.paper table1 [figure3b …] [--scale sandbox|small|paper]
+    python -m experiments.paper table1 [figure3b …] [--scale sandbox|small|paper] [-- override …]
 
 A sweep whose jobs are finished is not started again; one that was stopped, or in which jobs failed,
 is gone on with. Facts and renderings go to ``experiments/<table>/<scale>``.
@@ -43,25 +43,31 @@ def known() -> list[str]:
 
 def main() -> int:
     """Run, collect, and write; 1 if jobs failed, whatever could be written."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("names", nargs="+", choices=[*known(), "all"], metavar="table")
-    parser.add_argument("--scale", choices=SCALES, default="sandbox")
-    parser.add_argument("--plan", action="store_true", help="tell what it would cost, run nothing")
-    parser.add_argument("--to", type=Path, default=Path("multirun"), metavar="folder")
-    parser.add_argument("overrides", nargs="*", default=[], help="after --, such as seed=0")
-    arguments, rest = parser.parse_known_args()
+    words = sys.argv[1:]
+    cut = words.index("--") if "--" in words else len(words)
+    arguments, overrides = _parser().parse_args(words[:cut]), words[cut + 1 :]
     code = 0
     for name in known() if "all" in arguments.names else arguments.names:
         report = importlib.import_module(f"experiments.{name}.report")
         folders = []
         for sweep in report.SWEEPS:
             folders.append(arguments.to / f"{sweep}-{arguments.scale}")
-            code = max(code, run(sweep, arguments.scale, folders[-1], rest, arguments.plan))
+            code = max(code, run(sweep, arguments.scale, folders[-1], overrides, arguments.plan))
         if not arguments.plan:
-            write(name, report, report.facts(collect(folders)), arguments.scale)
+            write(report, report.facts(collect(folders)), arguments.report / name / arguments.scale)
     return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="+", choices=[*known(), "all"], metavar="table")
+    parser.add_argument("--scale", choices=SCALES, default="sandbox")
+    parser.add_argument("--plan", action="store_true", help="tell what it would cost, run nothing")
+    parser.add_argument("--to", type=Path, default=Path("multirun"), metavar="FOLDER")
+    parser.add_argument("--report", type=Path, default=HERE, metavar="FOLDER")
+    return parser
 
 
 def run(sweep: str, scale: str, folder: Path, overrides: list[str], plan: bool) -> int:
@@ -78,9 +84,8 @@ def run(sweep: str, scale: str, folder: Path, overrides: list[str], plan: bool) 
     ).returncode
 
 
-def write(name: str, report: ModuleType, facts: dict[str, Any], scale: str) -> None:
+def write(report: ModuleType, facts: dict[str, Any], folder: Path) -> None:
     """Facts, then all that is made of them."""
-    folder = HERE / name / scale
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FACTS, facts)
     render(report, folder)

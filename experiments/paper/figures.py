@@ -51,18 +51,18 @@ def curves(
     """Means over an axis ``at``, each with the band of its interval; ``points`` stand alone."""
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
-    for colour, (name, points) in zip(COLOURS * 3, lines.items(), strict=False):
-        at = [point["at"] for point in points]
+    for colour, (name, along) in zip(COLOURS * 3, lines.items(), strict=False):
+        at = [point["at"] for point in along]
         axes.plot(
             at,
-            [point["mean"] for point in points],
+            [point["mean"] for point in along],
             "o-" if marks else "-",
             color=colour,
             label=name,
             ms=4,
         )
-        if all(point["low"] is not None for point in points):
-            low, high = ([point[side] for point in points] for side in ("low", "high"))
+        if all(point["low"] is not None for point in along):
+            low, high = ([point[side] for point in along] for side in ("low", "high"))
             axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
     for name, point in points.items():
         axes.plot(point["at"], point["mean"], "o", color=INK, markersize=4)

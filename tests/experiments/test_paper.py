@@ -6,6 +6,9 @@ import csv
 import importlib
 import io
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +167,23 @@ def test_what_is_committed_is_what_its_facts_say(folder: Path, tmp_path: Path) -
         assert (kept / name).read_text("utf-8") == text, f"make {kept.parent.name} writes it anew"
     report.draw(json.loads(folder.read_text("utf-8")), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} <= {path.name for path in kept.iterdir()}
+
+
+@pytest.mark.slow
+def test_a_figure_from_nothing_and_again_from_what_is_there(tmp_path: Path) -> None:
+    """The command itself, on a small pool: what is finished is not run again."""
+    program = [sys.executable, "-m", "experiments.paper", "figure1b", "figure2c"]
+    program += ["--to", str(tmp_path / "runs"), "--report", str(tmp_path), "--"]
+    program += ["selector=random,spice", "seed=0", "data.size=240", "finetune=none"]
+    program += ["benchmarks=none", f"cache_dir={tmp_path / 'cache'}"]
+    done = subprocess.run(program, cwd=HERE.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first = (tmp_path / "figure1b" / "sandbox" / "table.md").read_bytes()
+    assert b"SPICE" in first
+    begun = time.perf_counter()
+    again = subprocess.run(program, cwd=HERE.parent, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert time.perf_counter() - begun < 60
+    assert "gradients" not in again.stdout  # no job was begun
+    assert (tmp_path / "figure1b" / "sandbox" / "table.md").read_bytes() == first
+    assert (tmp_path / "figure2c" / "sandbox" / "conflict.png").is_file()
