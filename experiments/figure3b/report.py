@@ -66,6 +66,7 @@ def table(facts: Mapping[str, Any]) -> Table:
         sentences=verdicts(facts),
         footnotes=[
             "The paper's figure has no numbers to be read: λ = 0 clearly worse, 1 slightly.",
+            FOOTNOTES["pool"],
             FOOTNOTES["scale"],
         ],
         corner="",

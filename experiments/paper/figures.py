@@ -71,6 +71,9 @@ def curves(
         )
     if log:
         axes.set_xscale("log")
+        ticks = sorted({point["at"] for along in lines.values() for point in along})
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
     axes.set(xlabel=labels[0], ylabel=labels[1])
     axes.grid(color=GRID)
     axes.set_axisbelow(True)

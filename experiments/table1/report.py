@@ -65,6 +65,7 @@ def table(facts: Mapping[str, Any]) -> Table:
         footnotes=[
             f"Scores in %, with 95 % intervals for the luck of {seeds} seeds and of the "
             "benchmarks' items.",
+            FOOTNOTES["pool"],
             FOOTNOTES["scale"],
             FOOTNOTES["ifd"],
         ],

@@ -94,6 +94,7 @@ def table(facts: Mapping[str, Any]) -> Table:
             f"{PROBE} rows, S the target's own greedy.",
             "The paper's proxies are Qwen2-0.5B, 1.5B, 7B and LLaMA2-7B: 66.9, 66.8, 67.1, 66.1 on "
             "average, which do not follow from its rows; a transcription is suspected.",
+            FOOTNOTES["pool"],
             FOOTNOTES["scale"],
         ],
         corner="proxy",

@@ -52,7 +52,11 @@ def table(facts: Mapping[str, Any]) -> Table:
         [f"{budget:.0%}" for budget in budgets],
         lines,
         sentences=verdicts(facts),
-        footnotes=[FOOTNOTES["scale"], "SPICE+ (58.1 at some 30 %) is in Table 9."],
+        footnotes=[
+            FOOTNOTES["pool"],
+            FOOTNOTES["scale"],
+            "SPICE+ (58.1 at some 30 %) is in Table 9.",
+        ],
         picture="budgets.png",
     )
 

@@ -93,6 +93,7 @@ def table(facts: Mapping[str, Any]) -> Table:
             "machine. A uniform draw of as many rows as can be trained on in the time of selection "
             "and training together stands between the two measured draws around it; where more "
             "time was taken than all rows need, nothing is compared.",
+            FOOTNOTES["pool"],
             FOOTNOTES["scale"],
             FOOTNOTES["table15"],
             FOOTNOTES["table2"],

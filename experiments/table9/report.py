@@ -52,6 +52,7 @@ def table(facts: Mapping[str, Any]) -> Table:
             "One greedy over the whole pool; the paper's shares are those of windows of 120 rows. "
             "Its averages are on another set of benchmarks than Table 1's: 67.0 is the mean of "
             "GSM8K, MMLU and HumanEval in SPICE's row there.",
+            FOOTNOTES["pool"],
             FOOTNOTES["scale"],
         ],
         corner="stop at",

@@ -166,7 +166,8 @@ def verdict(name: str, other: str, found: Mapping[str, Any], corrected: float, a
     if corrected < 1 - LEVEL:
         side = "above" if found["mean"] > 0 else "below"
         return f"{name} is {side} {other} ({told})."
-    return f"No difference shown between {name} and {other} ({told})."
+    counted = ", all comparisons counted" if found["low"] > 0 or found["high"] < 0 else ""
+    return f"No difference shown between {name} and {other}{counted} ({told})."
 
 
 def _p(value: float) -> str:

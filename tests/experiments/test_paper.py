@@ -109,6 +109,10 @@ def test_a_sentence_says_what_the_corrected_p_lets_it() -> None:
         "p = 0.020 by Holm for 2 comparisons; 3 seeds, 960 items)."
     )
     told = verdict("spice", "random", {**facts, "seeds": 1}, 0.09, 9)
+    assert told.startswith(  # its own interval leaves 0 out
+        "No difference shown between spice and random, all comparisons counted (+4.0 points"
+    )
+    told = verdict("spice", "random", {**facts, "low": -1.0, "seeds": 1}, 0.09, 9)
     assert told.startswith("No difference shown between spice and random (+4.0 points")
     assert "one seed, its luck not counted" in told
     assert "is below" in verdict("a", "b", {**facts, "mean": -4.0}, 0.0001, 1)
