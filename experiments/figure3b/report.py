@@ -90,9 +90,21 @@ def verdicts(facts: Mapping[str, Any]) -> list[str]:
 
 
 def draw(facts: Mapping[str, Any], folder: Path) -> None:
-    """``penalty.png``."""
-    lines = {
+    """``penalty.png``: scores with their intervals, information, conflict."""
+
+    def by_penalty(kind: str) -> dict[str, list[dict[str, Any]]]:
+        return {
+            name: [{"at": float(penalty), "mean": point[kind]} for penalty, point in found.items()]
+            for name, found in facts["selectors"].items()
+        }
+
+    scores = {
         name: [{**point, "at": float(penalty)} for penalty, point in found.items()]
         for name, found in facts["selectors"].items()
     }
-    figures.curves(lines, ("λ", "average score (%), 95 % interval"), folder / "penalty.png")
+    kinds = {
+        "average score (%), 95 % interval": scores,
+        "F(S) (nats)": by_penalty("information"),
+        "mean conflict of a pick": by_penalty("conflict"),
+    }
+    figures.panels(kinds, "λ", folder / "penalty.png")

@@ -94,7 +94,7 @@ def write(report: ModuleType, facts: dict[str, Any], folder: Path) -> None:
 
 def render(report: ModuleType, folder: Path) -> None:
     """Tables and pictures of the facts that a folder holds."""
-    facts = json.loads((folder / FACTS).read_text("utf-8"))
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     report.table(facts).write(folder)
     report.draw(facts, folder)
 

@@ -51,33 +51,44 @@ def curves(
     """Means over an axis ``at``, each with the band of its interval; ``points`` stand alone."""
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
-    for colour, (name, along) in zip(COLOURS * 3, lines.items(), strict=False):
-        at = [point["at"] for point in along]
-        axes.plot(
-            at,
-            [point["mean"] for point in along],
-            "o-" if marks else "-",
-            color=colour,
-            label=name,
-            ms=4,
-        )
-        if all(point["low"] is not None for point in along):
-            low, high = ([point[side] for point in along] for side in ("low", "high"))
-            axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
+    _lines(axes, lines, marks)
     for name, point in points.items():
         axes.plot(point["at"], point["mean"], "o", color=INK, markersize=4)
-        axes.annotate(
-            name, (point["at"], point["mean"]), (4, 3), textcoords="offset points", size=7
-        )
+        place = point["at"], point["mean"]
+        axes.annotate(name, place, (4, 3), textcoords="offset points", size=7)
     if log:
         axes.set_xscale("log")
         ticks = sorted({point["at"] for along in lines.values() for point in along})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
     axes.set(xlabel=labels[0], ylabel=labels[1])
-    axes.grid(color=GRID)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150, metadata={"Software": None})
     return path
+
+
+def panels(
+    kinds: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], label: str, path: Path
+) -> Path:
+    """Several :func:`curves` side by side over one axis, each with what it shows above it."""
+    figure = Figure(figsize=(4.2 * len(kinds), 3.6), layout="constrained")
+    for axes, (kind, lines) in zip(
+        figure.subplots(1, len(kinds), squeeze=False)[0], kinds.items(), strict=True
+    ):
+        _lines(axes, lines, marks=True)
+        axes.set(xlabel=label, title=kind)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    return path
+
+
+def _lines(axes: Any, lines: Mapping[str, Sequence[Mapping[str, Any]]], marks: bool) -> None:
+    for colour, (name, along) in zip(COLOURS * 3, lines.items(), strict=False):
+        at, style = [point["at"] for point in along], "o-" if marks else "-"
+        axes.plot(at, [point["mean"] for point in along], style, color=colour, label=name, ms=4)
+        if all(point.get("low") is not None for point in along):
+            low, high = ([point[side] for point in along] for side in ("low", "high"))
+            axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.grid(color=GRID)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)

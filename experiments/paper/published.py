@@ -109,8 +109,9 @@ FOOTNOTES = {
     "scale": "The paper's numbers are of Qwen2-7B and its own 97,500 rows, over three runs without "
     "intervals; its harness and shot counts are not known. Ours are of the models and benchmarks "
     "of this scale: differences between the two say nothing of either.",
-    "pool": "One pool, so intervals say nothing of others; at the sandbox's scale it is the default "
-    "one, which was looked at while selectors were made. Fresh pools: experiments/reliability.",
+    "pool": "One pool, so intervals say nothing of others; at the sandbox's scale it is the "
+    "default one, which was looked at while selectors were made. Fresh pools: "
+    "experiments/reliability.",
     "ifd": "Of IFD and TSDS the paper's Table 1 is known by its averages alone.",
     "table15": "Table 15 has other averages than Table 1 for Fisher (55.2, 55.9), LESS (55.0, "
     "55.2) and DPP (56.3, 57.0).",

@@ -52,12 +52,14 @@ def collect(folders: Iterable[Path]) -> list[Run]:
         for job in Jobs(folder).read():
             if job["state"] == "finished":
                 place = folder / job["folder"]
-                found.append((place, json.loads((place / "results.json").read_text("utf-8"))))
+                found.append(
+                    (place, json.loads((place / "results.json").read_text(encoding="utf-8")))
+                )
     return [_run(place, results) for place, results in found]
 
 
 def _run(place: Path, results: dict[str, Any]) -> Run:
-    selection = json.loads((place / "selection.json").read_text("utf-8"))
+    selection = json.loads((place / "selection.json").read_text(encoding="utf-8"))
     training = results["paid"].get(TRAINING, 0.0)
     selecting = sum(results["paid"].values()) - training
     conflicts = selection["conflicts"]

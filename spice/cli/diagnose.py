@@ -18,11 +18,11 @@ def diagnose(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     folders = parser.parse_args(list(arguments)).runs
-    from spice.pipeline import diagnose as pipeline  # keeps all of it out of start-up
+    from spice.pipeline.diagnose import examine, lines  # keeps all of it out of start-up
 
     for folder in folders:
-        facts = pipeline.diagnose(folder, [other for other in folders if other != folder])
+        facts = examine(folder, [other for other in folders if other != folder])
         print(f"{folder}")
-        for name, told in pipeline.lines(facts):
+        for name, told in lines(facts):
             print(f"  {name:<10} {shown(told)}")
     return 0

@@ -37,7 +37,7 @@ CANDIDATES = 512  # rows beside them, drawn from the seed
 SLACK = 1e-9  # of a bound, for rounding
 
 
-def diagnose(folder: Path, others: Sequence[Path]) -> dict[str, Any]:
+def examine(folder: Path, others: Sequence[Path]) -> dict[str, Any]:
     """Facts of one finished run, with the overlaps of its picks with those of ``others``.
 
     Raises:

@@ -29,7 +29,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def density_weights(rows: np.ndarray, reference: np.ndarray, nearest: int = NEAREST) -> np.ndarray:
-    """σ of n unit ``rows`` by their neighbours among m unit rows of a ``reference``, n.
+    """σ of n × d unit ``rows`` by their neighbours among m × d of a ``reference``, n.
 
     Rows are in the reference themselves, and their first hit, which is that, is left out.
     """
@@ -44,7 +44,7 @@ def density_weights(rows: np.ndarray, reference: np.ndarray, nearest: int = NEAR
 
 
 def novel_sum(rows: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """NovelSum of n unit ``rows``, with ``weights`` σ (n), or without density."""
+    """NovelSum of n × d unit ``rows``, with ``weights`` σ (n), or without density."""
     n = len(rows)
     if not n:
         return 0.0
@@ -61,7 +61,7 @@ def novel_sum(rows: np.ndarray, weights: np.ndarray | None = None) -> float:
 
 
 def log_determinant_distance(rows: np.ndarray, gamma: float = 1.0) -> float:
-    """LDD of n unit ``rows`` with an RBF kernel, nats a row; near 0 where all are far apart."""
+    """LDD of n × d unit ``rows`` with an RBF kernel, nats a row; near 0 where all are far apart."""
     n = len(rows)
     if not n:
         return 0.0

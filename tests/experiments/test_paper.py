@@ -166,10 +166,12 @@ def test_what_is_committed_is_what_its_facts_say(folder: Path, tmp_path: Path) -
     """A rendering that is older than its facts or its renderer differs from a new one."""
     kept = folder.parent
     report: Any = importlib.import_module(f"experiments.{kept.parent.name}.report")
-    table = report.table(json.loads(folder.read_text("utf-8")))
+    table = report.table(json.loads(folder.read_text(encoding="utf-8")))
     for name, text in table.texts().items():
-        assert (kept / name).read_text("utf-8") == text, f"make {kept.parent.name} writes it anew"
-    report.draw(json.loads(folder.read_text("utf-8")), tmp_path)
+        assert (kept / name).read_text(encoding="utf-8") == text, (
+            f"make {kept.parent.name} writes it anew"
+        )
+    report.draw(json.loads(folder.read_text(encoding="utf-8")), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} <= {path.name for path in kept.iterdir()}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from spice.errors import InputError
-from spice.pipeline.diagnose import FILE, _begun, _seen, diagnose, lines
+from spice.pipeline.diagnose import FILE, _begun, _seen, examine, lines
 from spice.storage.files import read_json
 
 Run = Callable[..., dict[str, Any]]
@@ -21,7 +21,7 @@ Run = Callable[..., dict[str, Any]]
 def test_a_finished_selection(start: Run, tmp_path: Path, selector: str) -> None:
     start(f"selector={selector}", "finetune=none", folder=tmp_path / "one")
     start("selector=random", "finetune=none", folder=tmp_path / "other")
-    facts = diagnose(tmp_path / "one", [tmp_path / "other"])
+    facts = examine(tmp_path / "one", [tmp_path / "other"])
     assert facts == read_json(tmp_path / "one" / FILE)
     assert facts["decomposition_error"] < 1e-9
     assert facts["violations"] == 0
@@ -40,12 +40,12 @@ def test_a_finished_selection(start: Run, tmp_path: Path, selector: str) -> None
 
 def test_what_cannot_be_diagnosed_is_said(start: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no finished run, it has no config\.yaml"):
-        diagnose(tmp_path, [])
+        examine(tmp_path, [])
     start("selector=random", "finetune=none", folder=tmp_path / "random")
     with pytest.raises(InputError, match="no greedy over gradients"):
-        diagnose(tmp_path / "random", [])
+        examine(tmp_path / "random", [])
     start("finetune=none", folder=tmp_path / "one")
     shutil.rmtree(tmp_path / "cache" / "gradients")
     with pytest.raises(InputError, match=r"its gradients are not in .*cache"):
-        diagnose(tmp_path / "one", [])
+        examine(tmp_path / "one", [])
     assert not (tmp_path / "cache" / "gradients").exists()  # nothing was read anew
