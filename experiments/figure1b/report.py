@@ -70,7 +70,7 @@ def table(facts: Mapping[str, Any]) -> Table:
 
 
 def _cell(point: Mapping[str, float]) -> Cell:
-    return Cell(point["mean"], point["low"], point["high"], DRAWS, digits=3)
+    return Cell(point["mean"], point["low"], point["high"], DRAWS, form=".3f")
 
 
 def draw(facts: Mapping[str, Any], folder: Path) -> None:

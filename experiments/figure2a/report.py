@@ -41,16 +41,26 @@ def table(facts: Mapping[str, Any]) -> Table:
         Cell(100 * facts["explained"][0]),
         Cell(100 * facts["explained"][1]),
         Cell(float(100 * (conflict > 0).mean())),
-        Cell(facts["spearman"], digits=3),
+        Cell(facts["spearman"], form=".3f"),
     ]
     return Table(
         "Figure 2a: gradients in two dimensions",
         ["first component (%)", "second (%)", "rows with conflict (%)", "Spearman(c, Δ(∅))"],
         [Line(f"{len(conflict)} rows", cells)],
-        footnotes=["Conflict with the mean of all rows shown; Δ(∅) = log(1 + ‖g‖²), α = 1."],
+        footnotes=[
+            "Conflict with the mean of all rows shown; Δ(∅) = log(1 + ‖g‖²), α = 1. The outermost "
+            "hundredths of each component lie outside the picture.",
+        ],
         corner="",
         picture="plane.png",
     )
+
+
+def _most(values: np.ndarray) -> tuple[float, float]:
+    """Where all but the outermost hundredths lie, with a margin."""
+    low, high = np.quantile(values, [0.01, 0.99])
+    margin = 0.1 * (high - low)
+    return low - margin, high + margin
 
 
 def draw(facts: Mapping[str, Any], folder: Path) -> None:
@@ -58,7 +68,7 @@ def draw(facts: Mapping[str, Any], folder: Path) -> None:
     x, y = np.array(facts["plane"]).T
     figure = Figure(figsize=(9.6, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    sides = (("conflict", "conflict c", "Reds"), ("base", "Δ(∅) (nats)", "viridis"))
+    sides = (("conflict", "conflict c", "plasma"), ("base", "Δ(∅) (nats)", "viridis"))
     for axes, (key, label, colours) in zip(panels, sides, strict=True):
         values = np.array(facts[key])
         order = np.argsort(values)
@@ -67,5 +77,6 @@ def draw(facts: Mapping[str, Any], folder: Path) -> None:
         )
         figure.colorbar(dots, ax=axes, label=label)
         axes.set(xlabel="first component", ylabel="second component")
+        axes.set(xlim=_most(x), ylim=_most(y))
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(folder / "plane.png", dpi=150, metadata={"Software": None})

@@ -82,8 +82,8 @@ def table(facts: Mapping[str, Any]) -> Table:
 def _cell(values: Sequence[float | None], paper: float | None = None) -> Cell:
     known = [value for value in values if value is not None]
     if not known:
-        return Cell(paper=paper, digits=3)
-    return Cell(float(np.mean(known)), min(known), max(known), len(known), paper, 3)
+        return Cell(paper=paper, form=".3f")
+    return Cell(float(np.mean(known)), min(known), max(known), len(known), paper, ".3f")
 
 
 def draw(facts: Mapping[str, Any], folder: Path) -> None:

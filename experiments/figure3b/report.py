@@ -51,8 +51,8 @@ def table(facts: Mapping[str, Any]) -> Table:
             [
                 Cell.of(point),
                 Cell(point["information"]),
-                Cell(100 * point["conflict"], digits=2),
-                Cell(point["changed"], digits=0),
+                Cell(100 * point["conflict"], form=".2f"),
+                Cell(point["changed"], form=".0f"),
             ],
             name == "spice",
         )

@@ -12,14 +12,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of ours with its interval and n; ``paper`` is what the paper has in its place."""
+    """A number of ours with its interval and n; ``paper`` is what the paper has in its place.
+
+    The difference between the two is told where they are ``comparable``, as of one unit.
+    """
 
     value: float | None = None
     low: float | None = None
     high: float | None = None
     n: int | None = None
     paper: float | None = None
-    digits: int = 1
+    form: str = ".1f"
+    comparable: bool = True
 
     @classmethod
     def of(cls, facts: Mapping[str, Any] | None, paper: float | None = None) -> Cell:
@@ -47,12 +51,12 @@ class Cell:
         """The paper's number and how far ours is from it; nothing where it has none."""
         if self.paper is None:
             return ""
-        if self.value is None:
+        if self.value is None or not self.comparable:
             return f"paper {self._told(self.paper)}"
-        return f"paper {self._told(self.paper)} ({self.value - self.paper:+.{self.digits}f})"
+        return f"paper {self._told(self.paper)} ({self.value - self.paper:+{self.form}})"
 
     def _told(self, value: float) -> str:
-        return f"{value:.{self.digits}f}"
+        return f"{value:{self.form}}"
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Table:
                 below = True
             cells = ("<br>".join(filter(None, (c.ours, c.theirs))) for c in line.cells)
             rows.append([line.name, *cells])
-        parts = [f"# {self.title}", "\n".join(f"| {' | '.join(row)} |" for row in rows)]
+        parts = [f"# {self.title}", "\n".join(map(_markdown, rows))]
         if self.picture:
             parts.append(f"![{self.title}]({self.picture})")
         if self.sentences:
@@ -141,13 +145,17 @@ class Table:
         return "\n".join([*rows, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
+def _markdown(row: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+
+
 def _latex(cell: Cell) -> str:
     if cell.value is None:
         return "--"
     if cell.low is None or cell.high is None:
-        return f"{cell.value:.{cell.digits}f}"
+        return f"{cell.value:{cell.form}}"
     half = (cell.high - cell.low) / 2
-    return rf"{cell.value:.{cell.digits}f} {{\tiny $\pm$ {half:.{cell.digits}f}}}"
+    return rf"{cell.value:{cell.form}} {{\tiny $\pm$ {half:{cell.form}}}}"
 
 
 def _row(cells: Sequence[str], escaped: bool = False) -> str:

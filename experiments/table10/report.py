@@ -76,8 +76,8 @@ def table(facts: Mapping[str, Any]) -> Table:
         certificate = facts["certificates"][proxy]
         cells = [
             *(Cell.of(found[turn]) for turn in turns),
-            Cell(certificate["bases"], digits=3),
-            Cell(certificate["gains"], digits=3),
+            Cell(certificate["bases"], form=".3f"),
+            Cell(certificate["gains"], form=".3f"),
         ]
         lines.append(Line(NAMES[proxy], cells))
     return Table(

@@ -64,8 +64,8 @@ def table(facts: Mapping[str, Any]) -> Table:
 
 def _cell(found: Mapping[str, Any] | None, paper: float | None) -> Cell:
     if found is None:
-        return Cell(paper=paper, digits=2)
-    return Cell(found["mean"], found["low"], found["high"], found["seeds"], paper, digits=2)
+        return Cell(paper=paper, form=".2f")
+    return Cell(found["mean"], found["low"], found["high"], found["seeds"], paper, form=".2f")
 
 
 def draw(facts: Mapping[str, Any], folder: Path) -> None:

@@ -69,7 +69,7 @@ def table(facts: Mapping[str, Any]) -> Table:
         papers["coverage"] = COVERAGE.get(name)
         cells = [
             Cell(one["mean"], one["low"], one["high"], facts["seeds"], papers.get(kind),
-                 2 if kind == "ldd" else 1)
+                 ".2f" if kind == "ldd" else ".1f")
             for kind, one in found.items()
         ]  # fmt: skip
         lines.append(Line(name, cells, name in SELECTORS))

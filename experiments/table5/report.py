@@ -62,7 +62,7 @@ def table(facts: Mapping[str, Any]) -> Table:
         for third, found in thirds.items():
             papers = zip(("curvature", "ratio", "theory"), TABLE5[third], strict=True)
             cells = [
-                Cell(found[k]["mean"], found[k]["low"], found[k]["high"], GROUPS, paper, 3)
+                Cell(found[k]["mean"], found[k]["low"], found[k]["high"], GROUPS, paper, ".3f")
                 for k, paper in papers
             ]
             lines.append(Line(f"{alpha}, {third} conflict", cells))

@@ -41,7 +41,7 @@ def table(facts: Mapping[str, Any]) -> Table:
         cells = [
             Cell(100 * found["share"], paper=share),
             Cell.of(found, average),
-            Cell(found["seconds"], paper=minutes),
+            Cell(found["seconds"], paper=minutes, comparable=False),
         ]
         lines.append(Line(f"ω = {ratio}", cells))
     return Table(

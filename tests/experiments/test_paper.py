@@ -124,7 +124,7 @@ def test_a_sentence_says_what_the_corrected_p_lets_it() -> None:
 def sample() -> Table:
     return Table(
         "T",
-        ["average", "IF%"],
+        ["average", "IF%|"],
         [
             Line("rds", [Cell(50.0, 45.0, 55.0, 120), Cell()], in_paper=False),
             Line("spice_x", [Cell(60.0, 58.0, 62.0, 120, 58.0), Cell(paper=38.6)]),
@@ -150,6 +150,7 @@ def test_other_programs_read_the_other_forms() -> None:
     latex = sample().latex()
     assert r"spice\_x & 60.0 {\tiny $\pm$ 2.0} & -- \\" in latex
     assert r"IF\%" in latex
+    assert r"IF%\| |" in sample().markdown()
     assert latex.count("&") % 2 == 0
     assert latex.count(r"\midrule") == 2
 
