@@ -42,7 +42,7 @@ class Cell:
         if self.value is None:
             return "–"
         told = self._told(self.value)
-        if self.low is None or self.high is None:
+        if self.low is None or self.high is None or self.low == self.high:
             return told
         return f"{told} ({self._told(self.low)} to {self._told(self.high)})"
 
