@@ -14,13 +14,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hydra import compose, initialize_config_dir
+
 from experiments.paper.runs import collect
-from spice.pipeline.jobs import Jobs
+from spice.cli.explain import conf_dir
+from spice.pipeline.jobs import Jobs, key_of, listed
 from spice.storage.files import write_json
+from spice.storage.stages import digest
 
 HERE = Path(__file__).parents[1]
 FACTS = "facts.json"
@@ -46,16 +51,17 @@ def main() -> int:
     words = sys.argv[1:]
     cut = words.index("--") if "--" in words else len(words)
     arguments, overrides = _parser().parse_args(words[:cut]), words[cut + 1 :]
-    code = 0
+    codes = [0]
     for name in known() if "all" in arguments.names else arguments.names:
         report = importlib.import_module(f"experiments.{name}.report")
-        folders = []
-        for sweep in report.SWEEPS:
-            folders.append(arguments.to / f"{sweep}-{arguments.scale}")
-            code = max(code, run(sweep, arguments.scale, folders[-1], overrides, arguments.plan))
+        folders = [arguments.to / f"{sweep}-{arguments.scale}" for sweep in report.SWEEPS]
+        for sweep, folder in zip(report.SWEEPS, folders, strict=True):
+            codes.append(run(sweep, arguments.scale, folder, overrides, arguments.plan))
+            if codes[-1] not in (0, 1):  # refused, or somebody asked to stop
+                return codes[-1]
         if not arguments.plan:
-            write(report, report.facts(collect(folders)), arguments.report / name / arguments.scale)
-    return code
+            write(report, folders, arguments.report / name / arguments.scale)
+    return max(codes)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,24 +78,51 @@ def _parser() -> argparse.ArgumentParser:
 
 def run(sweep: str, scale: str, folder: Path, overrides: list[str], plan: bool) -> int:
     """One sweep by the command line, unless all its jobs are finished; its exit code."""
-    jobs = Jobs(folder).read()
-    if jobs and all(job["state"] == "finished" for job in jobs) and not plan:
+    given = [
+        f"experiment={sweep}",
+        f"scale={scale}",
+        *([] if plan else SETTINGS[scale]),
+        *overrides,
+    ]
+    finished = {job["key"] for job in Jobs(folder).read() if job["state"] == "finished"}
+    if not plan and finished >= {key_of(job) for job in listed(_params(sweep, scale), given)}:
         return 0
-    program = [sys.executable, "-m", "spice", f"experiment={sweep}", f"scale={scale}"]
-    settings = [] if plan else SETTINGS[scale]
-    program += [*settings, f"hydra.sweep.dir={folder.resolve()}", *overrides]
+    program = [sys.executable, "-m", "spice", *given, f"hydra.sweep.dir={folder.resolve()}"]
     threads = {"OMP_NUM_THREADS": "1"} if scale == "sandbox" else {}
     return subprocess.run(
         [*program, *(["plan=true"] if plan else [])], env={**os.environ, **threads}
     ).returncode
 
 
-def write(report: ModuleType, facts: dict[str, Any], folder: Path) -> None:
-    """Facts, then all that is made of them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / FACTS, facts)
-    render(report, folder)
-    print(folder / "table.md")
+def _params(sweep: str, scale: str) -> dict[str, Any]:
+    """What an experiment sweeps over by itself."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        overrides = [f"experiment={sweep}", f"scale={scale}"]
+        config = compose("config", overrides, return_hydra_config=True)
+        return dict(config.hydra.sweeper.params)
+
+
+def write(report: ModuleType, folders: Sequence[Path], to: Path) -> None:
+    """Facts of what is finished, unless they are there, then all that is made of them."""
+    to.mkdir(parents=True, exist_ok=True)
+    made_of, path = digest(_inputs(report, folders)), to / FACTS
+    if not path.is_file() or json.loads(path.read_text(encoding="utf-8"))["made_of"] != made_of:
+        write_json(path, {"made_of": made_of, **report.facts(collect(folders))})
+    render(report, to)
+    print(to / "table.md")
+
+
+def _inputs(report: ModuleType, folders: Sequence[Path]) -> dict[str, Any]:
+    """What facts are made of: the jobs' stages, and the code that reads them."""
+    assert report.__file__ is not None
+    code = [Path(report.__file__), *sorted(Path(__file__).parent.glob("*.py"))]
+    jobs = [
+        (job["key"], {step: stage["key"] for step, stage in job["stages"].items()})
+        for folder in folders
+        for job in Jobs(folder).read()
+        if job["state"] == "finished"
+    ]
+    return {"jobs": jobs, "code": [path.read_text(encoding="utf-8") for path in code]}
 
 
 def render(report: ModuleType, folder: Path) -> None:

@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,23 +56,23 @@ class Jobs:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return []
 
-    def begin(self, listed: Sequence[Sequence[str]]) -> None:
+    def begin(self, each: Sequence[Sequence[str]]) -> None:
         """Note the jobs to come, each by its overrides; what is known of equal ones is kept.
 
         Raises:
             InputError: two of them are the same.
         """
-        keys = [key_of(overrides) for overrides in listed]
+        keys = [key_of(overrides) for overrides in each]
         for number, key in enumerate(keys):
             if (first := keys.index(key)) != number:
-                told = " ".join(listed[number])
+                told = " ".join(each[number])
                 raise InputError(f"jobs {first} and {number} of the sweep are the same: {told}")
         with self._held():
             known = {job["key"]: job for job in self.read()}
             jobs = [
                 {"number": number, "key": key, "overrides": list(overrides), "folder": None}
                 | _kept(known.get(key), self.folder)
-                for number, (key, overrides) in enumerate(zip(keys, listed, strict=True))
+                for number, (key, overrides) in enumerate(zip(keys, each, strict=True))
             ]
             self._write(jobs)
 
@@ -102,15 +102,18 @@ def begin(config: DictConfig) -> None:
         InputError: two of them are the same.
     """
     if not config.plan and config.hydra.sweeper._target_ == BASIC:
-        Jobs(Path(config.hydra.sweep.dir)).begin(_listed(config))
+        jobs = listed(config.hydra.sweeper.params, config.hydra.overrides.task)
+        Jobs(Path(config.hydra.sweep.dir)).begin(jobs)
 
 
-def _listed(config: DictConfig) -> list[list[str]]:
-    """The overrides of each job, as Hydra's own sweeper is going to set them."""
+def listed(params: Mapping[str, Any] | None, overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each job, as Hydra's own sweeper sets them.
+
+    ``params`` are its own, of the configuration; ``overrides`` those of the command line.
+    """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-    params = [f"{name}={value}" for name, value in (config.hydra.sweeper.params or {}).items()]
-    given = parsed([*params, *config.hydra.overrides.task])
+    given = parsed([*(f"{name}={value}" for name, value in (params or {}).items()), *overrides])
     return BasicSweeper.split_arguments(given, max_batch_size=None)[0]
 
 

@@ -319,8 +319,11 @@ def test_a_multirun_ends_with_its_table(
     assert (tmp_path / "sweep/0/results.json").read_bytes() == finished
     assert (tmp_path / "sweep/table.md").read_text() == table
     other = spice("-m", *local, *options, "selector=random,spice", "budget=0.1,0.3")
-    assert other.returncode == 2, other.stderr
-    assert "sweep/1 holds a finished run with other budget" in other.stderr.splitlines()[-1]
+    assert other.returncode == 1, other.stderr  # jobs 0 and 2 are finished
+    [_, first, second] = other.stderr.splitlines()
+    assert "job 1: " in first
+    assert "sweep/1 holds a finished run with other budget" in first
+    assert "sweep/3 holds a finished run with other budget" in second
 
 
 LIMITED = """

@@ -157,13 +157,13 @@ def test_two_at_a_time_come_to_what_they_come_to_one_after_another(
 
 
 @pytest.mark.parametrize("launcher", [installed("joblib"), installed("submitit_local")])
-def test_a_job_that_is_refused_ends_the_sweep_with_its_line(
+def test_a_job_that_is_refused_ends_no_other_and_is_told_at_the_end(
     tmp_path: Path, options: list[str], launcher: str
 ) -> None:
     choose = [*options, "selector=random", "until=selection"]
     _, error, code = swept(tmp_path, *choose, "budget=4,400", f"hydra/launcher={launcher}")
-    assert code == 2, error
-    assert error.splitlines()[-1] == "spice: budget=400: the pool has only 40 rows"
+    assert code == 1, error
+    assert error.splitlines()[-1] == "spice: job 1: budget=400: the pool has only 40 rows"
     assert "Traceback" not in error
     assert len(list(tmp_path.glob("multirun/*/*/0/until.json"))) == 1
 

@@ -9,7 +9,7 @@ from compose import composed
 
 from experiments.paper.published import BENCHMARKS
 from spice.cli.explain import conf_dir
-from spice.pipeline.jobs import _listed
+from spice.pipeline.jobs import listed
 
 PUBLISHED = {  # METHODS 1.3, 1.5: what the paper states
     "lora.r": 16,
@@ -62,10 +62,10 @@ def test_a_scale_takes_every_kind_of_selector(
 @pytest.mark.parametrize("table", TABLES)
 def test_a_table_lists_its_jobs_once_and_in_a_folder_of_its_scale(table: str) -> None:
     config = composed(f"experiment={table}", "scale=paper")
-    listed = _listed(config)
-    assert len({tuple(sorted(job)) for job in listed}) == len(listed)
+    jobs = listed(config.hydra.sweeper.params, config.hydra.overrides.task)
+    assert len({tuple(sorted(job)) for job in jobs}) == len(jobs)
     assert config.hydra.sweep.dir == f"multirun/{table}-paper"
-    for job in listed:
+    for job in jobs:
         for override in job:
             name, _, value = override.partition("=")
             assert name != "selector" or value in SELECTORS
