@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.paper.runs import Run
 from spice.data.row_table import ids_of
@@ -18,17 +19,19 @@ SELECTOR = "spice"
 
 def of_run(folder: Path) -> np.ndarray:
     """n × d in float64, from the cache."""
+    return np.asarray(_begun(folder).keyed.gradients()[:], dtype=np.float64)
+
+
+def _begun(folder: Path) -> Any:
+    """A finished run as it was before it chose."""
     config = OmegaConf.load(folder / "config.yaml")
-    keyed = begin(config, folder).keyed  # type: ignore[arg-type]
-    assert keyed is not None
-    return np.asarray(keyed.gradients()[:], dtype=np.float64)
+    assert isinstance(config, DictConfig)
+    return begin(config, folder)
 
 
 def embeddings(folder: Path) -> tuple[np.ndarray, list[str]]:
     """Those that a run's selector needs, n × d in float64, and the rows' ids."""
-    config = OmegaConf.load(folder / "config.yaml")
-    state = begin(config, folder)  # type: ignore[arg-type]
-    assert state.keyed is not None
+    state = _begun(folder)
     values = np.asarray(state.keyed.read()["embeddings"][:], dtype=np.float64)
     return values, ids_of(state.pool.rows)
 

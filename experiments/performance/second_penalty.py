@@ -16,23 +16,18 @@ from experiments.performance.commands import run
 PENALTIES = (0.1, 0.5)
 SETTINGS = ("benchmarks=none", "finetune=none", "logger=csv", "trainer.progress=false")
 FEW = 1_000
-PROJECTED = "gradients.projection=1024"
 
 
 def measure(quick: bool) -> list[dict[str, Any]]:
-    """The embedded pool, and real ones where the variable SPICE_REAL_DATA names a folder."""
+    """The embedded pool, and a real one where the variable SPICE_REAL_DATA names a folder."""
     pools = {"the sandbox": ["data=sandbox", *(["data.size=100"] if quick else [])]}
     real = os.environ.get("SPICE_REAL_DATA")
     if real and not quick:
         checkpoint = f"{real}/checkpoints/babyllama_char105"
         model = ["proxy=local", f"proxy.path={checkpoint}"]
         model += ["model=local", f"model.path={checkpoint}"]
-        paths = sorted(map(str, Path(real, "pools").glob("*.jsonl")))
         alpaca = f"data.paths=[{real}/pools/alpaca_random.jsonl]"
-        everything = f"data.paths=[{','.join(paths)}]"
         pools[f"{FEW:,} rows of Alpaca"] = ["data=jsonl", alpaca, f"data.limit={FEW}", *model]
-        # By the sandbox's proxy, at a hundredth of what a real one takes.
-        pools["all real rows, 1,024 coordinates"] = ["data=jsonl", everything, PROJECTED]
     return [{"pool": name, **twice(data)} for name, data in pools.items()]
 
 

@@ -155,7 +155,9 @@ def attempt(hydra: HydraConf, work: Callable[[], float | None]) -> float | None:
         "on": f"{socket.gethostname()}:{os.getpid()}",
     }
     begun = datetime.now(UTC).isoformat(timespec="seconds")
-    jobs.note(number, overrides, **WAITING | {"state": "running", "started": begun} | where)
+    done_before = any(j["number"] == number and j["state"] == "finished" for j in jobs.read())
+    if not done_before:
+        jobs.note(number, overrides, **WAITING | {"state": "running", "started": begun} | where)
     try:
         found = work()
     except Exception as error:
@@ -167,7 +169,8 @@ def attempt(hydra: HydraConf, work: Callable[[], float | None]) -> float | None:
     except BaseException:
         note("stopped", stopping.asked(), None)
         raise
-    note("finished", 0, None)
+    if not done_before:  # else its seconds stay those that it took
+        note("finished", 0, None)
     return found
 
 

@@ -75,10 +75,13 @@ def test_a_job_that_fails_ends_no_other_and_is_made_again(tmp_path: Path) -> Non
     made = [job["stages"].get("gradients", {}).get("reused") for job in jobs_of(tmp_path)]
     assert made == [None, None, None, False, None, True]
     before = [path.stat().st_mtime_ns for path in sorted(tmp_path.glob("sweep/*/results.json"))]
+    told = {job["number"]: job for job in jobs_of(tmp_path) if job["state"] == "finished"}
     assert swept(tmp_path, *sweep)[2] == 1
     after = [path.stat().st_mtime_ns for path in sorted(tmp_path.glob("sweep/*/results.json"))]
     assert after == before
     assert len(before) == 4
+    again = {job["number"]: job for job in jobs_of(tmp_path)}
+    assert all(again[number]["seconds"] == job["seconds"] for number, job in told.items())
 
 
 @pytest.mark.slow
