@@ -50,12 +50,13 @@ def test_a_flipped_byte_in_any_file_of_the_cache_changes_no_result(
     assert set(stages) == {
         "gradients", "orders", "selection", "finetune", "scores", "weights", "rows", "tokens"
     }  # fmt: skip
+    chosen = [name for name in stages["selection"] if name.suffix != ".seconds"]
     for turn in range(max(map(len, stages.values()))):
         shutil.rmtree(cache)
         shutil.copytree(whole, cache)
         hit = {stage: names[turn] for stage, names in stages.items() if turn < len(names)}
         # without a damaged selection nothing that it is made of would be read
-        hit["selection"] = stages["selection"][turn % len(stages["selection"])]
+        hit["selection"] = chosen[turn % len(chosen)]
         for name in hit.values():
             flip(cache / name)
         caplog.clear()
