@@ -1,4 +1,4 @@
-"""Figures 2c and 6: conflict, gain and what is taken from it, along one run."""
+"""Figures 2c and 6: conflict, gain and ε, along one run."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def swept(folder: Path, *overrides: str) -> tuple[str, str, int]:
 
 
 def jobs_of(folder: Path) -> list[dict[str, Any]]:
-    return json.loads((folder / "sweep" / FILE).read_text())["jobs"]
+    return json.loads((folder / "sweep" / FILE).read_text(encoding="utf-8"))["jobs"]
 
 
 def test_jobs_are_told_by_what_they_set_and_not_by_how_it_is_spelt() -> None:
@@ -50,7 +50,7 @@ def test_what_is_finished_stays_so_whatever_its_number(tmp_path: Path) -> None:
     for number in (0, 2):
         jobs.note(number, [], state="finished", exit_code=0, folder=str(number))
     (tmp_path / "2").mkdir()
-    (tmp_path / "2" / "results.json").write_text("{}")
+    (tmp_path / "2" / "results.json").write_text("{}", encoding="utf-8")
     jobs.note(1, [], state="failed", error="why", exit_code=1, folder="1")
     assert exit_code(tmp_path) == 1
     jobs.begin([["seed=2"], ["seed=1"], ["seed=0"]])

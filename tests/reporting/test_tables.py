@@ -202,7 +202,7 @@ def answered(folder: Path, share: float, **named: Any) -> dict[str, Any]:
     (folder / "samples").mkdir(parents=True)
     values = [float(i < share * 200) for i in range(200)]
     lines = (json.dumps({"task": "gsm8k", "id": i, "value": v}) for i, v in enumerate(values))
-    (folder / "samples" / "gsm8k.jsonl").write_text("\n".join(lines))
+    (folder / "samples" / "gsm8k.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return {**result(**named, gsm8k=(share, 0.03)), "folder": str(folder)}
 
 

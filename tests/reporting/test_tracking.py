@@ -110,7 +110,7 @@ def test_a_run_is_the_same_one_there_when_it_is_taken_up_again(
     offline: tuple[Path, Path], records: list[Any]
 ) -> None:
     (run,) = [r.run for r in records if r.WhichOneof("record_type") == "run"]
-    assert run.run_id == (offline[1] / "wandb" / "id").read_text()
+    assert run.run_id == (offline[1] / "wandb" / "id").read_text(encoding="utf-8")
     assert run.run_id == identity(offline[1] / "wandb" / "id")
     assert identity(offline[0] / "id") not in {run.run_id, ""}
 
