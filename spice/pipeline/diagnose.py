@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from spice.data.row_table import ids_of
 from spice.errors import InputError
+from spice.gradients.agreement import directions
 from spice.pipeline.run import begin
 from spice.pipeline.run_folder import RESULTS
 from spice.records import chosen_ids
@@ -91,9 +92,8 @@ def _seen(state: Run, folder: Path) -> Rows:
 
 def _theory(gradients: np.ndarray, picks: np.ndarray, alpha: float, seed: int) -> dict[str, Any]:
     """Decomposition, bounds and curvature of some candidates beside the first picks."""
-    usable = np.isfinite(gradients).all(axis=1) & gradients.any(axis=1)  # and of some weight
     first = picks[:PICKS]
-    rest = np.setdiff1d(np.flatnonzero(usable), picks)
+    rest = np.setdiff1d(np.flatnonzero(directions(gradients)), picks)
     drawn = np.random.default_rng(seed).permutation(rest)[:CANDIDATES]
     G = gradients[np.concatenate([first, drawn])].astype(np.float64)
     found = perturbation(G, alpha, range(len(first)))
@@ -115,12 +115,16 @@ def _theory(gradients: np.ndarray, picks: np.ndarray, alpha: float, seed: int) -
 
 
 def _diversity(gradients: np.ndarray, picks: np.ndarray, state: Run) -> dict[str, Any]:
-    """Of the picks' gradients at unit length, beside a uniform draw of as many."""
+    """Of the picks' gradients at unit length, beside a uniform draw of as many that have one.
+
+    A row without direction would be as far from all others as rows can be.
+    """
     ids = ids_of(state.pool.rows)
-    by_id = sorted(range(len(ids)), key=lambda row: ids[row])
+    usable = np.flatnonzero(directions(gradients)).tolist()
+    by_id = sorted(usable, key=lambda row: ids[row])
     drawn = RandomSubset.uniform(by_id, len(picks), np.random.default_rng(state.config.seed))
     sides = {"picks": picks, "uniform": np.array(drawn, dtype=np.int64)}
-    rows = {side: unit(np.nan_to_num(gradients[which])) for side, which in sides.items()}
+    rows = {side: unit(gradients[which]) for side, which in sides.items()}
     return {
         "novel_sum": {side: novel_sum(these) for side, these in rows.items()},
         "ldd": {side: log_determinant_distance(these) for side, these in rows.items()},

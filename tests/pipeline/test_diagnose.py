@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from spice.errors import InputError
-from spice.pipeline.diagnose import FILE, _begun, _seen, examine, lines
+from spice.pipeline.diagnose import FILE, _begun, _diversity, _seen, examine, lines
 from spice.storage.files import read_json
 
 Run = Callable[..., dict[str, Any]]
@@ -36,6 +36,17 @@ def test_a_finished_selection(start: Run, tmp_path: Path, selector: str) -> None
     assert overlap["of_ours"] == pytest.approx(len(both) / len(picked["ids"]))
     told = dict(lines(facts))
     assert told["bounds"].startswith("(1 + α‖F‖)u: 0 candidates violate it")
+
+
+def test_rows_without_direction_are_no_diversity(start: Run, tmp_path: Path) -> None:
+    """All rows that have one are chosen, so the uniform draw beside them is the same set."""
+    start("selector=fisher", "finetune=none", "budget=1.0", folder=tmp_path / "one")
+    run = _begun(tmp_path / "one")
+    G = np.asarray(_seen(run, tmp_path)[:])
+    G[:9] = 0.0
+    picks = np.arange(9, len(G))
+    sides = _diversity(G, picks, run)["novel_sum"]
+    assert sides["uniform"] == pytest.approx(sides["picks"])
 
 
 def test_what_cannot_be_diagnosed_is_said(start: Run, tmp_path: Path) -> None:
