@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
-TABLES := table1 table2 table3 table4 table5 table9 table10 table12 table14 figure1b figure2a figure2b figure2c figure3b
-.PHONY: help install demo bench reproduce sweep $(TABLES) faults real-checkpoint test test-slow lint format typecheck audit advisories clean
+TABLES := table1 table2 table3 table4 table5 table9 table10 table11 table12 table14 ablations figure1b figure2a figure2b figure2c figure3b
+.PHONY: help install demo bench reproduce figures sweep $(TABLES) faults real-checkpoint test test-slow lint format typecheck audit advisories clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -29,6 +29,15 @@ bench: .venv/installed ## measure the speed of the greedy and of extraction (lea
 SCALE ?= sandbox
 reproduce: .venv/installed ## write the paper's tables and figures (SCALE=sandbox, small or paper), or one of them: make table1
 	$(BIN)/python -m experiments.paper all --scale $(SCALE)
+
+figures: $(filter figure%,$(TABLES)) table3 table10 ## draw the paper's figures, 9 and 3c with the tables whose runs they show
+
+# of one making with another
+.PHONY: table15 figure3c figure6 figure9
+table15: table2
+figure3c: table10
+figure6: figure2c
+figure9: table3
 
 sweep: table9 table14 figure3b ## draw scores, information, conflict and cost over λ, the budget and where SPICE+ stops
 

@@ -12,9 +12,10 @@ import argparse
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,12 +24,14 @@ from hydra import compose, initialize_config_dir
 
 from experiments.paper.runs import collect
 from spice.cli.explain import conf_dir
+from spice.errors import InputError
 from spice.pipeline.jobs import Jobs, key_of, listed
 from spice.storage.files import write_json
 from spice.storage.stages import digest
 
 HERE = Path(__file__).parents[1]
 FACTS = "facts.json"
+PAPERS = re.compile(r"(table|figure)\d+[a-z]?")
 SCALES = ("sandbox", "small", "paper")
 #: the sandbox's models are too small for two threads; whoever runs this consents to its programs
 SETTINGS = {
@@ -40,10 +43,12 @@ SETTINGS = {
 
 
 def known() -> list[str]:
-    """All tables and figures that there are, in the paper's order."""
-    found = (path.parent.name for path in HERE.glob("*/report.py"))
-    names = (name for name in found if name.startswith(("table", "figure")))
-    return sorted(names, key=lambda name: (name[0] == "f", int("".join(filter(str.isdigit, name)))))
+    """All tables and figures that there are, in the paper's order, and then the ablations."""
+    names = [path.parent.name for path in HERE.glob("*/report.py")]
+    found = sorted(
+        filter(PAPERS.fullmatch, names), key=lambda name: (name[:3] == "fig", len(name), name)
+    )
+    return [*found, "ablations"]
 
 
 def main() -> int:
@@ -54,14 +59,26 @@ def main() -> int:
     codes = [0]
     for name in known() if "all" in arguments.names else arguments.names:
         report = importlib.import_module(f"experiments.{name}.report")
-        folders = [arguments.to / f"{sweep}-{arguments.scale}" for sweep in report.SWEEPS]
-        for sweep, folder in zip(report.SWEEPS, folders, strict=True):
-            codes.append(run(sweep, arguments.scale, folder, overrides, arguments.plan))
+        folders = {sweep: arguments.to / f"{sweep}-{arguments.scale}" for sweep in report.SWEEPS}
+        for sweep, folder in folders.items():
+            try:
+                given = [*overrides, *_more(report, sweep, folders)]
+            except InputError as error:
+                print(f"{name}: {error}", file=sys.stderr)
+                return 2
+            codes.append(run(sweep, arguments.scale, folder, given, arguments.plan))
             if codes[-1] not in (0, 1):  # refused, or somebody asked to stop
                 return codes[-1]
         if not arguments.plan:
-            write(report, folders, arguments.report / name / arguments.scale)
+            write(report, list(folders.values()), arguments.report / name / arguments.scale)
     return max(codes)
+
+
+def _more(report: ModuleType, sweep: str, folders: Mapping[str, Path]) -> list[str]:
+    """Overrides of a sweep that follow from the folders of those before it."""
+    follows: Callable[[str, Mapping[str, Path]], list[str]] | None
+    follows = getattr(report, "overrides", None)
+    return follows(sweep, folders) if follows else []
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,7 +104,9 @@ def run(sweep: str, scale: str, folder: Path, overrides: list[str], plan: bool) 
     finished = {job["key"] for job in Jobs(folder).read() if job["state"] == "finished"}
     if not plan and finished >= {key_of(job) for job in listed(_params(sweep, scale), given)}:
         return 0
-    program = [sys.executable, "-m", "spice", *given, f"hydra.sweep.dir={folder.resolve()}"]
+    # said again though the experiments say it: else overrides could not hold lists of their own
+    where = f"hydra.sweep.dir={folder.resolve()}"
+    program = [sys.executable, "-m", "spice", "--multirun", *given, where]
     threads = {"OMP_NUM_THREADS": "1"} if scale == "sandbox" else {}
     return subprocess.run(
         [*program, *(["plan=true"] if plan else [])], env={**os.environ, **threads}
@@ -106,7 +125,7 @@ def write(report: ModuleType, folders: Sequence[Path], to: Path) -> None:
     """Facts of what is finished, unless they are there, then all that is made of them."""
     to.mkdir(parents=True, exist_ok=True)
     made_of, path = digest(_inputs(report, folders)), to / FACTS
-    if not path.is_file() or json.loads(path.read_text(encoding="utf-8"))["made_of"] != made_of:
+    if not path.is_file() or json.loads(path.read_text(encoding="utf-8")).get("made_of") != made_of:
         write_json(path, {"made_of": made_of, **report.facts(collect(folders))})
     render(report, to)
     print(to / "table.md")

@@ -20,8 +20,12 @@ from spice.reporting.differences import estimate
 from spice.submodular.perturbation import perturbation
 
 SWEEPS = ("table10", "table10_global")
-TARGET = "target"
-NAMES = {"proxy": "small, same family", TARGET: "the target itself", "qwen": "another family"}
+TARGETS = ("sandbox_target", "qwen2_7b", "local")  # proxies that are the target itself
+NAMES = {
+    "sandbox": "small, same family",
+    "sandbox_target": "the target itself",
+    "sandbox_qwen": "another family",
+}
 GLOBAL = "one greedy"
 CHOSEN, PROBE = 60, 400  # picks of the target's greedy, and rows that both rank behind them
 
@@ -29,8 +33,8 @@ CHOSEN, PROBE = 60, 400  # picks of the target's greedy, and rows that both rank
 def facts(runs: Sequence[Run]) -> dict[str, Any]:
     """Scores by proxy and schedule; how alike each proxy ranks gains to the target."""
     found: dict[str, dict[str, Any]] = {}
-    for proxy in NAMES:
-        of_proxy = [run for run in runs if run.label["proxy.name"] == proxy]
+    for proxy in _proxies(runs):
+        of_proxy = [run for run in runs if run.label["proxy"] == proxy]
         turns = {run.label.get("schedule.refresh_every", GLOBAL) for run in of_proxy}
         found[proxy] = {
             turn: asdict(estimate([
@@ -42,15 +46,20 @@ def facts(runs: Sequence[Run]) -> dict[str, Any]:
     return {"proxies": found, "certificates": _certificates(runs)}
 
 
+def _proxies(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(run.label["proxy"] for run in runs))
+
+
 def _certificates(runs: Sequence[Run]) -> dict[str, Any]:
     stores = {
         proxy: of_run(next(
             run.folder for run in runs
-            if run.label["proxy.name"] == proxy and "schedule.refresh_every" not in run.label
+            if run.label["proxy"] == proxy and "schedule.refresh_every" not in run.label
         ))
-        for proxy in NAMES
+        for proxy in _proxies(runs)
     }  # fmt: skip
-    target = stores[TARGET]
+    itself = next(proxy for proxy in stores if proxy in TARGETS)
+    target = stores[itself]
     alpha = alphas(target)["α = 1/mean ‖g‖²"]
     chosen = spice.select(target, CHOSEN, alpha=alpha, penalty=0.0).indices
     drawn = np.random.default_rng(0).permutation(np.setdiff1d(np.arange(len(target)), chosen))
@@ -61,8 +70,8 @@ def _certificates(runs: Sequence[Run]) -> dict[str, Any]:
         gains[proxy] = perturbation(G[rows], at, range(CHOSEN))
     return {
         proxy: {
-            "bases": float(spearmanr(found.bases, gains[TARGET].bases).statistic),
-            "gains": float(spearmanr(found.gains, gains[TARGET].gains).statistic),
+            "bases": float(spearmanr(found.bases, gains[itself].bases).statistic),
+            "gains": float(spearmanr(found.gains, gains[itself].gains).statistic),
         }
         for proxy, found in gains.items()
     }
@@ -79,7 +88,7 @@ def table(facts: Mapping[str, Any]) -> Table:
             Cell(certificate["bases"], form=".3f"),
             Cell(certificate["gains"], form=".3f"),
         ]
-        lines.append(Line(NAMES[proxy], cells))
+        lines.append(Line(NAMES.get(proxy, proxy), cells))
     return Table(
         "Table 10 and figure 3c: proxies",
         [
@@ -105,7 +114,7 @@ def table(facts: Mapping[str, Any]) -> Table:
 def draw(facts: Mapping[str, Any], folder: Path) -> None:
     """``proxies.png``."""
     found = {
-        f"{NAMES[proxy]}, {turn if turn == GLOBAL else f'T = {turn}'}": one
+        f"{NAMES.get(proxy, proxy)}, {turn if turn == GLOBAL else f'T = {turn}'}": one
         for proxy, turns in facts["proxies"].items()
         for turn, one in turns.items()
     }

@@ -35,7 +35,8 @@ class Benchmark:
     a mirror therefore has to hold. ``include_path`` is the folder with the task's yaml, as a path
     or as ``package:folder``; without it lm-eval indexes all of its own tasks, which takes seconds.
     ``split`` is scored instead of the task's own. ``punkt`` lists the instructions (IFEval) that
-    only nltk's ``punkt_tab`` data can check; without that data their items are left out.
+    only nltk's ``punkt_tab`` data can check; without that data their items are left out. ``limit``
+    scores the first N items of each subtask, if the suite's own limit is not less.
     """
 
     name: Name
@@ -47,6 +48,7 @@ class Benchmark:
     include_path: FilePath | None = None
     split: Name | None = None
     punkt: Names = ()
+    limit: Count | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -164,7 +166,7 @@ class Suite:
             "shots": benchmark.shots,
             "metric": benchmark.metric,
             "split": benchmark.split,
-            "limit": self.limit,
+            "limit": self.limit_of(name),
             "chat": self.chat,
             "max_new_tokens": self.max_new_tokens,
             "lm_eval": importlib.metadata.version("lm_eval"),
@@ -173,6 +175,12 @@ class Suite:
             "skipped": self.skip_reason(name),
             "left_out": sorted(self.left_out(name)),
         }
+
+    def limit_of(self, name: str) -> int | None:
+        """How many items of each subtask are scored: the suite's limit or the benchmark's, the
+        smaller; None for all."""
+        given = [self.limit, self._benchmark(name).limit]
+        return min((limit for limit in given if limit is not None), default=None)
 
     def left_out(self, name: str) -> frozenset[str]:
         """The instructions whose items cannot be checked, because ``punkt_tab`` is missing."""

@@ -100,7 +100,7 @@ class Evaluation(pl.LightningModule):
 
     def items(self, name: str) -> list[int]:
         """How many items each subtask of a benchmark has, up to the suite's limit."""
-        benchmark, limit = self.suite.tasks[name], self.suite.limit
+        benchmark, limit = self.suite.tasks[name], self.suite.limit_of(name)
         with self._surroundings(benchmark):
             tasks = self._load(benchmark)["tasks"]
             _leave_out(tasks, self.suite.left_out(name))
@@ -129,7 +129,7 @@ class Evaluation(pl.LightningModule):
         results = evaluate(
             lm=live,
             task_dict=loaded,
-            limit=self.suite.limit,
+            limit=self.suite.limit_of(benchmark.name),
             apply_chat_template=self.suite.chat,
             fewshot_as_multiturn=self.suite.chat,
             confirm_run_unsafe_code=benchmark.runs_code,

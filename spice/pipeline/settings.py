@@ -41,12 +41,15 @@ class Card:
 
 @component
 class Names:
-    """What was chosen, for the records."""
+    """What was chosen, for the records; ``proxies`` and ``largest`` are what experiments compare at
+    this scale."""
 
     selector: Text
     model: Text
     proxy: Text
     scale: Text
+    proxies: Text
+    largest: Text
     overrides: Texts
 
 

@@ -16,15 +16,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 RESAMPLES = 4_000
 LEVEL = 0.95
+
+Key = TypeVar("Key", bound=Hashable)
 
 #: values of items by benchmark and subtask
 Items = Mapping[str, Mapping[str, np.ndarray]]
@@ -144,7 +146,7 @@ def _items_variance(items: Items, seed: int = 0) -> float:
     return float(drawn.var())
 
 
-def holm(p: Mapping[str, float]) -> dict[str, float]:
+def holm(p: Mapping[Key, float]) -> dict[Key, float]:
     """Holm's correction of several p: in rising order, times how many are left, never falling."""
     found, least = {}, 0.0
     for rank, name in enumerate(sorted(p, key=lambda name: p[name])):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spice.distributed.per_rank import PerRank
 from spice.evaluation.benchmarks import Suite
+from spice.messages import say
 from spice.models.device import device
 from spice.pipeline.plan.probe import Memory, quickest
 
@@ -55,11 +56,11 @@ def _seconds(
     sizes = evaluation(suite).items(name)  # what is fetched and prepared now is there later
     loading = quickest(lambda: evaluation(suite).items(name))
     limit = -(-suite.batch_size // len(sizes))
-    limited = replace(suite, limit=limit)
-    evaluation(replace(suite, limit=1)).score(name)  # the first question is always slower
-    with memory:
-        asking = quickest(lambda: evaluation(limited).score(name)) - loading
     asked = sum(min(limit, size) for size in sizes)
+    say("probe", f"scoring {name}, {asked} of {sum(sizes):,} items")
+    limited = replace(suite, limit=limit)
+    with memory:  # what takes long is asked once, else the first question's slowness would count
+        asking = quickest(lambda: evaluation(limited).score(name)) - loading
     return loading + max(asking, 0.0) * sum(sizes) / max(asked, 1)
 
 
