@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,15 +26,32 @@ JOBS = ["selector.penalty=0,0.1,0.5,2", "budget=0.1,0.2"]
 INSTALLED = {
     "joblib": "hydra_joblib_launcher",
     "submitit_local": "hydra_submitit_launcher",
+    "submitit_slurm": "hydra_submitit_launcher",
     "ray": "hydra_ray_launcher",
 }
-MORE = {"submitit_local": ["hydra.sweeper.max_batch_size=2"]}
+MORE = {
+    "submitit_local": ["hydra.sweeper.max_batch_size=2"],
+    "submitit_slurm": [
+        "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1",
+        "hydra.launcher.mem_gb=2", "hydra.launcher.array_parallelism=2",
+        "hydra.launcher.timeout_min=20",
+    ],
+}  # fmt: skip
 
 
 def installed(launcher: str) -> Any:
     there = find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{INSTALLED[launcher]}")
     marks = [pytest.mark.slow, pytest.mark.skipif(not there, reason=f"without spice[{launcher}]")]
+    if launcher == "submitit_slurm":
+        marks.append(pytest.mark.skipif(not slurm_answers(), reason="without Slurm"))
     return pytest.param(launcher, marks=marks)
+
+
+def slurm_answers() -> bool:
+    return (
+        bool(shutil.which("sinfo"))
+        and not subprocess.run(["sinfo"], capture_output=True).returncode
+    )
 
 
 # -- before anything is launched -----------------------------------------------------------------
@@ -156,11 +174,13 @@ def test_two_at_a_time_come_to_what_they_come_to_one_after_another(
     assert not [*(folder / "cache").rglob("*.locked*"), *(folder / "cache").rglob("*.partial")]
 
 
-@pytest.mark.parametrize("launcher", [installed("joblib"), installed("submitit_local")])
+@pytest.mark.parametrize(
+    "launcher", [installed(name) for name in ("joblib", "submitit_local", "submitit_slurm")]
+)
 def test_a_job_that_is_refused_ends_no_other_and_is_told_at_the_end(
     tmp_path: Path, options: list[str], launcher: str
 ) -> None:
-    choose = [*options, "selector=random", "until=selection"]
+    choose = [*options, "selector=random", "until=selection", *MORE.get(launcher, [])]
     _, error, code = swept(tmp_path, *choose, "budget=4,400", f"hydra/launcher={launcher}")
     assert code == 1, error
     assert error.splitlines()[-1] == "spice: job 1: budget=400: the pool has only 40 rows"
@@ -168,21 +188,24 @@ def test_a_job_that_is_refused_ends_no_other_and_is_told_at_the_end(
     assert len(list(tmp_path.glob("multirun/*/*/0/until.json"))) == 1
 
 
-@pytest.mark.parametrize("launcher", [installed("submitit_local")])
+@pytest.mark.parametrize("launcher", [installed("submitit_local"), installed("submitit_slurm")])
 def test_a_preempted_job_is_queued_again_and_goes_on(
     tmp_path: Path, options: list[str], launcher: str
 ) -> None:
     tuned = [*options, "finetune.epochs=40", "finetune.checkpoint_every=1", "selector=random"]
-    sweep = begun(tmp_path, *tuned, f"hydra/launcher={launcher}")
+    sweep = begun(tmp_path, *tuned, f"hydra/launcher={launcher}", *MORE[launcher])
     until = time.monotonic() + 120
     while not list(tmp_path.glob("cache/finetune/*.partial/checkpoints/last.ckpt")):
         assert sweep.poll() is None, sweep.communicate()
         assert time.monotonic() < until
         time.sleep(0.02)
-    jobs = [p for p in psutil.Process(sweep.pid).children(recursive=True)
-            if "submitit.core._submit" in p.cmdline()]  # fmt: skip
-    assert jobs
-    jobs[-1].send_signal(signal.SIGUSR2)
+    if launcher == "submitit_slurm":  # as Slurm does before a job's time is up
+        subprocess.run(["scancel", "--name=spice", "--signal=USR2"], check=True)
+    else:
+        jobs = [p for p in psutil.Process(sweep.pid).children(recursive=True)
+                if "submitit.core._submit" in p.cmdline()]  # fmt: skip
+        assert jobs
+        jobs[-1].send_signal(signal.SIGUSR2)
     _, error = sweep.communicate(timeout=300)
     assert sweep.returncode == 0, error
     log = "".join(path.read_text() for path in tmp_path.glob("multirun/*/*/.submitit/*/*.out"))
