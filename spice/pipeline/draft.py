@@ -94,7 +94,7 @@ class Draft:
             return self.stages.run("rows", key, build).folder
 
         data = self.group("data")
-        return kept_rows.read(data, keep) if self.fetch else data.load()
+        return kept_rows.read(data, keep, self.cache) if self.fetch else data.load()
 
     @property
     def k(self) -> int:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from spice.data import kept_rows, row_table
 from spice.data.identity import identify, limited
-from spice.data.pool import Data, FilePool, MixPool, Pool
+from spice.data.pool import Data, FilePool, HubPool, MixPool, Pool
 from spice.data.row_table import RowTable, ids_of, sources_of, write_rows
 from spice.errors import InputError
 from spice.records import Row
@@ -71,10 +71,11 @@ class Kept:
     """A cache that counts what is made."""
 
     def __init__(self, root: Path) -> None:
-        self.stages, self.made = Stages(root, lambda stage, told: None), 0
+        self.root, self.made = root, 0
+        self.stages = Stages(root, lambda stage, told: None)
 
     def read(self, data: Data) -> Pool:
-        return kept_rows.read(data, self._keep)
+        return kept_rows.read(data, self._keep, self.root)
 
     def _keep(self, key: dict[str, Any], build: Callable[[Path], None]) -> Path:
         def counted(folder: Path) -> None:
@@ -122,6 +123,32 @@ def test_a_mix_of_files_is_kept_with_what_is_said_of_its_parts(
     assert kept.made == 1
     assert kept.read(MixPool({**parts, "c": parts["a"]}, "as we assume", 4, "skip"))
     assert kept.made == 2
+
+
+def test_a_data_set_that_is_known_only_once_it_is_read_is_kept_by_what_it_holds(
+    tmp_path: Path, kept: Kept
+) -> None:
+    folder = tmp_path / "sums"
+    folder.mkdir()
+
+    def write(count: int) -> None:
+        records = [{"instruction": f"1+{i}", "response": str(i + 1)} for i in range(count)]
+        (folder / "train.jsonl").write_text("\n".join(map(json.dumps, records)))
+
+    write(2)
+    data = HubPool(str(folder), None, "train", None, "error")
+    assert data.contents() is None
+    for _ in range(2):
+        pool = kept.read(data)
+        assert isinstance(pool.rows, row_table.RowTable)
+        assert same(pool, data.load())
+    assert kept.made == 1
+    write(1)
+    assert len(kept.read(data).rows) == 1
+    assert kept.made == 2
+    with pytest.raises(InputError, match="cannot be loaded"):
+        kept.read(HubPool(str(kept.root / "nothing"), None, "train", None, "error"))
+    assert [path.name for path in kept.root.iterdir()] == ["rows"]
 
 
 def test_another_content_or_setting_is_another_pool(
