@@ -50,7 +50,8 @@ def _run(config: DictConfig) -> float | None:
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
         with stopping.listening(job=True):
-            work = partial(_job, config, folder, hydra_config.sweep.dir)
+            alone = launchers.here(hydra_config)
+            work = partial(_job, config, folder, hydra_config.sweep.dir, alone)
             return work() if config.plan else jobs.attempt(hydra_config, work)
     try:
         return _job(config, folder)
@@ -58,14 +59,13 @@ def _run(config: DictConfig) -> float | None:
         _stop(str(error), 2)
 
 
-def _job(config: DictConfig, folder: Path, sweep: str | None = None) -> float | None:
-    from spice.pipeline.run import plan, run  # keeps all of it out of start-up: --help needs none
+def _job(
+    config: DictConfig, folder: Path, sweep: str | None = None, alone: bool = True
+) -> float | None:
+    from spice.pipeline.run import job  # keeps all of it out of start-up: --help needs none
 
     try:
-        if config.plan:
-            plan(config, folder, sweep)
-            return None
-        results = run(config, folder, sweep)
+        results = job(config, folder, sweep, alone)
         return results["average"] if results else None
     except Exception as error:
         if told := disk.refusal(error, folder):

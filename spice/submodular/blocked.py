@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from spice.progress import progress
 from spice.submodular.greedy import (
     ETA,
     GreedyTrace,
@@ -71,16 +72,19 @@ def blocked_greedy(
     state = State(gradients, Places(len(gradients), rooms, k), alpha, device, squares)
     size = size or min(SHORTLIST, max(FEWEST, PER_PICK * state.k))
     trace, wanted, refresh = GreedyTrace(), size, FIRST_REFRESH
-    looks = sorted(moments(state.k), reverse=True)
-    while state.m < state.k:
-        looks = _look(state, trace, looks)
-        part = Block(state, *state.shortlist(wanted, state.places.open), trace, penalty, eta)
-        if part.run(min(block, state.k - state.m), stop_ratio, stop_inclusive):
-            break
-        wanted = size if part.order else 2 * wanted
-        if state.single and state.m >= refresh:
-            trace.drift = state.refresh(trace.gains)
-            refresh *= 2
+    looks, d = sorted(moments(state.k), reverse=True), gradients.shape[1]
+    with progress("greedy", state.k, "picks", state.k * (d + state.k / 2)) as tell:
+        while state.m < state.k:
+            looks, before = _look(state, trace, looks), state.m
+            part = Block(state, *state.shortlist(wanted, state.places.open), trace, penalty, eta)
+            if part.run(min(block, state.k - state.m), stop_ratio, stop_inclusive):
+                break
+            new = state.m - before
+            tell(new, new * (d + state.m - new / 2))
+            wanted = size if part.order else 2 * wanted
+            if state.single and state.m >= refresh:
+                trace.drift = state.refresh(trace.gains)
+                refresh *= 2
     return _finished(state, trace, certified)
 
 
