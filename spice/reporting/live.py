@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -41,8 +42,9 @@ class Steps:
         for name in self.steps:
             if name == within:
                 self._row(table, "running", name, duration(now - stack[0].pace.began), "bold")
-                for each in stack[1:]:
-                    table.add_row("", *_cells(each, now))
+                for outer, each in pairwise(stack):
+                    if each.pace.going.unit or each.name != outer.name:
+                        table.add_row("", *_cells(each, now))
             elif name in self.teller.finished:
                 self._row(table, "done", name, duration(self.teller.finished[name]), "green")
             else:
