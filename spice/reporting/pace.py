@@ -65,7 +65,7 @@ class Pace:
     def left(self, now: float) -> float | None:
         """Seconds to the end, None where that cannot be told; never less than none."""
         span, spent = self._span(now), self.marks[-1].spent - self.marks[0].spent
-        if self.going.work is None or span <= 0 or spent <= 0:
+        if not self.going.work or span <= 0 or spent <= 0:
             return None
         to_come = self.going.work - self.going.before[1] - self.marks[-1].spent
         under_way = min(self.since_advance(now), span / (len(self.marks) - 1))
