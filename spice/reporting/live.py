@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from spice.messages import shown
@@ -21,7 +21,7 @@ from spice.reporting.pace import duration, so_far, speed
 if TYPE_CHECKING:
     from spice.reporting.telling import Teller, Told
 
-BAR = 24  # columns
+BAR, SHORT, NARROW = 24, 8, 100  # columns of a bar, and of one where there are fewer than so many
 MARKS = {"done": "✓", "running": "▸", "waiting": " "}
 PLAIN = {"done": "+", "running": ">", "waiting": " "}  # where a terminal lacks the signs
 
@@ -29,22 +29,25 @@ PLAIN = {"done": "+", "running": ">", "waiting": " "}  # where a terminal lacks 
 class Steps:
     """What is drawn: ``steps`` by name, as they are ``teller``'s, and a line on the sweep."""
 
-    def __init__(self, teller: Teller, steps: Sequence[str], sweep: str, plain: bool) -> None:
+    def __init__(self, teller: Teller, steps: Sequence[str], sweep: str, console: Console) -> None:
         self.teller = teller
         self.steps = steps
         self.sweep = sweep
-        self.marks = PLAIN if plain else MARKS
+        self.console = console
+        self.marks = MARKS if console.encoding.lower().startswith("utf") else PLAIN
 
     def __rich__(self) -> Group:
         stack, now = list(self.teller.stack), self.teller.clock()
-        table = Table.grid(padding=(0, 1))
+        table = Table.grid(*(Column(no_wrap=True) for _ in range(6)), padding=(0, 1))
+        bar = BAR if self.console.width >= NARROW else SHORT
         within = stack[0].name if stack else None
         for name in self.steps:
             if name == within:
                 self._row(table, "running", name, duration(now - stack[0].pace.began), "bold")
-                for outer, each in pairwise(stack):
-                    if each.pace.going.unit or each.name != outer.name:
-                        table.add_row("", *_cells(each, now))
+                names = Counter(each.name for each in stack)
+                for each in stack[1:]:
+                    if each.pace.going.unit or names[each.name] == 1:
+                        table.add_row("", *_cells(each, now, bar))
             elif name in self.teller.finished:
                 self._row(table, "done", name, duration(self.teller.finished[name]), "green")
             else:
@@ -56,7 +59,7 @@ class Steps:
         table.add_row(Text(self.marks[state], style), Text(name, style), Text(took, "dim"))
 
 
-def _cells(each: Told, now: float) -> Iterator[Any]:
+def _cells(each: Told, now: float, bar: int) -> Iterator[Any]:
     """Name, bar, count, rate and the time left, as far as there are any."""
     pace, going = each.pace, each.pace.going
     yield Text(f"  {shown(each.name)}")
@@ -64,7 +67,7 @@ def _cells(each: Told, now: float) -> Iterator[Any]:
         yield Text(duration(now - pace.began), "dim")
         return
     rate, left = pace.rate(now), pace.left(now)
-    yield ProgressBar(going.total, pace.done, width=BAR) if going.total else Text("")
+    yield ProgressBar(going.total, pace.done, width=bar) if going.total else Text("")
     yield Text(so_far(pace))
     yield Text(speed(rate, going.unit) if rate is not None else "")
     yield Text(f"{duration(left)} left" if left is not None else "")
@@ -101,10 +104,8 @@ def display(
     What is logged to a terminal goes above them, but for the lines that they stand in for.
     """
     console = Console(file=stream or sys.stdout, highlight=False)
-    plain = not console.encoding.lower().startswith("utf")
-    drawn = Live(
-        Steps(teller, steps, sweep, plain), console=console, auto_refresh=False, transient=True
-    )
+    seen = Steps(teller, steps, sweep, console)
+    drawn = Live(seen, console=console, auto_refresh=False, transient=True)
     with drawn, _logged_above(console):
         console.show_cursor(True)  # a process that is ended here could not bring it back
         yield drawn.refresh
