@@ -35,6 +35,7 @@ from spice.distributed import ranks, serving, team  # noqa: E402
 from spice.errors import InputError  # noqa: E402
 from spice.messages import shown  # noqa: E402
 from spice.pipeline import jobs, launchers  # noqa: E402
+from spice.reporting.telling import telling  # noqa: E402
 from spice.storage import disk  # noqa: E402
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def _run(config: DictConfig) -> float | None:
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
         with stopping.listening(job=True):
-            work = partial(_job, config, folder, hydra_config.sweep.dir)
+            alone = launchers.here(hydra_config)
+            work = partial(_job, config, folder, hydra_config.sweep.dir, alone)
             return work() if config.plan else jobs.attempt(hydra_config, work)
     try:
         return _job(config, folder)
@@ -58,14 +60,13 @@ def _run(config: DictConfig) -> float | None:
         _stop(str(error), 2)
 
 
-def _job(config: DictConfig, folder: Path, sweep: str | None = None) -> float | None:
-    from spice.pipeline.run import plan, run  # keeps all of it out of start-up: --help needs none
+def _job(
+    config: DictConfig, folder: Path, sweep: str | None = None, alone: bool = True
+) -> float | None:
+    from spice.pipeline.run import job  # keeps all of it out of start-up: --help needs none
 
     try:
-        if config.plan:
-            plan(config, folder, sweep)
-            return None
-        results = run(config, folder, sweep)
+        results = job(config, folder, sweep, alone)
         return results["average"] if results else None
     except Exception as error:
         if told := disk.refusal(error, folder):
@@ -92,7 +93,8 @@ def main() -> None:
         handed_on.check(arguments)
         with stopping.listening(), _with_others():
             if arguments[:1] and arguments[0] in COMMANDS:
-                sys.exit(COMMANDS[arguments[0]](arguments[1:]))
+                with telling(say=_aside):
+                    sys.exit(COMMANDS[arguments[0]](arguments[1:]))
             _run()
     except InputError as error:
         _stop(str(error), 2)
@@ -140,6 +142,11 @@ def _absolute_config_path(arguments: list[str]) -> list[str]:
 
 def _absolute(folder: str) -> str:
     return str(Path(folder).resolve()) if Path(folder).is_dir() else folder
+
+
+def _aside(name: str, message: str) -> None:
+    """How far a command is that prints what it finds."""
+    print(f"{shown(name):<11} {shown(message)}", file=sys.stderr)
 
 
 def _stop(message: str, code: int) -> NoReturn:

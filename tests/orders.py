@@ -81,3 +81,11 @@ def asked(plan: list[list[int]], here: None) -> list[list[float]]:
     for number in reversed(plan[team.rank()]):
         groups[number].open()
     return found
+
+
+def heard(here: None) -> bool:
+    from spice import progress
+
+    with progress.progress("gradients", 1, "rows") as tell:
+        tell()
+        return progress._Ears.listener is not None

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "spice"
 FILES = sorted(PACKAGE.rglob("*.py"))
 #: from the ground up; floors of the same number know nothing of each other
 ROOMS = (
-    "errors", "consent", "values", "records", "messages", "stopping", "distributed", "storage",
-    "data",
+    "errors", "consent", "values", "records", "messages", "stopping", "progress", "distributed",
+    "storage", "data",
     "models", "evaluation", "sandbox",
     "submodular", "training", "gradients", "signals", "selectors", "schedules", "library",
     "reporting", "pipeline", "cli", "__main__",

@@ -10,6 +10,7 @@ from spice.data.layouts import COLUMNS, Rules, find_row
 from spice.data.unread import Unreads
 from spice.data.values import BadRowError, listed
 from spice.errors import InputError, did_you_mean
+from spice.progress import progress
 from spice.records import Row
 
 FIELDS = tuple(name for name in COLUMNS if name != "taught")
@@ -43,10 +44,12 @@ class Reading:
                 the rules name is nowhere.
         """
         some = False
-        for where, source, record in entries:
-            if (row := self._row(where, source, record)) is not None:
-                some = True
-                yield row
+        with progress("pool", unit="rows") as tell:
+            for where, source, record in entries:
+                tell()
+                if (row := self._row(where, source, record)) is not None:
+                    some = True
+                    yield row
         self._check_names()
         if not some:
             bad = self.skipped

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from spice.data.token_table import Packed, pack
 from spice.distributed import watching
+from spice.progress import progress
 
 if TYPE_CHECKING:
     from spice.data.rendering import Renderer
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 PART = 2048  # rows that a process is given at once
 FEW = 4 * PART  # rows that are done before other processes have started
-EACH = 30.0  # seconds between lines about how far it is
 
 Make = Callable[[], "Renderer"]
 
@@ -39,13 +38,16 @@ class _Worker:
     renderer: Renderer | None = None
 
 
-def tokenise(
-    rows: Sequence[Row], renderer: Renderer, make: Make, workers: int, say: Callable[[str], None]
-) -> Iterator[Part]:
+def tokenise(rows: Sequence[Row], renderer: Renderer, make: Make, workers: int) -> Iterator[Part]:
     """The rows' tokens, part by part in their order; ``make`` gives other processes a renderer."""
     parts = (rows[start : start + PART] for start in range(0, len(rows), PART))
-    with _mapped(renderer, make, workers if len(rows) > FEW else 1) as mapped:
-        yield from _told(mapped(parts), len(rows), say)
+    with (
+        _mapped(renderer, make, workers if len(rows) > FEW else 1) as mapped,
+        progress("tokens", len(rows), "rows") as tell,
+    ):
+        for part in mapped(parts):
+            yield part
+            tell(len(part.tokens.lengths))
 
 
 @contextmanager
@@ -93,20 +95,6 @@ def _by_worker(rows: Sequence[Row]) -> Part:
 def _part(renderer: Renderer, rows: Sequence[Row]) -> Part:
     examples, lost = renderer.attempt(rows)
     return Part(pack(examples), lost)
-
-
-def _told(parts: Iterator[Part], rows: int, say: Callable[[str], None]) -> Iterator[Part]:
-    """The same, with a line every now and then."""
-    done, began = 0, time.monotonic()
-    last = began
-    for part in parts:
-        done += len(part.tokens.lengths)
-        yield part
-        now = time.monotonic()
-        if now - last > EACH:
-            rate, last = done / (now - began), now
-            left = (rows - done) / rate
-            say(f"{done:,} of {rows:,} rows, {rate:,.0f} a second, {left:,.0f} s left")
 
 
 def lost_rows(parts: Sequence[dict[int, str]]) -> dict[int, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from spice.distributed import team
@@ -20,15 +19,7 @@ def by_itself(options: dict[str, Any]) -> dict[str, Any]:
     environment.set_global_rank(team.rank())  # on import Lightning takes Slurm's number of a task
     gpus = team.on_gpus()
     return {
-        **_talking(options),
+        **options,
         "devices": [team.local_rank()] if gpus else 1,
         "plugins": [environment, *options.get("plugins", [])],
     }
-
-
-def _talking(options: dict[str, Any]) -> dict[str, Any]:
-    """Bars are the run's alone."""
-    if team.is_first():
-        return options
-    callbacks = [c for c in options.get("callbacks", []) if not isinstance(c, ProgressBar)]
-    return {**options, "callbacks": callbacks, "enable_progress_bar": False}

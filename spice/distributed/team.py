@@ -88,6 +88,11 @@ def share(items: Sequence[Any]) -> Sequence[Any]:
     return items[rank() :: size()]
 
 
+def of_mine(units: str) -> str:
+    """What a process counts that goes through its own share."""
+    return units if size() == 1 else f"{units} of one in {size()} processes"
+
+
 def gather(value: Any) -> list[Any]:
     """Every process's ``value`` by rank; all of them have to ask, so within an order alone."""
     if size() == 1:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from spice.data.batch_limit import BatchLimit
 from spice.distributed import team
 from spice.evaluation.generation import Generation, Tokens, Writer
 from spice.models.head import token_choices
 from spice.models.room import Room
+from spice.progress import progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -145,17 +145,24 @@ def answer(
     if not mine:
         return []
     act = me.choices if kind == "passing" else me.texts
-    found = []
-    bar = tqdm(total=sum(map(len, mine)), desc=label, leave=False, disable=None)
-    with bar, evaluating(me.model):
+    found, total, tokens = [], sum(map(len, mine)), sum(_cost(kind, batch) for batch in mine)
+    with (
+        progress(label, total, team.of_mine("questions"), tokens) as tell,
+        evaluating(me.model),
+    ):
         for place, batch in enumerate(mine):
             number = (team.rank() + place * team.size()) * me.batch_size
 
             def take(rows: slice, batch: Sequence[Any] = batch, number: int = number) -> list[Any]:
                 made = act(batch[rows], number + rows.start)
-                bar.update(len(made))
+                tell(len(made), _cost(kind, batch[rows]))
                 return made
 
             parts = me.room(kind).of_lengths(take, [item.length for item in batch])
             found.append([made for part in parts for made in part])
     return found
+
+
+def _cost(kind: Literal["passing", "writing"], items: Sequence[Any]) -> int:
+    """Tokens that are read; what is written behind a prompt takes as long whatever its length."""
+    return sum(item.length for item in items) if kind == "passing" else len(items)

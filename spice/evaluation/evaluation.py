@@ -73,7 +73,7 @@ class Evaluation(pl.LightningModule):
         self.cache = cache
 
     def test_dataloader(self) -> DataLoader:
-        """The benchmarks' names, so that the progress bar counts benchmarks."""
+        """The benchmarks' names."""
         # A loader without a generator draws from the global one.
         own = torch.Generator()
         return DataLoader(self.names, batch_size=None, generator=own)  # type: ignore[arg-type]

@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spice.progress import counted
 from spice.submodular.kernel import Rows, Subset, known_products, squared_norms
 
 if TYPE_CHECKING:
@@ -129,7 +130,8 @@ def agreement(
     """
     usable, votes = directions(gradients), np.zeros(len(groups))
     support, opposition = np.full(len(groups), np.nan), np.full(len(groups), np.nan)
-    for group in np.unique(groups[usable]):
+    pairs = _pairs(groups[usable], references)
+    for group in counted(list(pairs), "weights", "sources", pairs.__getitem__):
         rows = np.flatnonzero(usable & (groups == group))
         voters = rows
         if len(rows) > references:
@@ -145,6 +147,13 @@ def agreement(
             above, below = _tenths(products[part], each, share, copies)
             support[rows[part]], opposition[rows[part]] = above, below
     return Agreement(support, opposition, groups, votes)
+
+
+def _pairs(groups: np.ndarray, references: int) -> dict[int, int]:
+    """How many cosines each group of n rows takes, by its number."""
+    numbers, sizes = np.unique(groups, return_counts=True)
+    pairs = sizes * np.minimum(sizes, references)
+    return dict(zip(numbers.tolist(), pairs.tolist(), strict=True))
 
 
 def _tenths(
@@ -199,7 +208,8 @@ def cosines(
         found = torch.from_numpy(np.asarray(known[np.ix_(rows, others)])).to(where, kind)
     else:
         found = torch.zeros(len(rows), len(others), dtype=kind, device=where)
-        for columns in _slices(gradients.shape[1], COLUMNS):
+        slices = list(_slices(gradients.shape[1], COLUMNS))
+        for columns in counted(slices, "cosines", "blocks"):
             fixed = _part(second, others, columns).to(where, kind).T
             for block in _slices(len(rows), BLOCK):
                 found[block].addmm_(_part(gradients, rows[block], columns).to(where, kind), fixed)

@@ -16,12 +16,14 @@ from torch.utils.data import DataLoader
 from spice.data.batch_limit import BatchLimit
 from spice.data.batches import Batch, PaddedBatches, length_order
 from spice.data.rendering import Example
+from spice.data.token_table import lengths
 from spice.distributed import team
 from spice.distributed.lightning import by_itself
 from spice.errors import InputError
 from spice.models.attention import widen_narrow_heads
 from spice.models.memory import Kind
 from spice.models.room import Room
+from spice.progress import Going, progress
 from spice.storage import disk
 from spice.storage.shards import ShardStore, about, shard_size
 
@@ -56,11 +58,12 @@ class Pass(pl.LightningModule):
 
 
 class ShardWriter(BasePredictionWriter):
-    """Collects predictions until a shard is whole, then publishes it."""
+    """Collects predictions until a shard is whole, then publishes it; ``tell`` hears of each."""
 
-    def __init__(self, store: ShardStore) -> None:
+    def __init__(self, store: ShardStore, tell: Going) -> None:
         super().__init__(write_interval="batch")
         self.store = store
+        self.tell = tell
         self.waiting: dict[int, tuple[np.ndarray, set[int]]] = {}  # a shard's values and lacks
 
     def write_on_batch_end(
@@ -84,6 +87,7 @@ class ShardWriter(BasePredictionWriter):
         lacking -= set(batch["rows"])
         if not lacking:
             self.store.write(shard, self.waiting.pop(shard)[0])
+        self.tell(len(batch["rows"]), int(batch["attention_mask"].sum()))
 
 
 def shard_plan(examples: Sequence[Example], eligible: Sequence[int], size: int) -> list[np.ndarray]:
@@ -201,14 +205,17 @@ def _read_share(
     made, mine = model(), team.share(missing)  # a divided model is loaded by all
     if not mine:
         return
-    callbacks = [*trainer.get("callbacks", []), ShardWriter(store)]
-    predicting = pl.Trainer(
-        **by_itself({**trainer, "callbacks": callbacks}),
-        default_root_dir=store.folder,
-        inference_mode=False,  # per-sample gradients need autograd
-        logger=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
     data = Missing(store, mine, examples, room.keywords["limit"], pad_id)
-    predicting.predict(Pass(made, read, room), datamodule=data, return_predictions=False)
+    rows = np.concatenate([store.plan[shard] for shard in mine])
+    tokens = float(lengths(examples)[rows].sum())
+    with progress("", len(rows), team.of_mine("rows"), tokens) as tell:
+        callbacks = [*trainer.get("callbacks", []), ShardWriter(store, tell)]
+        predicting = pl.Trainer(
+            **by_itself({**trainer, "callbacks": callbacks}),
+            default_root_dir=store.folder,
+            inference_mode=False,  # per-sample gradients need autograd
+            logger=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+        )
+        predicting.predict(Pass(made, read, room), datamodule=data, return_predictions=False)

@@ -19,6 +19,7 @@ from spice.models.folder import check_folder
 from spice.models.memory import hand_back_what_is_freed
 from spice.models.quantization import Quantization
 from spice.models.whole_weights import multiply_whole
+from spice.progress import counted
 from spice.storage import disk
 from spice.storage.files import short_hash
 from spice.storage.seals import publish_sealed, read_sealed
@@ -218,7 +219,7 @@ class Checkpoint:
             return json.loads(known)["digest"]
         _check_finite(folder)
         total = hashlib.sha256()
-        for path in files:
+        for path in counted(files, "weights", "files", _size):
             with path.open("rb") as file:
                 total.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
         digest = total.hexdigest()[:16]
@@ -308,6 +309,10 @@ def _identity(path: Path) -> tuple[int, int, int]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
@@ -315,7 +320,7 @@ def _first_line(error: Exception) -> str:
 def _check_finite(folder: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in counted(sorted(folder.glob("*.safetensors")), "weights", "files", _size):
         try:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 (not a dict)

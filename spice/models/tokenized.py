@@ -18,7 +18,6 @@ from spice.data.token_table import Packed, TokenTable, supervised, write_table
 from spice.data.tokenising import lost_rows, tokenise
 from spice.distributed.helpers import cores
 from spice.errors import InputError
-from spice.messages import say
 from spice.models.checkpoint import Checkpoint
 from spice.storage.closure import code_version, library_versions
 from spice.storage.files import read_json, short_hash, write_json
@@ -134,7 +133,7 @@ def _write(
 
     def tokens() -> Iterator[Packed]:
         make = partial(renderer, checkpoint, template)
-        for part in tokenise(pool.rows, reader, make, cores(), partial(say, "tokens")):
+        for part in tokenise(pool.rows, reader, make, cores()):
             told.append(part.lost)
             yield part.tokens
 

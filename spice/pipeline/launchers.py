@@ -11,6 +11,7 @@ from spice.errors import InputError
 from spice.messages import hear, say
 
 if TYPE_CHECKING:
+    from hydra.conf import HydraConf
     from omegaconf import DictConfig
 
 PLUGINS = "hydra_plugins.hydra_"
@@ -19,6 +20,11 @@ ENGINES = ("joblib", "submitit", "ray")
 
 # Ours bear the names of those that the plugins bring, and hold all of their keys.
 warnings.filterwarnings("ignore", message=r"\n'hydra/launcher/\w+' is validated against")
+
+
+def here(hydra: HydraConf) -> bool:
+    """Whether jobs run one after the other in the process that was started."""
+    return not hydra.launcher["_target_"].startswith(PLUGINS)
 
 
 def check(config: DictConfig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
 from typing import Any, Literal
 
@@ -23,7 +22,7 @@ class Machine:
     auto each holds a whole model, with fsdp a part of each of its layers
     (:mod:`spice.models.dividing`). ``precision`` auto
     is bf16-mixed where a GPU has it, else 32-true; it is fine-tuning's alone, gradients are always
-    accumulated in float32. ``progress`` shows bars with rate and time left.
+    accumulated in float32. ``progress`` shows a run's steps on a terminal while it goes on.
 
     Raises:
         InputError: an option outside its range.
@@ -110,16 +109,10 @@ class Machine:
 
         They can be sent to other processes.
         """
-        from pytorch_lightning.callbacks import TQDMProgressBar
-
-        # In a log file a bar that redraws ten times a second is noise.
-        rate = 1 if sys.stderr.isatty() else 200
-        bars = [TQDMProgressBar(refresh_rate=rate)] if self.progress else []
         return {
             "accelerator": self.accelerator,
             "deterministic": "warn",
-            "enable_progress_bar": self.progress,
-            "callbacks": bars,
+            "enable_progress_bar": False,  # spice.progress tells how far it is
         }
 
 

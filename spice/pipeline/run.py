@@ -18,6 +18,7 @@ from spice.pipeline.ledger import Ledger
 from spice.pipeline.plan import report
 from spice.pipeline.plan.planner import Planner
 from spice.pipeline.readings import Readings
+from spice.pipeline.shown import display_of
 from spice.pipeline.steps.finetune import FineTune
 from spice.pipeline.steps.pool import ReadPool
 from spice.pipeline.steps.results import Record, tell_so_far
@@ -25,6 +26,8 @@ from spice.pipeline.steps.scores import Evaluate
 from spice.pipeline.steps.selection import Select
 from spice.pipeline.steps.signals import ReadSignals
 from spice.pipeline.steps.tokens import ReadTokens
+from spice.progress import progress
+from spice.reporting.telling import telling
 from spice.signals.keyed import KeyedSignals
 from spice.storage.files import write_json
 from spice.storage.seals import publish_sealed, read_sealed
@@ -182,7 +185,7 @@ class Run:
 
     def stage(self, name: str, key: dict[str, Any], build: Callable[[Path], None]) -> Done:
         """Find a stage or make it; its seconds and its key go to the ledger."""
-        with self.ledger.timed(name):
+        with self.ledger.timed(name), progress(name):
             done = self.stages.run(name, key, build)
         if not done.reused:
             told = f"{self.ledger.seconds[name]:.3f}"
@@ -196,6 +199,26 @@ class Run:
 def _cost(stage: Path) -> Path:
     """Beside a stage, what it took: no part of it, so that it is the same whoever makes it."""
     return stage.with_name(f"{stage.name}.seconds")
+
+
+def job(
+    config: DictConfig, folder: Path, sweep: str | None = None, alone: bool = True
+) -> ResultsRecord | None:
+    """Run or plan one configuration, and tell how far it is while it goes on.
+
+    ``alone`` is a run that has the terminal for itself, as the jobs of some launchers have not.
+
+    Raises:
+        InputError: as :func:`run`.
+    """
+    names = [step.name for step in STEPS]
+    last = config.until if config.until in names else names[-1]
+    shown = names[: names.index(last) + 1]
+    with telling(display_of(config, shown, sweep, alone)):
+        if config.plan:
+            plan(config, folder, sweep)
+            return None
+        return run(config, folder, sweep)
 
 
 def run(config: DictConfig, folder: Path, sweep: str | None = None) -> ResultsRecord | None:
@@ -222,7 +245,8 @@ def run(config: DictConfig, folder: Path, sweep: str | None = None) -> ResultsRe
         state.parts.machine.gather()
         state.readings.begin()
         for step in steps(state.until):
-            step.execute(state)
+            with progress(step.name):
+                step.execute(state)
         if state.until:
             tell_so_far(state, state.until)
             return None
@@ -248,7 +272,10 @@ def plan(config: DictConfig, folder: Path, sweep: str | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     state.readings.begin()
     planner = Planner(state)
-    planned = [asdict(line) for step in steps(state.until) for line in step.plan(state, planner)]
+    planned: list[dict[str, Any]] = []
+    for step in steps(state.until):
+        with progress(step.name):
+            planned += map(asdict, step.plan(state, planner))
     write_json(folder / "plan.json", planned)
     if sweep is None:
         report.conclude(folder, config.limits, cache=state.cache)
@@ -261,10 +288,11 @@ def begin(config: DictConfig, folder: Path, sweep: str | None = None) -> Run:
         InputError: as :func:`run`.
     """
     state = Run(Draft(config, folder), sweep)
-    with state.ledger.timed(ReadPool.name):
-        for check in checks(state.draft):
-            check()
-    STEPS[0].execute(state)
+    with progress(ReadPool.name):
+        with state.ledger.timed(ReadPool.name):
+            for check in checks(state.draft):
+                check()
+        STEPS[0].execute(state)
     return state
 
 

@@ -23,6 +23,7 @@ from spice.models.dropout import drawn_by_row, seed_of
 from spice.models.in_parts import Slopes, learnt_nll
 from spice.models.loss import check_finite, response_nll
 from spice.models.room import Room
+from spice.progress import Going, progress
 from spice.storage.seals import publish_sealed, read_sealed
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class LearningProxy(pl.LightningModule):
         folder.mkdir(exist_ok=True)
         self.pad_id = pad_id
         self.seed = seed
+        self.tell: Going  # while it is gone through
         self._optimizer_state: dict[str, Any] | None = None
 
     @classmethod
@@ -178,8 +180,10 @@ class LearningProxy(pl.LightningModule):
         return state["progress"]
 
 
-def go_through(module: LearningProxy, trainer: dict[str, Any]) -> None:
-    """Do what is left, under Lightning."""
+def go_through(
+    module: LearningProxy, trainer: dict[str, Any], done: int, total: int, unit: str
+) -> None:
+    """Do what is left, under Lightning; ``done`` units of ``total`` are."""
     fitting = pl.Trainer(
         **by_itself(trainer),
         default_root_dir=module.folder,
@@ -188,4 +192,6 @@ def go_through(module: LearningProxy, trainer: dict[str, Any]) -> None:
         enable_model_summary=False,
         enable_checkpointing=False,
     )
-    fitting.fit(module)
+    with progress("", total, unit) as module.tell:
+        module.tell.skip(done)
+        fitting.fit(module)

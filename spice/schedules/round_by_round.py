@@ -86,7 +86,9 @@ class RoundByRound(LearningProxy):
         change = self._last_layer() - there
         drop = float((before - self.losses(drawn.rows, where)).mean())
         cosine = _cosine(self.first_changes.get(drawn.cluster), self.last_change)
+        picked = len(self.rounds.picks)
         self.rounds.observe(drawn, before, drop, cosine)
+        self.tell(len(self.rounds.picks) - picked)
         self.first_changes.setdefault(drawn.cluster, change)
         self.last_change = change
         self.save(
@@ -96,7 +98,6 @@ class RoundByRound(LearningProxy):
                 "last_change": self.last_change,
             }
         )
-        self.log("chosen", float(len(self.rounds.picks)), prog_bar=True, batch_size=1)
         if self.rounds.done:
             self.trainer.should_stop = True
 
@@ -113,7 +114,7 @@ def choose(made: PerRank[RoundByRound], trainer: dict[str, Any], here: None) -> 
     """Go through the rounds that are left; what they chose, of the run."""
     module = made()
     if not module.rounds.done:
-        go_through(module, trainer)
+        go_through(module, trainer, len(module.rounds.picks), module.rounds.k, "picks")
     return module.rounds.selection() if team.is_first() else None
 
 

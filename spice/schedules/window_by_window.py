@@ -133,6 +133,7 @@ class WindowByWindow(LearningProxy):
                 self.learn(self.waiting, number, f"the refresh behind window {number + 1}")
             self.waiting = []
             self.save({"reached": number + 1})
+        self.tell()
 
     def selection(self) -> Selection:
         """All windows' choices as one."""
@@ -198,5 +199,5 @@ def choose(made: PerRank[WindowByWindow], trainer: dict[str, Any], here: None) -
     """Go through what is left of the windows; all their choices as one selection, of the run."""
     module = made()
     if module.start < len(module.windows):
-        go_through(module, trainer)
+        go_through(module, trainer, module.start, len(module.windows), "windows")
     return module.selection() if team.is_first() else None

@@ -7,12 +7,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from spice.progress import counted
 from spice.records import Selection, Signals
 from spice.selectors.base import Selector
 from spice.selectors.mix import Mix
 from spice.signals.base import Signal
 from spice.signals.embeddings import Embeddings
 from spice.signals.gradients import Gradients
+from spice.submodular.greedy import BESIDE
 from spice.submodular.rooms import Places, Rooms, told
 from spice.values import component
 
@@ -87,8 +89,8 @@ def greedy_map(
     columns = np.empty((places.k, len(diagonal)))
     picks: list[int] = []
     volumes: list[float] = []
-    while len(picks) < len(columns):
-        m, best = len(picks), int(np.argmax(np.where(places.open, left, -np.inf)))
+    for m in counted(range(len(columns)), "greedy", "picks", lambda m: m + BESIDE):
+        best = int(np.argmax(np.where(places.open, left, -np.inf)))
         if left[best] < EXHAUSTED:
             break
         places.take(best)

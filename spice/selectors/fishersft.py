@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from spice.progress import progress
 from spice.records import Selection, Signals
 from spice.selectors.base import Selector
 from spice.selectors.mix import Mix
@@ -85,20 +86,22 @@ def lazy_greedy(
     picks: list[int] = []
     gains: list[float] = []
     volume = 0.0
-    while heap and len(picks) < places.k:
-        negative, x = heapq.heappop(heap)
-        if not places.open[x]:
-            continue
-        if fresh[x] < len(picks):
-            fresh[x] = len(picks)
-            gain = float(_log_det(V + square(triangles[x]))) - volume
-            heapq.heappush(heap, (-gain, x))
-            continue
-        places.take(x)
-        picks.append(x)
-        gains.append(-negative)
-        V = V + square(triangles[x])
-        volume = float(_log_det(V))
+    with progress("greedy", places.k, "picks") as tell:
+        while heap and len(picks) < places.k:
+            negative, x = heapq.heappop(heap)
+            if not places.open[x]:
+                continue
+            if fresh[x] < len(picks):
+                fresh[x] = len(picks)
+                gain = float(_log_det(V + square(triangles[x]))) - volume
+                heapq.heappush(heap, (-gain, x))
+                continue
+            places.take(x)
+            picks.append(x)
+            gains.append(-negative)
+            V = V + square(triangles[x])
+            volume = float(_log_det(V))
+            tell()
     return picks, gains
 
 

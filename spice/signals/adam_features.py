@@ -15,6 +15,7 @@ from spice.errors import InputError
 from spice.gradients.per_sample import FLOAT, dimension, factors, per_sample_gradients, row_bytes
 from spice.models.device import device, moved
 from spice.models.room import Room
+from spice.progress import progress
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -126,11 +127,16 @@ class Features:
         order = length_order(examples, range(len(examples)))
         room = Room(self.model, limit, "learning", self.row_bytes())
 
+        lengths = [len(examples[row].ids) for row in order]
+
         def read(part: slice) -> Tensor:
             batch = pad(examples, [int(row) for row in order[part]], pad_id)
-            return self._unit(self._gradients(moved(batch, where)))
+            found = self._unit(self._gradients(moved(batch, where)))
+            tell(len(found), sum(lengths[part]))
+            return found
 
-        found = room.of_lengths(read, [len(examples[row].ids) for row in order])
+        with progress("", len(lengths), "examples", sum(lengths)) as tell:
+            found = room.of_lengths(read, lengths)
         return torch.cat(found)[torch.from_numpy(order.argsort())]
 
     def row_bytes(self) -> int:

@@ -24,6 +24,7 @@ from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.gradients import work
 from spice.models.lora import Lora
+from spice.progress import counted
 from spice.signals.base import Signal
 from spice.signals.experience import drawn_rows
 from spice.storage import tensors
@@ -95,7 +96,7 @@ class Influence(Signal):
         membership = np.array([[s == name for name in names] for s in subtasks], dtype=np.float64)
         membership /= membership.sum(axis=0)
         total = np.zeros((len(tokenized.examples), len(names)))
-        for epoch, rate in enumerate(rates):
+        for epoch, rate in counted(list(enumerate(rates)), "", "checkpoints"):
             source.say(f"checkpoint {epoch + 1} of {len(rates)}")
             path = folder / f"epoch-{epoch}.safetensors"
             at = path, adapted, self.projection, self.seed, extraction.reduction

@@ -14,6 +14,7 @@ from spice.data.rendering import Example
 from spice.distributed.per_rank import PerRank
 from spice.errors import InputError
 from spice.gradients import work
+from spice.progress import counted
 from spice.signals.base import Signal
 from spice.signals.forward import ForwardSignal, read_off
 from spice.storage.files import write_array
@@ -107,7 +108,8 @@ class Panel(Signal):
     def build(self, folder: Path, source: Source) -> None:
         """Ask one model after the other."""
         found = []
-        for place, tokenized in enumerate(_all(source, self.checkpoints)):
+        models = list(enumerate(_all(source, self.checkpoints)))
+        for place, tokenized in counted(models, "", "models", lambda model: 0):
             source.say(f"model {place + 1} of {1 + len(self.checkpoints)}")
             store, about = folder / f"store-{place}", {**source.key, **tokenized.view}
             model, signal = PerRank(tokenized.checkpoint.load), Ratings(self.requests)

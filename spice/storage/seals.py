@@ -29,6 +29,7 @@ from pathlib import Path
 from xxhash import xxh3_128
 
 from spice.messages import warn
+from spice.progress import counted
 from spice.storage import disk, tensors
 from spice.storage.files import clear_beside, publish, sync, write_json
 
@@ -73,14 +74,16 @@ def seal(folder: Path, names: Iterable[str] | None = None) -> None:
         sync(folder / name)
     for below in {(folder / name).parent for name in inside}:
         sync(below)
-    write_json(folder / MANIFEST, {name: _facts(folder / name) for name in inside})
+    facts = {name: _facts(folder / name) for name in counted(inside, "cache", "files")}
+    write_json(folder / MANIFEST, facts)
 
 
 def damaged(folder: Path) -> list[str]:
     """The names of a sealed folder's files that are not what they were; empty if it is whole."""
     try:
         listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return [name for name, facts in listed.items() if _differs(folder / name, facts)]
+        inside = counted(list(listed.items()), "cache", "files")
+        return [name for name, facts in inside if _differs(folder / name, facts)]
     except (OSError, ValueError, AttributeError):
         return [MANIFEST]
 

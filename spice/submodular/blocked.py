@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from spice.progress import progress
 from spice.submodular.greedy import (
     ETA,
     GreedyTrace,
@@ -72,15 +73,15 @@ def blocked_greedy(
     size = size or min(SHORTLIST, max(FEWEST, PER_PICK * state.k))
     trace, wanted, refresh = GreedyTrace(), size, FIRST_REFRESH
     looks = sorted(moments(state.k), reverse=True)
-    while state.m < state.k:
-        looks = _look(state, trace, looks)
-        part = Block(state, *state.shortlist(wanted, state.places.open), trace, penalty, eta)
-        if part.run(min(block, state.k - state.m), stop_ratio, stop_inclusive):
-            break
-        wanted = size if part.order else 2 * wanted
-        if state.single and state.m >= refresh:
-            trace.drift = state.refresh(trace.gains)
-            refresh *= 2
+    with progress("greedy", state.k, "picks", state.work(0, state.k)) as tell:
+        while state.m < state.k:
+            looks = _look(state, trace, looks)
+            part = Block(state, *state.shortlist(wanted, state.places.open), trace, penalty, eta)
+            if part.run(min(block, state.k - state.m), stop_ratio, stop_inclusive):
+                break
+            tell(len(part.order), state.work(state.m - len(part.order), state.m))
+            wanted = size if part.order else 2 * wanted
+            refresh = _refreshed(state, trace, refresh)
     return _finished(state, trace, certified)
 
 
@@ -90,6 +91,14 @@ def _look(state: State, trace: GreedyTrace, looks: list[int]) -> list[int]:
         return looks
     trace.later.append((state.m, state.ahead()))
     return [t for t in looks if t > state.m]
+
+
+def _refreshed(state: State, trace: GreedyTrace, due: int) -> int:
+    """Factorise anew if so many picks are made; at how many it is due again."""
+    if not state.single or state.m < due:
+        return due
+    trace.drift = state.refresh(trace.gains)
+    return 2 * due
 
 
 def _finished(state: State, trace: GreedyTrace, certified: bool) -> GreedyTrace:

@@ -21,12 +21,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from spice.progress import counted
 from spice.submodular.fisher import ROUNDING, Fisher
 from spice.submodular.kernel import Kernel
 from spice.submodular.rooms import Places, Rooms
 
 ETA = 1e-8  # keeps the cosine finite where the picks cancel each other
 LOOKS = 32  # moments of a run at which all gains are noted, besides its end
+BESIDE = 64  # columns' worth of what a pick costs beside the columns of those before it
 RIVALS = 10  # the penalty's leverage is read off this many best candidates
 
 
@@ -122,7 +124,7 @@ def greedy(
     along = np.zeros(len(kernel))  # g_x · Σ_S g
     places, trace = Places(len(kernel), rooms, k), GreedyTrace()
     looks = moments(places.k)
-    for m in range(places.k):
+    for m in counted(range(places.k), "greedy", "picks", lambda m: m + BESIDE):
         gains = fisher.gains()
         if m in looks:
             trace.later.append((m, places.ahead(gains[places.free])))

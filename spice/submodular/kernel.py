@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from spice.progress import counted
 from spice.storage.rows import KnownRows
 
 HELD = 2**22  # numbers in hand at a time: of 16 MB the allocator keeps the pages
@@ -96,7 +97,7 @@ def products(gradients: Rows, block: int = 4096) -> np.ndarray:
     n, d = gradients.shape
     total = np.zeros((n, n))
     with np.errstate(invalid="ignore"):
-        for start in range(0, d, block):
+        for start in counted(range(0, d, block), "products", "blocks"):
             part = gradients[:, start : start + block].astype(np.float64)
             total += part @ part.T
     return total
@@ -168,7 +169,7 @@ def squared_norms(gradients: Rows) -> np.ndarray:
     squares = np.zeros(n)
     sums = _sums_of_squares if n * d < MANY else _sums_of_squares_by_torch
     with np.errstate(over="ignore"):
-        for rows in row_blocks(gradients):
+        for rows in counted(row_blocks(gradients), "norms", "blocks"):
             squares[rows] = sums(gradients[rows])
     return squares
 

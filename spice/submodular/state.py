@@ -70,6 +70,11 @@ class State:
         self.factor = torch.zeros((k, k), **kind)
         self.reader = Reader(gradients, self.device, self.dtype, hold=n > FEW_ROWS)
 
+    def work(self, before: int, after: int) -> float:
+        """What picks cost from one number of them to another, in products of numbers a row."""
+        d = self.chosen.shape[1]
+        return (after - before) * (d + (before + after) / 2)
+
     def gram(self, which: np.ndarray) -> Tensor:
         """K (h × h) within ``which``."""
         import torch

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spice.progress import counted
 from spice.submodular.greedy import GreedyTrace, Rounds
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def two_rounds(
     # A part is gone through as the whole would be: in blocks, unless the whole is small too.
     alone = replace(objective, partition=None, maximizer=objective.way(k))
     task = Task(alone, k, penalty, stopping)
-    parts = list(partition.each(task, partition.parts()))
+    rows = counted(list(partition.parts()), "greedy", "parts")
+    parts = list(partition.each(task, rows))
     union = np.unique([pick for part in parts for pick in part.picks]).astype(np.int64)
     if not len(union):
         return GreedyTrace()

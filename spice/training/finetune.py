@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -16,6 +17,7 @@ from spice import stopping
 from spice.data.batch_limit import BatchLimit
 from spice.data.batches import IDLE, Batch, Dealt, MicroBatches, TrainingPlan
 from spice.data.rendering import Example
+from spice.data.token_table import lengths
 from spice.distributed import team
 from spice.distributed.lightning import by_itself
 from spice.messages import warn
@@ -23,6 +25,7 @@ from spice.models.dropout import drawn_by_row, seed_of
 from spice.models.in_parts import Slopes, learnt_nll
 from spice.models.loss import NonFiniteLossError, check_finite
 from spice.models.room import Room
+from spice.progress import Going, progress
 from spice.storage.files import publish_folder
 from spice.storage.seals import is_whole_checkpoint
 from spice.training.checkpoints import SaveWhenStopped, WholeFiles
@@ -50,13 +53,16 @@ class FineTuning(pl.LightningModule):
         dealt: Dealt,
         examples: Sequence[Example],
         seed: int,
+        tell: Going,
     ) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
         self.plan = plan
         self.dealt = dealt
+        self.examples = examples
         self.seed = seed
+        self.tell = tell
         self.strict_loading = False  # checkpoints hold the adapter alone
         self.loss: torch.Tensor | float | None = None
         self.room: Room | None = None
@@ -77,6 +83,7 @@ class FineTuning(pl.LightningModule):
         """
         if batch["number"] != IDLE:
             self._learn(batch, batch["number"])
+            self.tell(len(batch["rows"]), int(batch["attention_mask"].sum()))
         return sum(weight.sum() for weight in self.slopes.weights) * 0.0  # type: ignore[return-value]
 
     def _learn(self, batch: Batch, number: int) -> None:
@@ -88,7 +95,7 @@ class FineTuning(pl.LightningModule):
         nll, count = learnt_nll(self.model, batch, self.room, seeds, self.slopes)
         check_finite(nll, batch, f"step {self.plan.step_of[number] + 1}")
         self.loss = nll.sum() / count.sum()
-        self.log("train/loss", self.loss, prog_bar=True, batch_size=len(batch["rows"]))
+        self.log("train/loss", self.loss, batch_size=len(batch["rows"]))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """The gradient of the step's mean loss over supervised tokens, before it is clipped."""
@@ -137,9 +144,18 @@ class FineTuning(pl.LightningModule):
         """
         self.loss = checkpoint["loss"]
         self.dealt.start = checkpoint["global_step"] * self.dealt.accumulate
+        self.tell.skip(*amount(self.plan, self.dealt.numbers[: self.dealt.start], self.examples))
         seen = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
         more = self.dealt.start - seen["ready"]
         seen.update({name: count + more for name, count in seen.items()})
+
+
+def amount(
+    plan: TrainingPlan, numbers: Sequence[int], examples: Sequence[Example]
+) -> tuple[int, float]:
+    """Rows and tokens of the micro-batches with some numbers."""
+    rows = [row for number in numbers if number != IDLE for row in plan.batches[number]]
+    return len(rows), float(lengths(examples)[np.array(rows, dtype=np.int64)].sum())
 
 
 def learning_rates(recipe: Recipe, total: int) -> list[float]:
@@ -212,14 +228,15 @@ def _train(
 ) -> float | None:
     """This process's part of every step; the loss of its last micro-batch."""
     dealt = Dealt(plan, team.rank(), team.size())
-    module = FineTuning(made(), recipe, plan, dealt, examples, seed)
     options = {"logger": False} if here is None else here
     fitting = _fitting(recipe, dealt, folder, {**shared, **options})
     last = folder / CHECKPOINT
     resumed = str(last) if is_whole_checkpoint(last) else None
     batches = MicroBatches(examples, plan.batches, pad_id)
     loader = DataLoader(batches, batch_size=None, sampler=dealt)
-    with stopping.deferred():
+    rows, tokens = amount(plan, dealt.numbers, examples)
+    with progress("", rows, team.of_mine("rows"), tokens) as tell, stopping.deferred():
+        module = FineTuning(made(), recipe, plan, dealt, examples, seed, tell)
         fitting.fit(module, loader, ckpt_path=resumed, weights_only=True)
     return None if module.loss is None else float(module.loss)
 

@@ -95,7 +95,7 @@ def test_how_many_processes_make_them_changes_nothing(
     reader = renderer(checkpoint, template(max_tokens=40))
     expected, lost = reader.attempt(ROWS)
     make = partial(renderer, checkpoint, template(max_tokens=40))
-    parts = list(tokenise(ROWS, reader, make, workers, lambda told: None))
+    parts = list(tokenise(ROWS, reader, make, workers))
     write_table(tmp_path, (part.tokens for part in parts))
     assert list(TokenTable(tmp_path)) == expected
     assert lost_rows([part.lost for part in parts]) == lost
@@ -144,7 +144,7 @@ def make():
 if __name__ == "__main__":
     tokenising.FEW, tokenising.PART = 0, 1
     rows = [Row("x", "a", "", "b", "s")] * 20
-    list(tokenising.tokenise(rows, None, make, 2, print))
+    list(tokenising.tokenise(rows, None, make, 2))
 """
 
 

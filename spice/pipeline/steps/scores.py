@@ -13,6 +13,7 @@ from spice.distributed.per_rank import PerRank
 from spice.messages import say, warn
 from spice.models.merging import merged, shared_targets
 from spice.pipeline.steps.base import Step
+from spice.progress import counted, progress
 from spice.records import Score
 from spice.storage.closure import code_version, library_versions
 from spice.storage.files import read_json, write_json, write_jsonl
@@ -72,12 +73,15 @@ class Evaluate(Step):
         Returns how many were scored.
         """
         model = PerRank(partial(tuned, run.as_model.checkpoint, self._adapter(run)))
-        made = (run.stages.run(self.name, keys[name], partial(self._score, run, name, model))
-                for name in names)  # fmt: skip
+        scored = 0
         try:
-            return sum(not done.reused for done in made)
+            for name in counted(names, self.name, "benchmarks", lambda name: 0):
+                with progress(name):
+                    score = partial(self._score, run, name, model)
+                    scored += not run.stages.run(self.name, keys[name], score).reused
         finally:
             per_rank.release()
+        return scored
 
     def _score(self, run: Run, name: str, model: PerRank[Any], folder: Path) -> None:
         from spice.evaluation.evaluation import evaluate  # keeps torch out of start-up
