@@ -27,9 +27,9 @@ def export(arguments: Sequence[str]) -> int:
         "--folder", type=Path, metavar="DIR", help="where to; RUN/export if not given"
     )
     asked = parser.parse_args(list(arguments))
-    from spice.pipeline import export  # keeps all of it out of start-up
+    from spice.pipeline.export import export as write  # keeps all of it out of start-up
 
-    done = export.export(asked.run, asked.to, asked.folder, not_chosen=asked.not_chosen)
+    done = write(asked.run, asked.to, asked.folder, not_chosen=asked.not_chosen)
     print(f"{shown(str(done.path))}: {done.rows:,} rows")
     print(f"{done.place}:\n{indent(shown(done.config, lines=True), '  ')}")
     for warning in done.warnings:
