@@ -26,6 +26,7 @@ from spice.records import Row, text_of
 from spice.storage import locks
 from spice.storage.files import (
     already_there,
+    check_writable,
     publish_folder,
     publish_new,
     read_json,
@@ -34,6 +35,7 @@ from spice.storage.files import (
 )
 
 CHOSEN, REGISTRY = "selected.jsonl", "dataset_info.json"
+NEEDED = {"n", "indices", "ids", "selector"}  # of selection.json
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def export(
     if not masks.rows:
         raise InputError(f"{folder}: {'all rows were' if not_chosen else 'no row was'} chosen")
     where = (into or folder / "export").expanduser().resolve()
+    check_writable(where, "--folder")
     where.mkdir(parents=True, exist_ok=True)
     path = where / f"{run.name}{'_not_chosen' if not_chosen else ''}{form.ending}"
     _write(path, to, partial(_records, rows, form, masks, run.last_alone))
@@ -109,7 +112,8 @@ def _finished(folder: Path) -> Finished:
         ) from None
     except (ValueError, YAMLError, OmegaConfBaseException):
         pass  # told below, as is what is something else
-    if not (isinstance(config, DictConfig) and isinstance(selection, dict) and "ids" in selection):
+    whole = isinstance(selection, dict) and selection.keys() >= NEEDED
+    if not (whole and isinstance(config, DictConfig)):
         raise InputError(f"{folder}: config.yaml or selection.json is damaged")
     return Finished(folder, config, selection)
 
@@ -122,7 +126,7 @@ def _chosen(run: Finished) -> Callable[[], Iterator[Row]]:
             rows = [Row.from_dict(json.loads(line)) for line in file]
         whole = [row.id for row in rows] == run.selection["ids"]
         whole = whole and all(row.text_id() == text_of(row.id) for row in rows)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         whole = False
     if not whole:
         raise InputError(
@@ -134,8 +138,9 @@ def _chosen(run: Finished) -> Callable[[], Iterator[Row]]:
 
 def _others(run: Finished) -> Callable[[], Iterator[Row]]:
     """The pool's rows that were not chosen, if it is the pool that was chosen from."""
-    try:
-        rows = Draft(run.config, run.folder).pool.rows
+    cache = Path(str(run.config.get("cache_dir"))).expanduser()
+    try:  # what is read is kept where the run's cache is, and makes none elsewhere
+        rows = Draft(run.config, run.folder, fetch=cache.is_dir()).pool.rows
     except InputError as error:
         raise InputError(
             f"{run.folder}: its pool cannot be read again: {error}. Paths are as the run was given "

@@ -224,6 +224,8 @@ def reordered(run: Path) -> None:
         (without("config.yaml"), False, "no run that has chosen, it has no config.yaml"),
         (damaged("selection.json", "{"), False, "config.yaml or selection.json is damaged"),
         (damaged("selection.json", "[]"), False, "config.yaml or selection.json is damaged"),
+        (damaged("selection.json", '{"ids": []}'), False, "or selection.json is damaged"),
+        (damaged("selected.jsonl", "[]\n"), False, r"selected\.jsonl is damaged"),
         (damaged("config.yaml", "a: b: c"), False, "config.yaml or selection.json is damaged"),
         (damaged("selected.jsonl", "{}\n"), False, r"selected\.jsonl is damaged"),
         (without("selected.jsonl"), False, r"selected\.jsonl is damaged"),
@@ -241,6 +243,21 @@ def test_what_cannot_be_exported_is_said(
         export(run, "trl", not_chosen=not_chosen)
     assert "\n" not in str(refused.value)
     assert not (run / "export").exists()
+
+
+def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
+    run = exported.run_of(tmp_path, ROWS, [1])
+    with pytest.raises(InputError, match=r"--folder: .* cannot be a folder"):
+        export(run, "ids", tmp_path / "pool.jsonl" / "below")
+
+
+def test_reading_the_pool_again_makes_no_cache(tmp_path: Path) -> None:
+    run = exported.run_of(tmp_path, ROWS, [1])
+    export(run, "ids", not_chosen=True)
+    assert not (tmp_path / "cache").exists()
+    (tmp_path / "cache").mkdir()
+    export(run, "ids", not_chosen=True)
+    assert list((tmp_path / "cache/rows").iterdir())
 
 
 def test_a_run_that_chose_nothing_has_nothing_to_export(tmp_path: Path) -> None:
