@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spice.library import reliability, select
+    from spice.gradients.live import gradients
+    from spice.library import diagnose, reliability, select
 
 __version__ = "0.1.0"
-__all__ = ["reliability", "select"]
+__all__ = ["diagnose", "gradients", "reliability", "select"]
 
 
 def __getattr__(name: str) -> Any:

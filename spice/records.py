@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -52,6 +52,20 @@ class Row:
             turns.append({"role": "assistant", "content": assistant})
         return [*turns, {"role": "user", "content": self.prompt}]
 
+    def text_id(self) -> str:
+        """The hash of its text, which its id begins with."""
+        return row_id(
+            self.system, self.history, self.instruction, self.input, self.response, self.taught
+        )
+
+    def learnt(self, *, last_alone: bool = False) -> list[bool]:
+        """Of each answer, the response last, whether it is to be learnt.
+
+        With ``last_alone`` the answers of the history are not, whatever the row says.
+        """
+        said = list(self.taught) or [True] * (len(self.history) + 1)
+        return [False] * (len(said) - 1) + said[-1:] if last_alone else said
+
     def up_to_last_taught(self) -> Row:
         """The same conversation without the turns behind the last answer that is to be learnt."""
         if not any(self.taught):
@@ -74,6 +88,16 @@ class Row:
         record = dataclasses.asdict(self)
         record["history"] = [list(turn) for turn in self.history]
         return {k: v for k, v in record.items() if v or k not in {"history", "system", "taught"}}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Row:
+        """The row that :meth:`as_dict` gave.
+
+        Raises:
+            TypeError: a field is missing, or is none of a row's.
+        """
+        history = tuple((user, assistant) for user, assistant in record.get("history", ()))
+        return cls(**{**record, "history": history, "taught": tuple(record.get("taught", ()))})
 
 
 def row_id(

@@ -32,6 +32,8 @@ Keys: budget, seed, until (signals | selection | finetune | scores), plan, cache
 More
   spice check …          runs nothing: all that is wrong at once, or what would be begun with
   spice diagnose RUN …   bounds, curvature, diversity and overlaps of finished runs
+  spice export RUN --to FORM
+                         the chosen rows for llamafactory, trl, axolotl, openai, datasets, or as ids
   spice --cfg job        every key with its value (add overrides to see what they change)
   spice --info defaults  where each value comes from
   spice --hydra-help     Hydra's own flags

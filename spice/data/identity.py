@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
 
-from spice.records import Row, row_id
+from spice.records import Row
 
 
 def identify(rows: Iterable[Row]) -> list[Row]:
@@ -20,7 +20,7 @@ def numbered(rows: Iterable[Row]) -> Iterator[Row]:
     """The same, one row after another."""
     seen: Counter[str] = Counter()
     for row in rows:
-        key = row_id(row.system, row.history, row.instruction, row.input, row.response, row.taught)
+        key = row.text_id()
         seen[key] += 1
         copy = f"{key}#{seen[key]}" if seen[key] > 1 else key
         yield dataclasses.replace(row, id=copy)

@@ -107,8 +107,7 @@ class Renderer:
 
     def taught(self, row: Row) -> list[bool]:
         """Of each answer, the response last, whether it is to be learnt."""
-        said = list(row.taught) or [True] * (len(row.history) + 1)
-        return said if self.template.supervise == "all" else [False] * (len(said) - 1) + said[-1:]
+        return row.learnt(last_alone=self.template.supervise == "last")
 
     def prompt_text(self, messages: Messages) -> str:
         """Everything up to where the assistant's answer begins."""

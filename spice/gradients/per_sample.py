@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def factors(model: PeftModel) -> list[tuple[str, nn.Linear]]:
-    """The LoRA factors whose gradients make up g, in the model's order.
+    """The LoRA factors whose gradients make up g, in the model's order: those of active adapters.
 
     A factor A whose partner B is zero is left out: ∂L/∂A = Bᵀ(…) is identically zero there, as it
     is for every freshly attached adapter, so these coordinates change no inner product.
@@ -36,7 +36,7 @@ def factors(model: PeftModel) -> list[tuple[str, nn.Linear]]:
     found = []
     for name, module in model.named_modules():
         if hasattr(module, "lora_A") and hasattr(module, "lora_B"):
-            for adapter in module.lora_A:
+            for adapter in [each for each in module.lora_A if each in module.active_adapters]:
                 a, b = module.lora_A[adapter], module.lora_B[adapter]
                 if torch.count_nonzero(b.weight):
                     found.append((f"{name}.lora_A", a))

@@ -7,6 +7,7 @@ folder holds what is told.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,27 +16,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from spice.data.row_table import ids_of
 from spice.errors import InputError
-from spice.gradients.agreement import directions
+from spice.library.diagnosis import diversity, theory
 from spice.pipeline.run import begin
 from spice.pipeline.run_folder import RESULTS
 from spice.records import chosen_ids
 from spice.reporting.card import overlap
 from spice.selectors.base import GradientSelector
-from spice.selectors.random_subset import RandomSubset
 from spice.signals.keyed import GRADIENTS
 from spice.storage.files import read_json, write_json
-from spice.submodular.certificate import curvature
-from spice.submodular.diversity import log_determinant_distance, novel_sum, unit
-from spice.submodular.perturbation import perturbation
 
 if TYPE_CHECKING:
     from spice.pipeline.run import Run
     from spice.submodular.kernel import Rows
 
 FILE = "diagnosis.json"
-PICKS = 256  # the first so many, whose inverse is made
-CANDIDATES = 512  # rows beside them, drawn from the seed
-SLACK = 1e-9  # of a bound, for rounding
 
 
 def examine(folder: Path, others: Sequence[Path]) -> dict[str, Any]:
@@ -56,8 +50,10 @@ def examine(folder: Path, others: Sequence[Path]) -> dict[str, Any]:
     }
     gradients = np.asarray(_seen(state, folder)[:])
     alpha = selection.get("alpha") or 1.0
-    facts |= {"alpha": alpha, **_theory(gradients, picks, alpha, state.config.seed)}
-    facts["diversity"] = _diversity(gradients, picks, state)
+    seed, names = state.config.seed, ids_of(state.pool.rows)
+    found = theory(gradients, picks, alpha, seed)
+    facts |= {"alpha": alpha, **asdict(found), "guarantee": found.guarantee}
+    facts["diversity"] = asdict(diversity(gradients, picks, seed, names))
     facts["overlaps"] = [
         {"with": str(other), **_shares(selection["ids"], chosen_ids(str(other), "diagnose"))}
         for other in others
@@ -90,47 +86,6 @@ def _seen(state: Run, folder: Path) -> Rows:
     return selector.seen(signals[GRADIENTS], range(len(state.pool.rows)), weights)
 
 
-def _theory(gradients: np.ndarray, picks: np.ndarray, alpha: float, seed: int) -> dict[str, Any]:
-    """Decomposition, bounds and curvature of some candidates beside the first picks."""
-    first = picks[:PICKS]
-    rest = np.setdiff1d(np.flatnonzero(directions(gradients)), picks)
-    drawn = np.random.default_rng(seed).permutation(rest)[:CANDIDATES]
-    G = gradients[np.concatenate([first, drawn])].astype(np.float64)
-    found = perturbation(G, alpha, range(len(first)))
-    taken = np.abs(found.epsilon)
-
-    def violations(bound: np.ndarray) -> int:
-        return int(np.count_nonzero(taken > bound * (1 + SLACK) + SLACK))
-
-    return {
-        "candidates": len(drawn),
-        "decomposition_error": found.error,
-        "mean_taken": float(taken.mean()) if len(taken) else 0.0,
-        "violations": violations(found.bound),
-        "violations_of_the_paper": (
-            None if found.published is None else violations(found.published)
-        ),
-        "curvature": curvature(G, np.square(G).sum(axis=1), alpha),
-    }
-
-
-def _diversity(gradients: np.ndarray, picks: np.ndarray, state: Run) -> dict[str, Any]:
-    """Of the picks' gradients at unit length, beside a uniform draw of as many that have one.
-
-    A row without direction would be as far from all others as rows can be.
-    """
-    ids = ids_of(state.pool.rows)
-    usable = np.flatnonzero(directions(gradients)).tolist()
-    by_id = sorted(usable, key=lambda row: ids[row])
-    drawn = RandomSubset.uniform(by_id, len(picks), np.random.default_rng(state.config.seed))
-    sides = {"picks": picks, "uniform": np.array(drawn, dtype=np.int64)}
-    rows = {side: unit(gradients[which]) for side, which in sides.items()}
-    return {
-        "novel_sum": {side: novel_sum(these) for side, these in rows.items()},
-        "ldd": {side: log_determinant_distance(these) for side, these in rows.items()},
-    }
-
-
 def _shares(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, float]:
     found = overlap("", ours, theirs)
     return {"jaccard": found.jaccard, "of_ours": found.of_ours, "of_theirs": found.of_theirs}
@@ -158,7 +113,13 @@ def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "bounds",
         (f"(1 + α‖F‖)u: {facts['violations']} candidates violate it; the paper's: {theirs}"),
     )
-    yield "curvature", f"c at most {facts['curvature']:.3f} among these rows"
+    yield (
+        "curvature",
+        (
+            f"c at most {facts['curvature']:.3f} among these rows: without a penalty, a greedy "
+            f"among them has {facts['guarantee']:.3f} of the best at least"
+        ),
+    )
     for name, told in (("novel_sum", "NovelSum"), ("ldd", "LDD")):
         sides = facts["diversity"][name]
         yield (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import glob
 import hashlib
 import json
@@ -80,6 +81,29 @@ def publish_folder(path: Path, write: Callable[[Path], object]) -> None:
                 os.fsync(written.fileno())
     shutil.rmtree(path, ignore_errors=True)
     partial.replace(path)
+
+
+def publish_new(path: Path, write: Callable[[Path], object]) -> None:
+    """The same of a file that may be somebody's: other content under its name stays as it is.
+
+    Raises:
+        InputError: there is such content.
+    """
+
+    def write_or_refuse(partial: Path) -> None:
+        write(partial)
+        if path.exists() and not (path.is_file() and filecmp.cmp(partial, path, shallow=False)):
+            raise already_there(path)
+
+    publish(path, write_or_refuse)
+
+
+def already_there(path: Path) -> InputError:
+    """What is said of a name under which there is something else."""
+    return InputError(
+        f"{path} is there already, with other content, and is not written over; delete it, or "
+        "give another folder"
+    )
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from spice.cli.explain import choices, conf_dir
 from spice.errors import InputError
+from spice.gradients import live
 from spice.library import DEFAULTS
 from spice.pipeline.components import Components
 
@@ -79,6 +80,17 @@ def test_library_and_configuration_have_the_same_defaults() -> None:
         # Weights come as numbers, and the library knows no sources.
         if name not in {"_target_", "reliability", "stratify", "quotas"}:
             assert DEFAULTS[name] == value, name
+
+
+def test_the_library_reads_gradients_by_the_same_defaults() -> None:
+    config = OmegaConf.to_container(composed(), resolve=True)
+    assert isinstance(config, dict)
+    of_files = {"_target_", "on_bad_row", "dtype", "shard_rows"}  # which the library has none of
+    told = {**config["template"], **config["gradients"]}
+    told["lora"] = {name: v for name, v in told["lora"].items() if name != "_target_"}
+    assert {name: v for name, v in told.items() if name not in of_files} == live.DEFAULTS
+    assert live.DEFAULTS.keys() == live.Options.__annotations__.keys()
+    assert live.DEFAULTS["lora"].keys() == live.LoraOptions.__annotations__.keys()
 
 
 def test_the_contract_s_groups_and_keys_are_there() -> None:

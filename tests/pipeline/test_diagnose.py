@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from spice.errors import InputError
-from spice.pipeline.diagnose import FILE, _begun, _diversity, _seen, examine, lines
+from spice.library.diagnosis import diversity
+from spice.pipeline.diagnose import FILE, _begun, _seen, examine, lines
 from spice.storage.files import read_json
 
 Run = Callable[..., dict[str, Any]]
@@ -27,6 +28,7 @@ def test_a_finished_selection(start: Run, tmp_path: Path, selector: str) -> None
     assert facts["violations"] == 0
     assert not facts["violations_of_the_paper"]
     assert 0 < facts["curvature"] <= 1
+    assert 1 - 1 / np.e <= facts["guarantee"] < 1
     picked = read_json(tmp_path / "one" / "selection.json")
     G = np.asarray(_seen(_begun(tmp_path / "one"), tmp_path)[picked["indices"]], dtype=np.float64)
     F = np.linalg.slogdet(np.eye(len(G)) + facts["alpha"] * G @ G.T)[1]
@@ -45,8 +47,8 @@ def test_rows_without_direction_are_no_diversity(start: Run, tmp_path: Path) -> 
     G = np.asarray(_seen(run, tmp_path)[:])
     G[:9] = 0.0
     picks = np.arange(9, len(G))
-    sides = _diversity(G, picks, run)["novel_sum"]
-    assert sides["uniform"] == pytest.approx(sides["picks"])
+    sides = diversity(G, picks, run.config.seed, [row.id for row in run.pool.rows]).novel_sum
+    assert sides.uniform == pytest.approx(sides.picks)
 
 
 def test_what_cannot_be_diagnosed_is_said(start: Run, tmp_path: Path) -> None:

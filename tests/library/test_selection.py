@@ -250,7 +250,9 @@ def test_each_option_has_a_default_and_what_is_no_option_has_none() -> None:
 
 
 def test_the_package_offers_what_it_lists_and_nothing_else() -> None:
-    assert {"select", "reliability"} == set(spice.__all__) <= set(dir(spice))
+    assert (
+        {"diagnose", "gradients", "reliability", "select"} == set(spice.__all__) <= set(dir(spice))
+    )
     with pytest.raises(AttributeError, match="has no attribute 'choose'"):
         spice.choose  # noqa: B018
 

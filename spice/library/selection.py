@@ -1,19 +1,18 @@
-"""The library face: selection for people who bring their own gradients."""
+"""Selection for people who bring their own gradients."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from numbers import Real
 from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
 from spice.errors import InputError
-from spice.gradients.agreement import Agreement, agreement, directions, judging_groups
+from spice.library import arrays
 from spice.records import Selection
 from spice.selectors.spice import Spice
-from spice.signals.reliability import Consensus
 
 
 class Options(TypedDict, total=False):
@@ -83,62 +82,26 @@ def select(gradients: Any, k: int, *, weights: Any = None, **options: Unpack[Opt
         InputError: arguments outside these ranges, or gradients that are not n × d.
         TypeError: an option that there is not.
     """
-    settings = _settings(options)
-    matrix = _matrix(gradients)
-    trusted = None if weights is None else _weights(weights, len(matrix))
+    matrix, selector = arrays.matrix(gradients), spice_of(options)
+    trusted = None if weights is None else arrays.numbers(weights, len(matrix))
     count, rows = _count(k), range(len(matrix))
-    selector = Spice(**settings, reliability=None)
     selection = selector.select_gradients(matrix, rows, count, rows, weights=trusted)
     for message in _left_out(selection, k):
         warnings.warn(message, stacklevel=2)
     return selection
 
 
-def reliability(
-    gradients: Any,
-    sources: Sequence[Any] | None = None,
-    *,
-    share: float = 0.1,
-    copies: float = 0.98,
-    references: int = 2048,
-    seed: int = 0,
-) -> Agreement:
-    """How far each gradient can be trusted, by what the others of its source say of it.
-
-    For row x each other row of its source has a vote, the cosine of the two gradients. Support c⁺
-    is the mean of the largest tenth of the votes, opposition c⁻ that of the largest tenth of their
-    negatives, a = c⁺ − c⁻ the net consensus, and w² = (max(0, a)/τ)^(½ + π), where π estimates the
-    untrustworthy share of the source and τ is the consensus of a typical row of the others:
-    :mod:`spice.gradients.agreement` has all of it.
-
-    Args:
-        gradients: n × d, numpy or torch, any float type.
-        sources: n names, or None where all rows judge each other.
-        share: of the votes whose mean is taken.
-        copies: the cosine above which rows are near copies, which share one vote.
-        references: voters of a source at most, drawn from ``seed`` where it has more rows.
-        seed: draws them.
-
-    Returns:
-        An agreement with ``weights()``, ``support``, ``opposition`` and ``net``, n each.
+def spice_of(options: Options) -> Spice:
+    """The selector with these options, those not given as :data:`DEFAULTS` has them.
 
     Raises:
-        InputError: arguments outside these ranges, gradients that are not n × d, or other than
-            n sources.
+        TypeError: an option that there is not.
     """
-    matrix = _matrix(gradients)
-    names = _names(sources, len(matrix))
-    Consensus("source", share, copies, references, seed)  # refuses what makes no sense
-    groups = judging_groups(names, directions(matrix))
-    return agreement(matrix, groups, share=share, copies=copies, references=references, seed=seed)
-
-
-def _settings(options: Options) -> dict[str, Any]:
-    """All options, those not given as :data:`DEFAULTS` has them."""
     for name in options:
         if name not in DEFAULTS:
             raise TypeError(f"select() got an unexpected keyword argument {name!r}")
-    return {**DEFAULTS, **{name: _plain(value) for name, value in options.items()}}
+    given = {name: _plain(value) for name, value in options.items()}
+    return Spice(**{**DEFAULTS, **given}, reliability=None)
 
 
 def _plain(value: Any) -> Any:
@@ -160,47 +123,6 @@ def _left_out(selection: Selection, k: int) -> Iterator[str]:
         yield f"{len(rows)} of {selection.n} rows left out: {why} (rows {_few(rows)})"
     if k > usable:
         yield f"k={k}, but only {usable} rows can be picked"
-
-
-def _names(sources: Sequence[Any] | None, n: int) -> list[str] | None:
-    if sources is None:
-        return None
-    names = [str(source) for source in sources]
-    if len(names) != n:
-        raise InputError(f"sources: {len(names)} for {n} gradients")
-    return names
-
-
-def _weights(weights: Any, n: int) -> np.ndarray:
-    given = np.asarray(_array(weights), dtype=float)
-    if given.shape != (n,):
-        raise InputError(f"weights must be {n} numbers, one a row, not of shape {given.shape}")
-    if not np.all(np.isfinite(given) & (given >= 0)):
-        raise InputError("weights must be finite numbers of at least 0")
-    return given
-
-
-def _array(values: Any) -> Any:
-    """What came from torch as numpy; bfloat16 included, which numpy does not know."""
-    if not hasattr(values, "detach"):
-        return values
-    if str(values.layout) != "torch.strided" or values.is_meta:
-        raise InputError("gradients and weights must be dense tensors that hold values")
-    values = values.detach().cpu()
-    short = values.is_floating_point() and values.element_size() < 4
-    return (values.float() if short else values).numpy()
-
-
-def _matrix(gradients: Any) -> np.ndarray:
-    try:
-        matrix = np.asarray(_array(gradients))
-    except ValueError as error:  # rows of different lengths
-        raise InputError(f"gradients must be n × d: {error}") from error
-    if matrix.ndim != 2:
-        raise InputError(f"gradients must be n × d, not of shape {matrix.shape}")
-    if matrix.dtype.kind not in "fiu":
-        raise InputError(f"gradients must be real numbers, not {matrix.dtype}")
-    return matrix if matrix.dtype in (np.float16, np.float32) else matrix.astype(float, copy=False)
 
 
 def _few(rows: list[int]) -> str:
