@@ -126,7 +126,7 @@ def _read_signals(pool: PoolSeen, state: Run, runs: Sequence[Finished], number: 
         keyed = state.keyed
         missing = keyed is None or [n for n, k in keyed.keys.items() if not state.stages.has(n, k)]
         if keyed is None or missing:
-            raise InputError(f"the gradients are not in {state.cache}, or another version's are")
+            raise InputError(_not_there(state.cache))
         signals = keyed.read()
     except InputError as error:
         pool.notes.append(f"No map and no reliability of each row: {error}")
@@ -135,6 +135,11 @@ def _read_signals(pool: PoolSeen, state: Run, runs: Sequence[Finished], number: 
     pool.reliability = signals.get("reliability")
     pool.left = _left(pool, state, runs[number])
     pool.of = number if pool.left is not None else None
+
+
+def _not_there(cache: Path) -> str:
+    told = f"the gradients are not in {cache}, or another version's are"
+    return told if cache.is_absolute() else f"{told} (a folder that is told from where a run began)"
 
 
 def _left(pool: PoolSeen, state: Run, run: Finished) -> np.ndarray | None:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 WIDTH = 440
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 40  # margins of a chart with two axes
-HEIGHT = 250
+LEFT, RIGHT, TOP, BOTTOM = 50, 16, 26, 42  # margins of a chart with two axes
+HEIGHT = 262
 ROW, TRACK = 44, 16  # of a chart of rows: a label, and below it what is drawn
 POINTS = 160  # of a line; longer ones are thinned out
 COLOURS = 8
@@ -89,9 +89,8 @@ def thinned(one: dict[str, Any]) -> dict[str, Any]:
     if len(one["x"]) <= POINTS:
         return one
     kept = np.unique(np.linspace(0, len(one["x"]) - 1, POINTS).astype(int)).tolist()
-    lists = {name: [one[name][i] for i in kept] for name in ("x", "y", "low", "high")
-             if name in one}  # fmt: skip
-    return {**one, **lists}
+    columns = [name for name in ("x", "y", "low", "high") if name in one]
+    return one | {name: [one[name][i] for i in kept] for name in columns}
 
 
 def row_chart(
@@ -105,8 +104,8 @@ def row_chart(
     """Rows with a ``label``, a ``note`` and ``marks`` on one axis from ``low`` to ``high``.
 
     A mark is a ``bar`` or a ``range`` from ``low`` to ``high``, or a ``dot`` or a ``tick`` at
-    ``at``, each with a ``colour`` and a ``title`` that is told when it is pointed at. With ``log``
-    the axis is logarithmic.
+    ``at``, each with a ``colour`` and a ``title`` that is told when it is pointed at. Dots of a row
+    lie a little below each other. With ``log`` the axis is logarithmic.
     """
     wide = WIDTH - 2 * RIGHT
 
@@ -118,6 +117,10 @@ def row_chart(
     drawn = []
     for number, row in enumerate(rows):
         top = number * ROW + 20
+        dots = [mark for mark in row["marks"] if mark["kind"] == "dot"]
+        step = min(5.0, (TRACK - 4) / max(len(dots) - 1, 1))
+        for i, mark in enumerate(dots):
+            mark["y"] = round(top + TRACK / 2 + step * (i - (len(dots) - 1) / 2), 1)
         marks = [
             {**mark, **{f"x_{end}": place(mark[end]) for end in ("low", "high", "at")
                         if end in mark}}

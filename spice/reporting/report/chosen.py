@@ -37,8 +37,10 @@ def curves(report: Report) -> dict[str, Any] | None:
     return {
         "gains": line_chart(gains, "pick", "gain (nats)"),
         "conflicts": line_chart(conflicts, "pick", "conflict, mean so far") if some else None,
-        "bands": any("low" in one for one in gains),
-        "decay": [_decay(one) for one in gains],
+        "bands": any(one.get("low") != one.get("high") for one in [*gains, *conflicts]),
+        "decay": [
+            {"name": one["name"], "first": one["y"][0], "last": one["y"][-1]} for one in gains
+        ],
         "names": [(one["name"], one["colour"]) for one in gains],
     }
 
@@ -51,18 +53,12 @@ def _band(each: Sequence[Any]) -> dict[str, Any]:
     return found
 
 
-def _decay(one: dict[str, Any]) -> dict[str, Any]:
-    first, last = one["y"][0], one["y"][-1]
-    return {"name": one["name"], "first": first, "last": last,
-            "share": last / first if first > 0 else None}  # fmt: skip
-
-
 def sources(report: Report) -> dict[str, Any]:
     """Each source's share of the pool and of each setting's picks, as a chart and a table."""
     pool = _shares(report, range(len(report.runs)), "pool")
     picked = {s["name"]: _shares(report, s["runs"], "picked") for s in report.settings}
     names = sorted(pool, key=lambda name: -pool[name])
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "label": name,
             "note": f"pool {pool[name]:.0%}",
@@ -75,8 +71,9 @@ def sources(report: Report) -> dict[str, Any]:
     ]
     highest = max((mark.get("high", mark.get("at", 0)) for row in rows for mark in row["marks"]),
                   default=0.0)  # fmt: skip
+    href = report.link(0, "selection_report.json")
     each = [
-        [cell(name), cell(f"{pool[name]:.1%}", None, pool[name])]
+        [cell(name), cell(f"{pool[name]:.1%}", href, pool[name])]
         + [_share(report, s, picked[s["name"]].get(name, 0.0)) for s in report.settings]
         for name in names
     ]

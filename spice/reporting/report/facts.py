@@ -17,6 +17,7 @@ from spice.reporting.report.finished import SWEEP, Finished
 
 DRAWN = 8  # settings that charts show; tables show all
 COMPARED = 60  # runs of an overlap map
+LYING = ("cache_dir=", "hydra.")  # overrides that say where things lie, of which folders tell
 
 Cells = list[dict[str, Any]]
 
@@ -136,7 +137,7 @@ class Report:
             cell(setting["name"], colour=setting["colour"]),
             cell(len(line.seeds), href, len(line.seeds)),
             cell(line.average, href, line.average.value),
-            cell(None if low is None else f"{low:.1f} to {high:.1f}", None, low),
+            cell(None if low is None else f"{low:.1f} to {high:.1f}", href, low),
         ]
         for name in benchmarks:
             score = line.scores.get(name, tables.Cell(None, None))
@@ -163,40 +164,48 @@ class Report:
         }
 
     def otherwise(self) -> list[dict[str, Any]]:
-        """How many picks the penalty and the weights of a run decided."""
-        what = {
-            "without_penalty": "the same without its penalty (λ = 0)",
-            "without_weights": "the same with all rows trusted alike",
-        }
+        """How many picks the penalty and the weights decided, by the first run of each setting."""
+        what = {"without_penalty": "the penalty λ", "without_weights": "the weights"}
         found = []
-        for number, run in enumerate(self.runs):
+        for setting in self.settings:
+            run = self.runs[setting["runs"][0]]
             ours = set(run.selection["indices"])
             for key, told in what.items():
                 if (theirs := run.selection[key]) is not None:
-                    share = jaccard(ours, set(theirs))
-                    found.append({"run": number, "what": told, "jaccard": share,
-                                  "changed": len(ours - set(theirs)), "k": len(ours)})  # fmt: skip
+                    changed = len(ours - set(theirs))
+                    href = self.link(setting["runs"][0], "selection.json")
+                    found.append({"setting": setting["name"], "what": told, "href": href,
+                                  "changed": changed, "k": len(ours)})  # fmt: skip
         return found
 
     def states(self) -> dict[str, Any] | None:
         """Each job of a sweep and how it stands; None without a sweep."""
         if not self.jobs:
             return None
-        rows = []
-        for job in self.jobs:
-            folder = job["sweep"] / job["folder"] if job.get("folder") else None
-            record, seconds = self.href(job["sweep"] / SWEEP), job.get("seconds")
-            rows.append([
-                cell(job["number"], self.href(folder) if folder else record, job["number"]),
-                cell(" ".join(job["overrides"]), wide=True),
-                cell(job["state"], record, state=job["state"]),
-                cell(None if seconds is None else clock(seconds), record, seconds or 0.0),
-                cell(job.get("error") or "", wide=True),
-            ])  # fmt: skip
+        shared = common([job["overrides"] for job in self.jobs])
         states = [job["state"] for job in self.jobs]
-        count = {state: states.count(state) for state in dict.fromkeys(states)}
-        told = table(["job", "overrides", "state", "time", "why it failed"], rows)
-        return {"table": told, "count": count}
+        failed = any(job.get("error") for job in self.jobs)
+        columns = ["job", "overrides", "state", "time", *(["why it failed"] if failed else [])]
+        return {
+            "table": table(columns, [self._job(job, shared, failed) for job in self.jobs]),
+            "count": {state: states.count(state) for state in dict.fromkeys(states)},
+            "shared": shared,
+            "all_fine": set(states) == {"finished"},
+        }
+
+    def _job(self, job: Mapping[str, Any], shared: Sequence[str], failed: bool) -> Cells:
+        """A job's line; with the reason for which it failed if any did."""
+        folder = job["sweep"] / job["folder"] if job.get("folder") else job["sweep"] / SWEEP
+        record, seconds = self.href(job["sweep"] / SWEEP), job.get("seconds")
+        own = " ".join(one for one in job["overrides"]
+                       if one not in shared and not one.startswith(LYING))  # fmt: skip
+        line = [
+            cell(job["number"], self.href(folder), job["number"]),
+            cell(own, wide=True),
+            cell(job["state"], record, state=job["state"]),
+            cell(None if seconds is None else clock(seconds), record, seconds or 0.0),
+        ]
+        return [*line, cell(job.get("error") or "", wide=True)] if failed else line
 
     def costs(self) -> dict[str, Any]:
         """Seconds by stage: what each setting takes from nothing, and what was spent here."""
@@ -219,6 +228,13 @@ class Report:
 def spent(results: Mapping[str, Any]) -> dict[str, float]:
     """Seconds by stage of whoever did it; of what is not kept in the cache, this run's own."""
     return {**results["seconds"], **results["paid"]}
+
+
+def common(each: Sequence[Sequence[str]]) -> list[str]:
+    """The overrides that all jobs or runs have, without where things lie."""
+    first = each[0] if each else []
+    return [one for one in first if all(one in other for other in each)
+            and not one.startswith(LYING)]  # fmt: skip
 
 
 def jaccard(one: set, other: set) -> float:

@@ -18,13 +18,13 @@ from spice.reporting.report.rows import PoolSeen, packed
 from spice.storage.files import publish
 
 SECTIONS = {
-    "states": ("jobs", "Sweep"),
     "settings": ("scores", "Scores"),
     "sources": ("why", "Why these"),
     "overlaps": ("overlap", "Overlap"),
     "map": ("map", "Map"),
     "rows": ("rows", "Rows"),
     "pool": ("pool", "Pool"),
+    "states": ("jobs", "Sweep"),
     "costs": ("cost", "Cost"),
     "asked": ("asked", "Asked"),
 }
@@ -53,6 +53,8 @@ def _facts(report: Report, pool: PoolSeen | None) -> dict[str, Any]:
     scores, costs, overlaps = report.scores(), report.costs(), report.overlaps()
     if overlaps:
         overlaps["chart"] = heat_map(overlaps["names"], overlaps["values"])
+    files = ("results.json", "selection.json", "selection_report.json")
+    first = story.first_setting(report)["runs"][0] if report.runs else None
     settings = [{**s, "described": report.described(s["selector"])} for s in report.settings]
     return {
         "title": story.title(report),
@@ -62,8 +64,8 @@ def _facts(report: Report, pool: PoolSeen | None) -> dict[str, Any]:
         "settings": settings,
         "drawn": report.drawn,
         "legend": [("pool", "pool"), *((s["name"], s["colour"]) for s in report.drawn)],
-        "names": [report.name_of(i) for i in range(len(report.runs))],
-        "hrefs": [report.link(i, "selection.json") for i in range(len(report.runs))],
+        "runs": len(report.runs),
+        "file": {name: first is not None and report.link(first, name) for name in files},
         "scores": scores,
         "averages": chosen.averages(scores["averages"]) if scores else None,
         "sources": chosen.sources(report),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from spice.reporting.health import health_line
-from spice.reporting.report.facts import Report, cell, clock, table
+from spice.reporting.report.facts import Report, cell, clock, common, table
 
 #: what a reader should know of a pool's reading, by the key of an audit
 READ = {
@@ -47,19 +47,40 @@ def _chosen(report: Report) -> dict[str, Any]:
     n = sorted({run.selection["n"] for run in report.runs})
     k = "–".join(f"{size:,}" for size in dict.fromkeys(sizes[:1] + sizes[-1:])) or "0"
     of = "–".join(f"{size:,}" for size in dict.fromkeys((n[0], n[-1])))
-    share = f"{sizes[-1] / n[-1]:.1%} of the pool" if sizes else "nothing was chosen"
-    if len(sizes) > 1:
-        share = f"up to {share}, in {len(report.settings)} settings"
-    elif len(report.settings) > 1:
-        share = f"{share}, in {len(report.settings)} settings"
-    return {"ask": "What was chosen?", "big": f"{k} of {of} rows", "text": share,
-            "href": report.link(0, "selection.json"), "to": "#rows"}  # fmt: skip
+    settings = f", in each of {len(report.settings)} settings" if len(report.settings) > 1 else ""
+    most = "up to " if len(sizes) > 1 else ""
+    share = f"{most}{sizes[-1] / n[-1]:.1%} of the pool{settings}." if sizes else "Nothing."
+    first = first_setting(report)
+    number = first["runs"][0]
+    told = f"{share[:1].upper()}{share[1:]} {_typical(report, first)}"
+    return {"ask": "What was chosen?", "big": f"{k} of {of} rows", "text": told,
+            "href": report.link(number, "selection.json"), "to": "#why"}  # fmt: skip
+
+
+def _typical(report: Report, setting: dict[str, Any]) -> str:
+    """The lengths and the mix of a choice beside the pool's, in a sentence or two."""
+    facts = report.runs[setting["runs"][0]].results["selection"]
+    median = facts.get("median_length") or {}
+    whose = f"{setting['selector']}: " if len(report.settings) > 1 else ""
+    told = []
+    if median.get("pool") and median.get("picked"):
+        told.append(f"median answer {median['picked']:.0f} tokens, the pool's {median['pool']:.0f}")
+    far = facts.get("mix_distance")
+    if len(facts.get("sources", {})) > 1 and far is not None:
+        moved = f"{far:.0%} of the picks from other sources than as the pool has them"
+        told.append("sources as in the pool" if far < 0.005 else moved)
+    text = "; ".join(told)
+    return f"{whose}{text if whose else text[:1].upper() + text[1:]}." if told else ""
+
+
+def first_setting(report: Report) -> dict[str, Any]:
+    """The first of the settings that chose by anything: the one that a page is told by."""
+    plain = ("random", "random_within_sources", "none", "full")
+    return next((s for s in report.settings if s["selector"] not in plain), report.settings[0])
 
 
 def _why(report: Report) -> dict[str, Any]:
-    """How the first of the settings chooses that chose by anything."""
-    first = next((s for s in report.settings if s["selector"] not in ("random", "none", "full")),
-                 report.settings[0])  # fmt: skip
+    first = first_setting(report)
     run = report.runs[first["runs"][0]]
     told = [report.described(first["selector"])]
     if (information := run.selection["information"]) is not None:
@@ -87,13 +108,13 @@ def _helped(report: Report, scores: dict[str, Any] | None) -> dict[str, Any]:
                "it is luck, for no uniform draw stands beside it."  # fmt: skip
         return {**ask, "big": f"{best['mean']:.1f} points", "text": text}
     above, below = ([v for v in verdicts if f" is {side} " in v] for side in ("above", "below"))
+    text = (above or below or verdicts)[0]
+    if above and below:
+        worse = ", ".join(sentence.partition(" is below ")[0] for sentence in below)
+        return {**ask, "big": "better than chance", "text": f"{text} Worse than chance: {worse}."}
     if not (above or below):
-        big = "no difference shown"
-    elif above and below:
-        big = "better and worse"
-    else:
-        big = "better than chance" if above else "worse than chance"
-    return {**ask, "big": big, "text": (above or below or verdicts)[0]}
+        return {**ask, "big": "no difference shown", "text": text}
+    return {**ask, "big": "better than chance" if above else "worse than chance", "text": text}
 
 
 def _cost(report: Report, costs: dict[str, Any]) -> dict[str, Any]:
@@ -162,18 +183,15 @@ def _common(report: Report) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             found.setdefault(of(run), report.link(number, file))
         return name, [{"text": text, "href": href} for text, href in found.items()]
 
-    yield values("overrides", "config.yaml", lambda r: "\n".join(_free(r.results["overrides"])))
+    shared = common([run.results["overrides"] for run in report.runs])
+    name = "overrides" if len(report.runs) == 1 else "overrides of all"
+    yield values(name, "config.yaml", lambda r: " ".join(shared))
     yield values("model", "results.json", lambda r: r.results["model"])
     yield values("proxy", "results.json", lambda r: r.results["proxy"] or "none was read")
     yield values("pool", "results.json", lambda r: f"key {r.results['inputs'].get('pool', '?')}")
     yield values("versions", "results.json", lambda r: _listed(r.results["versions"]))
     yield values("git", "results.json", lambda r: r.results.get("git") or "")
     yield values("machine", "results.json", lambda r: _machine(r.results.get("hardware") or {}))
-
-
-def _free(overrides: Sequence[str]) -> list[str]:
-    """Without where things lie, of which the folder tells."""
-    return [one for one in overrides if not one.startswith(("cache_dir=", "hydra."))]
 
 
 def _listed(versions: dict[str, str]) -> str:
@@ -188,16 +206,11 @@ def _machine(hardware: dict[str, Any]) -> str:
             f"{hardware.get('memory_gb')} GB of memory, {gpus}")  # fmt: skip
 
 
-def pool_facts(report: Report) -> dict[str, Any] | None:
+def pool_facts(report: Report) -> dict[str, Any]:
     """How the pool was read, by the first run whose audit is there; warnings of all."""
-    number = next((i for i, run in enumerate(report.runs) if run.audit), None)
-    warnings = {w: i for i, run in enumerate(report.runs)
-                for w in run.results["selection"].get("warnings", [])}  # fmt: skip
-    warned = [{"text": text, "href": report.link(i, "selection_report.json"),
-               "run": report.name_of(i)} for text, i in warnings.items()]  # fmt: skip
-    if number is None:
-        return {"table": None, "warnings": warned, "skipped": [], "changed": {}, "unread": []}
-    audit, href = report.runs[number].audit or {}, report.link(number, "audit.json")
+    number = next((i for i, run in enumerate(report.runs) if run.audit), 0)
+    run, href = report.runs[number], report.link(number, "audit.json")
+    audit = run.audit or {}
     roles = {role: facts for role, facts in audit.items()
              if isinstance(facts, dict) and "supervised_tokens" in facts}  # fmt: skip
     rows = [
@@ -213,10 +226,22 @@ def pool_facts(report: Report) -> dict[str, Any] | None:
         "skipped": audit.get("skipped", []),
         "changed": audit.get("changed", {}),
         "unread": audit.get("unread", []),
-        "warnings": warned,
+        "warnings": _warnings(report),
         "health": _health(report),
-        "excluded": report.runs[number].results["selection"].get("excluded", {}),
+        "excluded": run.results["selection"].get("excluded", {}),
+        "excluded_from": report.link(number, "selection_report.json"),
     }  # fmt: skip
+
+
+def _warnings(report: Report) -> list[dict[str, Any]]:
+    """What a run's owner should know, each once, with the first setting that it is said of."""
+    found: dict[str, dict[str, Any]] = {}
+    for setting in report.settings:
+        for number in setting["runs"]:
+            for text in report.runs[number].results["selection"].get("warnings", []):
+                href = report.link(number, "selection_report.json")
+                found.setdefault(text, {"text": text, "href": href, "setting": setting["name"]})
+    return list(found.values())
 
 
 def _health(report: Report) -> dict[str, Any] | None:

@@ -84,8 +84,8 @@ function columns() {
     { key: "length", name: data.unit, of: (i) => data.length[i] },
     { key: "weight", name: "reliability", of: (i) => data.weight[i], when: data.weight !== null },
     { key: "gain", name: "gain", of: (i) => state.gain[i], when: some(state.gain) },
-    { key: "conflict", name: "conflict", of: (i) => state.conflict[i], when: some(state.conflict) },
-  ].filter((column) => column.when !== false);
+    { key: "conflict", name: "conflict", of: (i) => state.conflict[i], when: state.conflict.some((v) => v) },
+  ].filter((column) => column.when !== false); // a column that says nothing is left out
 }
 
 function bounds(form, name) {
@@ -263,7 +263,7 @@ function drawMap(near = -1) {
     pen.fill();
     if (line) { pen.strokeStyle = line; pen.lineWidth = 1.2; pen.stroke(); }
   };
-  const small = map.points.length > 2000 ? 2.2 : 3.2;
+  const small = (map.points.length > 2000 ? 2.2 : 3.2) * (canvas.clientWidth < 600 ? 0.7 : 1);
   const picked = ([, , i]) => state.order[i] !== null;
   pen.globalAlpha = 0.75;
   map.points.filter((p) => !picked(p)).forEach(([x, y, i]) => dot(x, y, small, colour(i)));
