@@ -16,12 +16,15 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from compose import job
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spice.cli.report import report as command
 from spice.errors import InputError
 from spice.pipeline.jobs import Jobs
 from spice.pipeline.report import FILE, report
+from spice.pipeline.run import run as pipeline
 from spice.records import Row
 from spice.reporting.report import gradient_map as mapping
 from spice.reporting.report.charts import heat_map, line_chart, row_chart, ticks
@@ -30,7 +33,6 @@ from spice.reporting.report.finished import read
 from spice.reporting.report.rows import PoolSeen, embedded, gains_left, packed
 from spice.storage.files import read_json
 
-Start = Callable[..., dict[str, Any]]
 EVIL = (
     "</script><script>window.hurt = 1</script>", "<img src=x onerror='window.hurt = 1'>",
     "{{ 7 * 7 }} {% raw %}", "<!-- ", "\u202ereversed \x1b[31m", "]]> & &amp; \" '",
@@ -78,11 +80,55 @@ def page(*folders: Path, to: Path | None = None) -> Page:
     return Page(report(folders, to, described))
 
 
+def page_text(path: Path) -> str:
+    return Page(path).text
+
+
+Go = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def go(make_checkpoint: Callable[..., Path]) -> Go:
+    """Run the pipeline without tuning and scores on a pool of a folder's; returns the run's."""
+
+    def go(base: Path, name: str, *overrides: str) -> Path:
+        config = job(
+            "data=jsonl", f"data.paths=[{base / 'pool.jsonl'}]", "budget=0.2", "finetune=none",
+            "proxy=local", f"proxy.path={make_checkpoint('llama')}", "benchmarks=none",
+            "logger=csv", "trainer.progress=false", f"cache_dir={base / 'cache'}", *overrides,
+        )  # fmt: skip
+        pipeline(config, base / name)
+        return base / name
+
+    return go
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, records: list[dict[str, str]], go: Go) -> Path:
+    """A folder with a pool, a cache, and a sweep of four finished runs; not to be changed."""
+    base = tmp_path_factory.mktemp("base")
+    lines = [json.dumps(record) for record in records]
+    (base / "pool.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    each = ["spice_consensus"], ["spice"], ["spice", "seed=1"], ["random"]
+    for number, (selector, *more) in enumerate(each):
+        go(base, f"sweep/{number}", f"selector={selector}", *more)
+    return base
+
+
+@pytest.fixture(scope="module")
+def run(base: Path) -> Path:
+    """The run of it whose rows are weighed."""
+    return base / "sweep" / "0"
+
+
 @pytest.fixture
-def run(start: Start, tmp_path: Path) -> Path:
-    """A finished run without scores, its rows weighed."""
-    start("selector=spice_consensus", "finetune=none", folder=tmp_path / "run")
-    return tmp_path / "run"
+def copied(base: Path, tmp_path: Path) -> Path:
+    """The same folder once more, to be changed."""
+    copy = tmp_path / "copy"
+    shutil.copytree(base, copy)
+    for config in copy.rglob("config.yaml"):
+        config.write_text(config.read_text().replace(str(base), str(copy)))
+    return copy
 
 
 def test_a_single_run_without_scores(run: Path) -> None:
@@ -138,16 +184,11 @@ def test_nothing_is_asked_of_a_network(run: Path) -> None:
     assert "url(" not in (run / FILE).read_text(encoding="utf-8")
 
 
-def test_a_sweep_tells_its_jobs_its_scores_and_how_far_choices_agree(
-    start: Start, tmp_path: Path
-) -> None:
-    sweep = tmp_path / "sweep"
-    overrides = [[f"selector={s}", f"seed={i}", "logger=csv"] for s in ("spice", "random")
-                 for i in (0, 1)]  # fmt: skip
-    jobs = Jobs(sweep)
-    jobs.begin([*overrides, ["budget=99", "logger=csv"]])
-    for number, own in enumerate(overrides):
-        start(*own, "finetune=none", folder=sweep / str(number))
+def test_a_sweep_tells_its_jobs_its_choices_and_how_far_they_agree(copied: Path) -> None:
+    sweep, jobs = copied / "sweep", Jobs(copied / "sweep")
+    each = [["selector=spice"], ["seed=1"], ["seed=2"], ["selector=random"], ["budget=99"]]
+    jobs.begin([[*own, "logger=csv"] for own in each])
+    for number, own in enumerate(each[:4]):
         jobs.note(number, own, state="finished", folder=str(number), seconds=1.5)
     jobs.note(4, ["budget=99", "logger=csv"], state="failed", error="no <b>such</b> pool")
     shown = page(sweep)
@@ -157,8 +198,8 @@ def test_a_sweep_tells_its_jobs_its_scores_and_how_far_choices_agree(
     assert "of all jobs: logger=csv" in shown.text
     ids = [read_json(sweep / str(n) / "selection.json")["ids"] for n in range(4)]
     told = Report(*read([sweep]), sweep, described)
-    assert [s["name"] for s in told.settings] == ["spice", "random"]
-    assert [s["runs"] for s in told.settings] == [[0, 1], [2, 3]]
+    assert [s["name"] for s in told.settings] == ["spice_consensus", "spice", "random"]
+    assert [s["runs"] for s in told.settings] == [[0], [1, 2], [3]]
     overlaps = told.overlaps()
     assert overlaps is not None
     shares = [[len({*a} & {*b}) / len({*a} | {*b}) for b in ids] for a in ids]
@@ -166,15 +207,14 @@ def test_a_sweep_tells_its_jobs_its_scores_and_how_far_choices_agree(
     assert [one["name"] for one in shown.rows["runs"]] == [told.name_of(i) for i in range(4)]
 
 
-def test_scores_have_intervals_and_a_verdict(start: Start, tmp_path: Path) -> None:
-    for number, (selector, right) in enumerate((("spice", 0.8), ("random", 0.3))):
-        folder = tmp_path / "two" / str(number)
-        start(f"selector={selector}", "finetune=none", folder=folder)
+def test_scores_have_intervals_and_a_verdict(copied: Path) -> None:
+    two = [copied / "sweep" / name for name in "13"]
+    for folder, right in zip(two, (0.8, 0.3), strict=True):
         _scored(folder, right)
-    shown = page(tmp_path / "two")
+    shown = page(*two)
     assert "spice is above a uniform draw (+50.0 points" in shown.text
     assert "better than chance" in shown.text
-    told = Report(*read([tmp_path / "two"]), tmp_path, described).scores()
+    told = Report(*read(two), copied, described).scores()
     assert told is not None
     assert [one["mean"] for one in told["averages"]] == pytest.approx([80, 30])
     assert all(one["low"] < one["mean"] < one["high"] for one in told["averages"])
@@ -191,11 +231,12 @@ def _scored(folder: Path, right: float) -> None:
     (folder / "samples" / "quiz.jsonl").write_text("\n".join(map(json.dumps, items)))
 
 
-def test_what_is_no_run_is_refused_in_a_line(run: Path, tmp_path: Path) -> None:
+def test_what_is_no_run_is_refused_in_a_line(copied: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder, why in ((tmp_path / "nowhere", "no such folder"), (tmp_path / "empty", "no fini")):
         with pytest.raises(InputError, match=why):
-            report([folder], None, described)
+            read([folder])
+    run = copied / "sweep" / "0"
     results = read_json(run / "results.json")
     for broken, why in (
         ("{", r"results\.json: cannot be read"),
@@ -204,64 +245,61 @@ def test_what_is_no_run_is_refused_in_a_line(run: Path, tmp_path: Path) -> None:
     ):
         (run / "results.json").write_text(broken)
         with pytest.raises(InputError, match=why):
-            report([run], None, described)
+            read([run])
     (run / "results.json").write_text(json.dumps(results))
     (run / "selection.json").unlink()
     with pytest.raises(InputError, match=r"it has no selection\.json"):
-        report([run], None, described)
+        read([run])
 
 
-def test_what_is_no_longer_there_is_said(run: Path, tmp_path: Path) -> None:
+def test_what_is_no_longer_there_is_said(copied: Path) -> None:
+    run, pool = copied / "sweep" / "0", copied / "pool.jsonl"
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    shutil.rmtree(tmp_path / "cache" / "gradients")
+    shutil.rmtree(copied / "cache" / "gradients")
     shown = page(run)
     assert "the gradients are not in" in shown.text
     assert shown.rows["x"] is None
-    assert not (tmp_path / "cache" / "gradients").exists()  # nothing was read anew
-    pool = tmp_path / "pool.jsonl"
-    text = pool.read_text()
-    pool.write_text(text.replace("Say", "Tell"))
+    assert not (copied / "cache" / "gradients").exists()  # nothing was read anew
+    pool.write_text(pool.read_text().replace("Say", "Tell"))
     assert "the rows of the pool changed since" in page(run).text
     pool.unlink()
     shown = page(run)
     assert "No rows and no map:" in shown.text
     assert shown.rows is None
     assert "spice_consensus: 8 of 40 rows" in shown.text
-    del before[run]  # of which the page is a part now
     assert before == {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.name != FILE}
 
 
-def test_a_choice_that_read_no_model_is_told_of_as_well(start: Start, tmp_path: Path) -> None:
-    start("selector=random", "finetune=none", folder=tmp_path / "run")
-    shown = page(tmp_path / "run")
+def test_a_choice_that_read_no_model_is_told_of_as_well(base: Path, tmp_path: Path) -> None:
+    shown = page(base / "sweep" / "3", to=tmp_path)
     assert "No model has read the pool" in shown.text
     assert shown.rows["unit"] == "characters"
     assert shown.rows["weight"] is None
     assert shown.rows["runs"][0]["gains"] is None
 
 
-def hostile(write_jsonl: Callable[..., Path], records: list[dict[str, str]]) -> Path:
-    """The forty rows with texts and sources that want to be more than texts."""
-    return write_jsonl([
-        {**record, "instruction": f"{record['instruction']} {EVIL[i % len(EVIL)]}",
-         "response": f"{EVIL[(i + 1) % len(EVIL)]} {record['response']}",
-         "source": EVIL[i % 2]}
-        for i, record in enumerate(records)
-    ], "hostile.jsonl")  # fmt: skip
+def test_the_command_says_where_the_page_is(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command([str(run), "--to", str(tmp_path / "x.html")]) == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'x.html'}  0.")
+    assert "SPICE on gradients weighed by" in page_text(tmp_path / "x.html")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hurtful(
-    start: Start,
-    write_jsonl: Callable[..., Path],
-    records: list[dict[str, str]],
-    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory, records: list[dict[str, str]], go: Go
 ) -> Path:
-    """A run over such a pool."""
-    pool = hostile(write_jsonl, records)
-    start(f"data.paths=[{pool}]", "selector=spice_consensus", "finetune=none",
-          "template.max_tokens=100", folder=tmp_path / "evil")  # fmt: skip
-    return tmp_path / "evil"
+    """A run over texts and sources that want to be more than texts."""
+    base = tmp_path_factory.mktemp("evil")
+    lines = [
+        json.dumps({**record, "instruction": f"{record['instruction']} {EVIL[i % len(EVIL)]}",
+                    "response": f"{EVIL[(i + 1) % len(EVIL)]} {record['response']}",
+                    "source": EVIL[i % 2]})
+        for i, record in enumerate(records)
+    ]  # fmt: skip
+    (base / "pool.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return go(base, "run", "selector=spice_consensus", "template.max_tokens=100")
 
 
 def test_texts_and_names_stay_texts(hurtful: Path) -> None:

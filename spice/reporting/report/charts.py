@@ -7,7 +7,8 @@ as wide on a phone as on a desk. Colours are numbers of a setting (``colour``), 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,56 +33,62 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(step * i, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def line_chart(
-    series: Sequence[dict[str, Any]],
-    x_label: str,
-    y_label: str,
-    x_range: tuple[float, float] | None = None,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Axes:
+    """Where numbers lie between two axes: from ``x_low`` to ``x_high``, and from 0 to ``top``."""
+
+    x_low: float
+    x_high: float
+    top: float
+
+    def x(self, value: float) -> float:
+        """From the left."""
+        share = (value - self.x_low) / ((self.x_high - self.x_low) or 1.0)
+        return round(LEFT + (WIDTH - LEFT - RIGHT) * share, 1)
+
+    def y(self, value: float) -> float:
+        """From the top."""
+        return round(TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / self.top), 1)
+
+    def path(self, xs: Sequence[float], ys: Sequence[float]) -> str:
+        """The points of a line."""
+        return " ".join(f"{self.x(a)},{self.y(b)}" for a, b in zip(xs, ys, strict=True))
+
+
+def line_chart(series: Sequence[dict[str, Any]], x_label: str, y_label: str) -> dict[str, Any]:
     """Lines with bands: each has ``name``, ``colour``, ``x``, ``y`` and maybe ``low``, ``high``.
 
     One with ``area`` is filled down to the axis. The vertical axis starts at 0.
     """
     highest = max((max(one.get("high", one["y"])) for one in series), default=1.0) or 1.0
-    x_low, x_high = x_range or (
-        min(one["x"][0] for one in series),
-        max(one["x"][-1] for one in series),
-    )
-    wide, tall = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-    top = highest * 1.06
-
-    def x(value: float) -> float:
-        return round(LEFT + wide * (value - x_low) / ((x_high - x_low) or 1.0), 1)
-
-    def y(value: float) -> float:
-        return round(TOP + tall * (1 - value / top), 1)
-
-    def path(xs: Sequence[float], ys: Sequence[float]) -> str:
-        return " ".join(f"{x(a)},{y(b)}" for a, b in zip(xs, ys, strict=True))
-
-    drawn = []
-    for one in map(thinned, series):
-        line = {"name": one["name"], "colour": one["colour"], "line": path(one["x"], one["y"])}
-        if "high" in one:
-            line["band"] = f"{path(one['x'], one['high'])} {path(one['x'][::-1], one['low'][::-1])}"
-        if one.get("area"):
-            ends = f"{x(one['x'][-1])},{y(0)} {x(one['x'][0])},{y(0)}"
-            line["band"] = f"{line['line']} {ends}"
-        if len(one["x"]) == 1:
-            line["dot"] = (x(one["x"][0]), y(one["y"][0]))
-        drawn.append(line)
+    x_low, x_high = min(one["x"][0] for one in series), max(one["x"][-1] for one in series)
+    axes = Axes(x_low, x_high, highest * 1.06)
     return {
         "width": WIDTH,
         "height": HEIGHT,
-        "series": drawn,
+        "series": [_line(axes, thinned(one)) for one in series],
         "x_label": x_label,
         "y_label": y_label,
-        "x_ticks": [(x(v), told(v)) for v in ticks(x_low, x_high)],
-        "y_ticks": [(y(v), told(v)) for v in ticks(0.0, top)],
+        "x_ticks": [(axes.x(v), told(v)) for v in ticks(x_low, x_high)],
+        "y_ticks": [(axes.y(v), told(v)) for v in ticks(0.0, axes.top)],
         "left": LEFT,
         "right": WIDTH - RIGHT,
-        "bottom": TOP + tall,
+        "bottom": HEIGHT - BOTTOM,
     }
+
+
+def _line(axes: Axes, one: dict[str, Any]) -> dict[str, Any]:
+    """The points of a line and of what is filled; a line of one point is a dot."""
+    xs = one["x"]
+    line = {"name": one["name"], "colour": one["colour"], "line": axes.path(xs, one["y"])}
+    if "high" in one:
+        back = axes.path(xs[::-1], one["low"][::-1])
+        line["band"] = f"{axes.path(xs, one['high'])} {back}"
+    if one.get("area"):
+        line["band"] = f"{line['line']} {axes.path([xs[-1], xs[0]], [0.0, 0.0])}"
+    if len(xs) == 1:
+        line["dot"] = (axes.x(xs[0]), axes.y(one["y"][0]))
+    return line
 
 
 def thinned(one: dict[str, Any]) -> dict[str, Any]:
@@ -114,33 +121,31 @@ def row_chart(
         share = (ends[2] - ends[0]) / ((ends[1] - ends[0]) or 1.0)
         return round(RIGHT + wide * min(max(share, 0.0), 1.0), 1)
 
-    drawn = []
-    for number, row in enumerate(rows):
-        top = number * ROW + 20
-        dots = [mark for mark in row["marks"] if mark["kind"] == "dot"]
-        step = min(5.0, (TRACK - 4) / max(len(dots) - 1, 1))
-        for i, mark in enumerate(dots):
-            mark["y"] = round(top + TRACK / 2 + step * (i - (len(dots) - 1) / 2), 1)
-        marks = [
-            {**mark, **{f"x_{end}": place(mark[end]) for end in ("low", "high", "at")
-                        if end in mark}}
-            for mark in row["marks"]
-        ]  # fmt: skip
-        note = row.get("note", "")
-        drawn.append({**row, "note": note, "marks": marks, "y": top, "middle": top + TRACK / 2})
-    at = _powers(low, high) if log else ticks(low, high)
     bottom = len(rows) * ROW + 2
     return {
         "width": WIDTH,
         "height": bottom + 36,
-        "rows": drawn,
+        "rows": [_row(row, number * ROW + 20, place) for number, row in enumerate(rows)],
         "track": TRACK,
         "label": label,
         "bottom": bottom,
         "left": RIGHT,
         "right": WIDTH - RIGHT,
-        "ticks": [(place(v), f"{told(v)}{unit}") for v in at],
-    }
+        "ticks": [(place(v), f"{told(v)}{unit}")
+                  for v in (_powers(low, high) if log else ticks(low, high))],
+    }  # fmt: skip
+
+
+def _row(row: dict[str, Any], top: float, place: Callable[[float], float]) -> dict[str, Any]:
+    """A row's label and the places of its marks, the dots a little below each other."""
+    middle, dots = top + TRACK / 2, [mark for mark in row["marks"] if mark["kind"] == "dot"]
+    step = min(5.0, (TRACK - 4) / max(len(dots) - 1, 1))
+    drawn = []
+    for mark in row["marks"]:
+        ends = {f"x_{end}": place(mark[end]) for end in ("low", "high", "at") if end in mark}
+        below = step * (dots.index(mark) - (len(dots) - 1) / 2) if mark in dots else 0.0
+        drawn.append({**mark, **ends, "y": round(middle + below, 1)})
+    return {**row, "note": row.get("note", ""), "marks": drawn, "y": top, "middle": middle}
 
 
 def _powers(low: float, high: float) -> list[float]:

@@ -62,6 +62,9 @@ def _facts(report: Report, pool: PoolSeen | None) -> dict[str, Any]:
         "headline": story.headline(report, scores, costs),
         "states": report.states(),
         "settings": settings,
+        "suggested": next(
+            (s["selector"] for s in settings if s["selector"] not in story.PLAIN), "spice_consensus"
+        ),
         "drawn": report.drawn,
         "legend": [("pool", "pool"), *((s["name"], s["colour"]) for s in report.drawn)],
         "runs": len(report.runs),

@@ -8,6 +8,7 @@ from typing import Any
 from spice.reporting.health import health_line
 from spice.reporting.report.facts import Report, cell, clock, common, table
 
+PLAIN = ("random", "random_within_sources", "none", "full")  # choose by nothing
 #: what a reader should know of a pool's reading, by the key of an audit
 READ = {
     "rows": "rows",
@@ -67,16 +68,15 @@ def _typical(report: Report, setting: dict[str, Any]) -> str:
         told.append(f"median answer {median['picked']:.0f} tokens, the pool's {median['pool']:.0f}")
     far = facts.get("mix_distance")
     if len(facts.get("sources", {})) > 1 and far is not None:
-        moved = f"{far:.0%} of the picks from other sources than as the pool has them"
-        told.append("sources as in the pool" if far < 0.005 else moved)
+        moved = f"its mix of sources {far:.0%} away from the pool's"
+        told.append("its sources as in the pool" if far < 0.005 else moved)
     text = "; ".join(told)
     return f"{whose}{text if whose else text[:1].upper() + text[1:]}." if told else ""
 
 
 def first_setting(report: Report) -> dict[str, Any]:
     """The first of the settings that chose by anything: the one that a page is told by."""
-    plain = ("random", "random_within_sources", "none", "full")
-    return next((s for s in report.settings if s["selector"] not in plain), report.settings[0])
+    return next((s for s in report.settings if s["selector"] not in PLAIN), report.settings[0])
 
 
 def _why(report: Report) -> dict[str, Any]:

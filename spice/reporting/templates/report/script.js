@@ -303,6 +303,7 @@ function colourMap() {
     entry.prepend(made("i", undefined, `key c-${i % 8}`));
     return entry;
   }));
+  $("#map .key.picked").classList.toggle("ring", $("#colouring").value !== "");
   drawMap();
 }
 
