@@ -32,6 +32,7 @@ from spice.cli.diagnose import diagnose  # noqa: E402
 from spice.cli.explain import conf_dir, explain  # noqa: E402
 from spice.cli.export import export  # noqa: E402
 from spice.cli.open_keys import opened  # noqa: E402
+from spice.cli.report import report  # noqa: E402
 from spice.distributed import ranks, serving, team  # noqa: E402
 from spice.errors import InputError  # noqa: E402
 from spice.messages import shown  # noqa: E402
@@ -42,7 +43,8 @@ from spice.storage import disk  # noqa: E402
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-COMMANDS = {"check": check, "diagnose": diagnose, "export": export}  # all else is a run
+#: all else is a run
+COMMANDS = {"check": check, "diagnose": diagnose, "export": export, "report": report}
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")

@@ -34,6 +34,7 @@ More
   spice diagnose RUN …   bounds, curvature, diversity and overlaps of finished runs
   spice export RUN --to FORM
                          the chosen rows for llamafactory, trl, axolotl, openai, datasets, or as ids
+  spice report RUN …     a page to read of runs or a sweep: what, why, whether it helped, the rows
   spice --cfg job        every key with its value (add overrides to see what they change)
   spice --info defaults  where each value comes from
   spice --hydra-help     Hydra's own flags
@@ -61,11 +62,11 @@ def _group(folder: Path, default: str | None) -> list[str]:
     for i, path in enumerate(paths):
         name = folder.name if i == 0 else ""
         mark = "*" if path.stem == default else " "
-        lines.append(f"  {name:<11}{mark} {path.stem:<{width}}  {_first_comment(path)}")
+        lines.append(f"  {name:<11}{mark} {path.stem:<{width}}  {first_comment(path)}")
     return lines
 
 
-def _first_comment(path: Path) -> str:
+def first_comment(path: Path) -> str:
     """The sentence that says what an option is, without Hydra's package line."""
     comments = (
         line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")

@@ -1,0 +1,1 @@
+"""A report: the facts of finished runs, and one page that shows them."""
