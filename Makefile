@@ -64,7 +64,7 @@ test: .venv/installed ## run the test suite (under 6 minutes on 2 cores)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,quantization]'
 	@touch $@
 
-test-slow: .venv/quantization ## run the tests that take minutes
+test-slow: .venv/quantization .venv/documents ## run the tests that take minutes
 	$(TESTS) -m slow
 
 .venv/documents: .venv/installed
@@ -77,7 +77,7 @@ docs: .venv/documents ## build the documentation into build/docs, and end at a w
 	@echo "build/docs/index.html; with a search: $(BIN)/python -m http.server --directory build/docs"
 
 notebooks: .venv/documents ## run the notebooks on a small sweep, as CI does
-	$(TESTS) tests/docs/test_notebooks.py
+	$(TESTS) -m slow tests/docs/test_notebooks.py
 
 lint: .venv/installed ## check style and formatting
 	$(BIN)/ruff check .

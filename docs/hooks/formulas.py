@@ -14,7 +14,7 @@ from latex2mathml.converter import convert
 INLINE = re.compile(r"\$<code>(.+?)</code>\$", re.DOTALL)
 BLOCK = re.compile(r'<div class="math">(.+?)</div>', re.DOTALL)
 TAG = re.compile(r"<[^>]+>")
-BARS = re.compile(r"<mo[^>]*>&#x0*2225;</mo>")  # of a norm; they would grow with what is beside
+BARS = re.compile(r"<mo[^>]*>&#x0*2016;</mo>")  # of a norm; they would grow with what is beside
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -5,15 +5,22 @@ A page holds a line ``<!-- write: NAME -->`` where its part goes.
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
+from inspect import isclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, is_typeddict
 
 import yaml
+
+from spice.gradients.agreement import Agreement
+from spice.records import Selection
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -22,8 +29,11 @@ ROLE = re.compile(r":(?:func|class|data|mod|meth|attr):<code>[~.]?(.*?)</code>")
 KEY = re.compile(r"^( *)([\w@./ ]+):(?: (?!#)(.*?))?(?: +# (.*))?$")
 NOTE = re.compile(r"^ *# ?(.*)$")
 #: differences from other options, shown by their first line alone
-DIFFERENCES = ("experiment",)
+DIFFERENCES = ("experiment", "scale")
+#: which process runs the jobs of a sweep; Hydra's own group, with options of ours
+LAUNCHERS = "hydra/launcher"
 #: commands whose own help goes on the page of the command line
+LIVE = ("spice.gradients.live",)  # reads gradients off a model that somebody has in hand
 COMMANDS = ("report", "export", "diagnose", "check")
 
 
@@ -38,7 +48,12 @@ class Key:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Write the parts that a page asks for."""
-    parts = {"library": _library, "configuration": _configuration, "help": _help}
+    parts = {
+        "library": _library,
+        "classes": _classes,
+        "configuration": _configuration,
+        "help": _help,
+    }
     return MARK.sub(lambda match: "\n".join(parts[match[1]]()), markdown)
 
 
@@ -51,7 +66,29 @@ def _library() -> Iterator[str]:
     """All that ``import spice`` offers, and what those functions give back."""
     import spice
 
-    yield from (f"::: spice.{name}\n" for name in spice.__all__)
+    homes = _homes()
+    for name in spice.__all__:
+        room = isinstance(getattr(spice, name), ModuleType)  # a package that is called, too
+        yield f"::: {homes[name] if room else 'spice'}.{name}\n"
+
+
+def _classes() -> Iterator[str]:
+    """What the library's functions give back, and the options that they take."""
+    found = [import_module(home) for home in dict.fromkeys(["spice.library", *_homes().values()])]
+    taken = [value for module in found for value in vars(module).values() if isclass(value)]
+    ours = [value for value in taken if value.__module__.startswith(("spice.library", *LIVE))]
+    for value in dict.fromkeys([Selection, Agreement, *ours]):
+        path = f"{value.__module__}.{value.__qualname__}"
+        source = "true" if is_typeddict(value) else "false"  # whose fields are told by comments
+        yield f"::: {path}\n    options:\n      show_source: {source}\n"
+
+
+def _homes() -> dict[str, str]:
+    """The modules that hold what ``import spice`` hands out, by its names."""
+    tree = ast.parse((ROOT / "spice/__init__.py").read_text(encoding="utf-8"))
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {name.name: node.module for node in found for name in node.names
+            if node.module and node.module.startswith("spice.")}  # fmt: skip
 
 
 def _help() -> Iterator[str]:
@@ -80,17 +117,18 @@ def _configuration() -> Iterator[str]:
     yield from _table(keys(CONF / "config.yaml"))
     defaults = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["defaults"]
     groups = [group for entry in defaults if isinstance(entry, dict) for group in entry]
-    for group in groups:
-        if (CONF / group).is_dir() and "/" not in group:
+    for group in [*groups, LAUNCHERS]:
+        if (CONF / group).is_dir():
             yield from _group(group)
 
 
 def _group(group: str) -> Iterator[str]:
+    dotted = group.replace("/", ".")
     yield f"\n## `{group}=`\n"
     for path in sorted((CONF / group).glob("*.yaml")):
         yield f"\n### `{group}={path.stem}`\n\n{_escaped(first_note(path))}\n"
         if group not in DIFFERENCES:
-            yield from _table([replace(k, name=f"{group}.{k.name}") for k in keys(path)])
+            yield from _table([replace(k, name=f"{dotted}.{k.name}") for k in keys(path)])
 
 
 def _table(found: Sequence[Key]) -> Iterator[str]:
@@ -112,10 +150,10 @@ def _escaped(text: str) -> str:
 
 def first_note(path: Path) -> str:
     """The sentence that says what an option is."""
-    return next(iter(_opening(path)), "")
+    return next(iter(opening(path)), "")
 
 
-def _opening(path: Path) -> list[str]:
+def opening(path: Path) -> list[str]:
     """The comments in front of the first key, without Hydra's package line."""
     found = []
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -136,7 +174,7 @@ def keys(path: Path) -> list[Key]:
     above: list[str] = []
     parents: list[tuple[int, str]] = []
     behind = False
-    for line in path.read_text(encoding="utf-8").splitlines()[len(_opening(path)) :]:
+    for line in path.read_text(encoding="utf-8").splitlines()[len(opening(path)) :]:
         if note := NOTE.match(line):
             if behind and note[1][:1].islower():
                 found[-1] = replace(found[-1], note=f"{found[-1].note} {note[1]}")
@@ -155,5 +193,5 @@ def keys(path: Path) -> list[Key]:
 
 
 def _shown(key: Key) -> bool:
-    first, _, rest = key.name.partition(".")
-    return first not in ("defaults", "hydra") and "_target_" not in key.name.split(".")
+    parts = key.name.split(".")
+    return parts[0] not in ("defaults", "hydra") and "_target_" not in parts
