@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 TABLES := table1 table2 table3 table4 table5 table9 table10 table11 table12 table14 ablations figure1b figure2a figure2b figure2c figure3b
-.PHONY: help install demo bench reproduce figures sweep $(TABLES) faults real-checkpoint test test-slow lint format typecheck audit advisories clean
+.PHONY: help install demo bench reproduce figures sweep $(TABLES) docs notebooks faults real-checkpoint test test-slow lint format typecheck audit advisories clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -64,8 +64,20 @@ test: .venv/installed ## run the test suite (under 6 minutes on 2 cores)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,quantization]'
 	@touch $@
 
-test-slow: .venv/quantization ## run the tests that take minutes
+test-slow: .venv/quantization .venv/documents ## run the tests that take minutes
 	$(TESTS) -m slow
+
+.venv/documents: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	@touch $@
+
+# mkdocs warns of its own next version, and then of material's end; both are pinned.
+docs: .venv/documents ## build the documentation into build/docs, and end at a warning
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/docs/index.html; with a search: $(BIN)/python -m http.server --directory build/docs"
+
+notebooks: .venv/documents ## run the notebooks on a small sweep, as CI does
+	$(TESTS) -m slow tests/docs/test_notebooks.py
 
 lint: .venv/installed ## check style and formatting
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What docs/ shows works as it is shown."""
+"""The pages that extend spice work as they are shown; tests/docs has the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -107,15 +106,26 @@ def test_the_step_of_the_page_runs_where_it_is_put(
     assert "vocabulary" in [stage["stage"] for stage in planned]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_file_that_a_page_names_exists(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-        assert (DOCS / target).is_file(), target
-
-
 def test_the_walk_of_one_run_names_at_most_fifteen_files_once_each() -> None:
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
     files = re.findall(r"(?m)^\d+\. \[`([^`]+)`\]", text)
     assert len(files) == len(set(files)) <= 15
     named = re.findall(r"`(spice/[\w/]+\.py)`", text.split("## The rooms")[0])
     assert sorted(named) == sorted(files)
+
+
+def test_every_room_of_the_table_exists_and_every_room_is_in_it() -> None:
+    table = (DOCS / "architecture.md").read_text(encoding="utf-8").split("## The rooms")[1]
+    first = "".join(re.findall(r"(?m)^\| (`.*?) \|", table))
+    named = set(re.findall(r"`([a-z_]+(?:/|\.py))`", first))
+    package = ROOT / "spice"
+    rooms = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    floor = {path.name for path in package.glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert named == rooms | floor
+
+
+def test_every_make_target_is_explained() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    [named] = re.findall(r"(?m)^\.PHONY: (help .*)$", makefile)
+    for target in set(named.split()) - {"$(TABLES)"}:
+        assert re.search(rf"(?m)^{target}:.*## ", makefile), target
