@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from compose import job
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spice.cli.report import report as command
@@ -254,7 +254,7 @@ def test_what_is_no_run_is_refused_in_a_line(copied: Path, tmp_path: Path) -> No
 
 def test_what_is_no_longer_there_is_said(copied: Path) -> None:
     run, pool = copied / "sweep" / "0", copied / "pool.jsonl"
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.name != FILE}
     shutil.rmtree(copied / "cache" / "gradients")
     shown = page(run)
     assert "the gradients are not in" in shown.text
@@ -331,12 +331,14 @@ def choice(indices: list[int]) -> dict[int, dict[str, Any]]:
                 "conflicts": gains}}  # fmt: skip
 
 
-@given(st.integers(1, 60), st.integers(1, 40), st.data())
+@settings(deadline=None)
+@given(st.integers(1, 60), st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_of_a_large_pool_all_picks_are_kept_and_the_best_of_the_others(
-    n: int, most: int, data: st.DataObject
+    n: int, most: int, seed: int
 ) -> None:
-    picks = data.draw(st.lists(st.integers(0, n - 1), unique=True, max_size=min(n, most)))
-    weights = np.array(data.draw(st.lists(st.floats(0, 1), min_size=n, max_size=n)))
+    rng = np.random.default_rng(seed)
+    picks = rng.permutation(n)[: rng.integers(min(n, most) + 1)].tolist()
+    weights = rng.integers(0, 5, n) / 4  # with ties
     kept = embedded(table_of(n, weights), choice(picks), most)
     assert kept == sorted(set(kept))
     assert len(kept) == min(n, most)
@@ -349,22 +351,22 @@ def test_of_a_large_pool_all_picks_are_kept_and_the_best_of_the_others(
 
 def test_a_page_stays_small_and_says_what_it_left_out() -> None:
     rng = np.random.default_rng(0)
-    pool = table_of(2_000)
+    pool = table_of(700)
     letters = np.array([chr(i) for i in range(0x4E00, 0x4E00 + 4096)])
     pool.rows = [
         Row(f"{i:05}", f"Question {i}", "", "".join(rng.choice(letters, 900)), "a")
-        for i in range(2_000)
+        for i in range(700)
     ]
     whole, facts = packed(pool, choice([5, 3]), {0: "spice"}, limit=10**8)
-    assert (facts["shown"], facts["cut"], facts["cut_rows"]) == (2_000, None, 0)
+    assert (facts["shown"], facts["cut"], facts["cut_rows"]) == (700, None, 0)
     text, facts = packed(pool, choice([5, 3]), {0: "spice"}, limit=len(whole) // 2)
     content = json.loads(gzip.decompress(base64.b64decode(text)))
     assert len(text) <= len(whole) // 2
-    assert facts["cut_rows"] == 2_000
+    assert facts["cut_rows"] == 700
     assert content["turns"][7][1] == f"a{pool.rows[7].response[: facts['cut']]} …"
-    text, facts = packed(pool, choice([5, 3]), {0: "spice"}, limit=len(whole) // 8)
-    assert len(text) <= len(whole) // 8
-    assert facts["shown"] < 2_000
+    text, facts = packed(pool, choice([5, 3]), {0: "spice"}, limit=len(whole) // 5)
+    assert len(text) <= len(whole) // 5
+    assert facts["shown"] < 700
     assert {5, 3} <= set(json.loads(gzip.decompress(base64.b64decode(text)))["position"])
 
 
@@ -505,12 +507,11 @@ def test_in_a_browser_tables_sort_and_rows_are_found(browser: Any, run: Path, wi
     window.select_option("select[name=chosen]", "")
     window.select_option("select[name=source]", label="math")
     assert window.locator("#found").inner_text().startswith("20 of 40 rows")
-    window.fill("input[name=text]", "Add 3 ")
+    window.fill("input[name=text]", "39. ADD")
     assert window.locator("#found").inner_text().startswith("1 of 40 rows")
     window.click("#list tbody tr")
-    assert window.locator("#row-text").inner_text().split() == (
-        ["user", "3.", "Add", "3", "and", "4.", "assistant", "7"]
-    )
+    turns = window.locator("#row-text pre").all_inner_texts()
+    assert turns == ["39. Add 39 and 40.", "79"]
     window.click("#row-close")
     window.click("#filters button[type=reset]")
     window.fill("input[name=gain-high]", "0")
