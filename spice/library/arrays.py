@@ -25,7 +25,7 @@ def names(sources: Sequence[Any] | None, n: int) -> list[str] | None:
 
 
 def numbers(weights: Any, n: int) -> np.ndarray:
-    """Weights, n in float64.
+    """Weights (n) in float64.
 
     Raises:
         InputError: these are not n finite numbers of at least 0.

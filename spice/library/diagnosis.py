@@ -15,6 +15,7 @@ from spice.library import arrays
 from spice.library.selection import Options, spice_of
 from spice.records import Selection
 from spice.selectors.random_subset import RandomSubset
+from spice.selectors.spice import Spice
 from spice.submodular.certificate import curvature
 from spice.submodular.diversity import log_determinant_distance, novel_sum, unit
 from spice.submodular.perturbation import perturbation
@@ -113,7 +114,22 @@ def diagnose(
             were picked from.
         TypeError: an option that there is not.
     """
-    matrix, selector = arrays.matrix(gradients), spice_of(options)
+    seen = _as_seen(picked, arrays.matrix(gradients), weights, spice_of(options))
+    picks, certified = np.array(picked.indices, dtype=np.int64), picked.certificate
+    information, alpha = picked.information or 0.0, picked.alpha or 1.0  # there, or it is refused
+    return Diagnosis(
+        n=picked.n,
+        k=picked.k,
+        information=information,
+        alpha=alpha,
+        guaranteed=certified["guaranteed_fraction"] if certified else None,
+        theory=theory(seen, picks, alpha, seed),
+        diversity=diversity(seen, picks, seed),
+    )
+
+
+def _as_seen(picked: Selection, matrix: np.ndarray, weights: Any, selector: Spice) -> np.ndarray:
+    """The n × d gradients as they were chosen from."""
     n = len(matrix)
     if n != picked.n:
         raise InputError(f"gradients: {n} rows, the selection is of {picked.n}")
@@ -121,29 +137,18 @@ def diagnose(
         raise InputError("picked: no selection by gradients, there is nothing to diagnose")
     trusted = None if weights is None else arrays.numbers(weights, n)
     seen = np.asarray(selector.seen(matrix, range(n), trusted)[:])
-    picks = np.array(picked.indices, dtype=np.int64)
-    if selector.fisher == "exact":
-        _check_same(seen[picks], picked)
-    certified = picked.certificate
-    return Diagnosis(
-        n=n,
-        k=picked.k,
-        information=picked.information,
-        alpha=picked.alpha,
-        guaranteed=certified["guaranteed_fraction"] if certified else None,
-        theory=theory(seen, picks, picked.alpha, seed),
-        diversity=diversity(seen, picks, seed),
-    )
-
-
-def _check_same(chosen: np.ndarray, picked: Selection) -> None:
-    """k × d gradients have to have the Δ(∅) that the picks had."""
-    squares = np.square(chosen, dtype=np.float64).sum(axis=1)
-    if not np.allclose(np.log1p(float(picked.alpha or 0) * squares), picked.bases or [], rtol=SAME):
+    if selector.fisher == "exact" and not _had(picked, seen[picked.indices]):
         raise InputError(
             "gradients: not as they were picked from; give those, with the same weights, scale and "
             "clip_quantile"
         )
+    return seen
+
+
+def _had(picked: Selection, chosen: np.ndarray) -> bool:
+    """Whether k × d gradients have the Δ(∅) that the picks had."""
+    squares = np.square(chosen, dtype=np.float64).sum(axis=1)
+    return np.allclose(np.log1p((picked.alpha or 0.0) * squares), picked.bases or [], rtol=SAME)
 
 
 def theory(gradients: np.ndarray, picks: np.ndarray, alpha: float, seed: int) -> Theory:
