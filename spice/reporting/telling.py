@@ -81,7 +81,7 @@ class Teller:
             each.pace.look(now)
         counts = any(each.pace.going.unit for each in stack)
         patience = self._patience if counts else EVERY
-        if stack and now + LOOK - self._last > patience:
+        if stack and now + 2 * LOOK - self._last > patience:  # the next look may come late
             self._last, self._patience = now, EVERY
             for each in _worth_telling(stack):
                 self.say(each.name, told(each.pace, now, each.stands_still))
