@@ -8,6 +8,8 @@ from typing import Any
 from spice.data.audit import MaskAudit
 from spice.messages import shown
 
+SOURCES = 8  # that a line names
+
 
 def audit_line(role: str, audit: MaskAudit) -> str:
     """The mask audit in one line."""
@@ -74,13 +76,18 @@ def _guarantee(certificate: Mapping[str, Any]) -> str:
 def sources_line(facts: Mapping[str, Any]) -> str:
     """Each source's share of the picks beside its share of the pool, and how far the mixes are.
 
-    A single source leaves nothing to be far from.
+    Of many sources those with the largest shares of either. A single source leaves nothing to be
+    far from.
     """
-    shares = facts["sources"].items()
+    shares = facts["sources"]
+    largest = sorted(shares, key=lambda name: -max(shares[name].values()))[:SOURCES]
     each = ", ".join(
-        f"{shown(s)} {share['picked']:.0%} (pool {share['pool']:.0%})" for s, share in shares
+        f"{shown(name)} {share['picked']:.0%} (pool {share['pool']:.0%})"
+        for name, share in shares.items()
+        if name in largest
     )
-    return each if len(shares) < 2 else f"{each}; mix distance {facts['mix_distance']:.0%}"
+    more = f" and {len(shares) - SOURCES} more" if len(shares) > SOURCES else ""
+    return each if len(shares) < 2 else f"{each}{more}; mix distance {facts['mix_distance']:.0%}"
 
 
 def score_line(name: str, score: Mapping[str, Any]) -> str:

@@ -115,6 +115,14 @@ def test_the_mix_is_told_where_there_is_one() -> None:
     assert sources_line(described(WORKED, 1, sources=list("aaaa"))) == "a 100% (pool 100%)"
 
 
+def test_of_many_sources_the_largest_are_told() -> None:
+    shares = {f"s{i}": {"picked": 0.0, "pool": 0.01 * i} for i in range(12)}
+    shares["s0"]["picked"] = 1.0
+    told = sources_line({"sources": shares, "mix_distance": 0.5})
+    assert told.startswith("s0 100% (pool 0%), s5 0% (pool 5%), ")
+    assert told.endswith("s11 0% (pool 11%) and 4 more; mix distance 50%")
+
+
 def test_what_the_selector_has_to_say_comes_first() -> None:
     options = {"quotas": {"few": 0.9}}
     warnings = described(
