@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from compose import composed
@@ -84,10 +83,12 @@ def test_library_and_configuration_have_the_same_defaults() -> None:
 
 
 def test_the_library_reads_gradients_by_the_same_defaults() -> None:
+    config = composed()
+    template, gradients = (
+        OmegaConf.to_container(config[group], resolve=True) for group in ("template", "gradients")
+    )
     of_files = {"_target_", "on_bad_row", "dtype", "shard_rows"}  # which the library has none of
-    config, told = composed(), dict[str, Any]()
-    for group in (config.template, config.gradients):
-        told |= OmegaConf.to_container(group, resolve=True)  # type: ignore[operator]
+    told = {**template, **gradients}
     told["lora"] = {name: v for name, v in told["lora"].items() if name != "_target_"}
     assert {name: v for name, v in told.items() if name not in of_files} == live.DEFAULTS
     assert live.DEFAULTS.keys() == live.Options.__annotations__.keys()
