@@ -191,7 +191,10 @@ def test_a_sweep_tells_its_jobs_its_choices_and_how_far_they_agree(copied: Path)
     for number, own in enumerate(each[:4]):
         jobs.note(number, own, state="finished", folder=str(number), seconds=1.5)
     jobs.note(4, ["budget=99", "logger=csv"], state="failed", error="no <b>such</b> pool")
+    shares = {"sound": {"pool": 0.5, "selection": 0.75}}
+    (sweep / "0" / "truth.json").write_text(json.dumps({"kind": shares}))
     shown = page(sweep)
+    assert "kind of row pool spice_consensus sound 50% 75%" in shown.text
     assert "4 finished" in shown.text
     assert "1 failed" in shown.text
     assert "no <b>such</b> pool" in shown.text
@@ -202,8 +205,8 @@ def test_a_sweep_tells_its_jobs_its_choices_and_how_far_they_agree(copied: Path)
     assert [s["runs"] for s in told.settings] == [[0], [1, 2], [3]]
     overlaps = told.overlaps()
     assert overlaps is not None
-    shares = [[len({*a} & {*b}) / len({*a} | {*b}) for b in ids] for a in ids]
-    assert np.allclose(overlaps["values"], shares)
+    agreed = [[len({*a} & {*b}) / len({*a} | {*b}) for b in ids] for a in ids]
+    assert np.allclose(overlaps["values"], agreed)
     assert [one["name"] for one in shown.rows["runs"]] == [told.name_of(i) for i in range(4)]
 
 

@@ -97,6 +97,26 @@ def _share(report: Report, setting: dict[str, Any], share: float) -> dict[str, A
     return cell(f"{share:.1%}", report.link(setting["runs"][0], "selection_report.json"), share)
 
 
+def truth(report: Report) -> dict[str, Any] | None:
+    """Of a pool that was made, as the sandbox's is: kinds of rows in it and among the picks."""
+    known = {s["name"]: (s["runs"][0], report.runs[s["runs"][0]].extra("truth"))
+             for s in report.settings}  # fmt: skip
+    kinds = {name: (run, facts["kind"]) for name, (run, facts) in known.items() if facts}
+    if not kinds:
+        return None
+    first_run, first = next(iter(kinds.values()))
+
+    def shown(run: int, share: float) -> dict[str, Any]:
+        return cell(f"{share:.0%}", report.link(run, "truth.json"), share)
+
+    rows = [
+        [cell(kind), shown(first_run, first[kind]["pool"])]
+        + [shown(run, of.get(kind, {"selection": 0.0})["selection"]) for run, of in kinds.values()]
+        for kind in first
+    ]
+    return table(["kind of row", "pool", *kinds], rows)
+
+
 def lengths(report: Report, pool: PoolSeen) -> dict[str, Any] | None:
     """How long answers are in the pool and among the picks: from the 5 % to the 95 % quantile."""
     sides = [("pool", "pool", pool.lengths)]

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from spice.reporting import tables
-from spice.reporting.differences import estimate
+from spice.reporting.differences import Items, estimate
 from spice.reporting.report.finished import SWEEP, Finished
 
 DRAWN = 8  # settings that charts show; tables show all
@@ -124,7 +124,7 @@ class Report:
         line, setting = self.lines[number], self.settings[number]
         told = {"name": setting["name"], "colour": setting["colour"]}
         told |= {"mean": 100 * (line.average.value or 0.0), "low": None, "high": None}
-        if line.items and all(line.items.values()):
+        if _alike(list(line.items.values())):
             found = asdict(estimate(list(line.items.values())))
             told |= {name: found[name] for name in ("mean", "low", "high")}
         return told
@@ -223,6 +223,12 @@ class Report:
         told = table(["setting", "all", *stages], rows)
         alone = sum(sum(spent(run.results).values()) for run in self.runs)
         return {"table": told, "bars": bars, "stages": stages, "here": here, "alone": alone}
+
+
+def _alike(runs: Sequence[Items]) -> bool:
+    """Whether runs have left answers, and to the same items."""
+    asked = [{b: {t: len(v) for t, v in tasks.items()} for b, tasks in r.items()} for r in runs]
+    return bool(asked) and bool(asked[0]) and all(one == asked[0] for one in asked)
 
 
 def spent(results: Mapping[str, Any]) -> dict[str, float]:

@@ -73,6 +73,7 @@ def _facts(report: Report, pool: PoolSeen | None) -> dict[str, Any]:
         "averages": chosen.averages(scores["averages"]) if scores else None,
         "sources": chosen.sources(report),
         "lengths": chosen.lengths(report, pool) if pool else None,
+        "truth": chosen.truth(report),
         "trust": chosen.trust(report, pool),
         "curves": chosen.curves(report),
         "otherwise": report.otherwise(),
