@@ -105,7 +105,13 @@ def display(
     """
     console = Console(file=stream or sys.stdout, highlight=False)
     seen = Steps(teller, steps, sweep, console)
-    drawn = Live(seen, console=console, auto_refresh=False, transient=True)
+    drawn = Live(
+        seen,
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        redirect_stderr=sys.stderr.isatty(),  # in a file it stays
+    )
     with drawn, _logged_above(console):
         console.show_cursor(True)  # a process that is ended here could not bring it back
         yield drawn.refresh
