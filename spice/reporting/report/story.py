@@ -217,7 +217,7 @@ def pool_facts(report: Report) -> dict[str, Any]:
         [cell(told), *(cell(f"{facts[key]:,}", href, facts[key]) for facts in roles.values())]
         for key, told in READ.items()
     ]
-    columns = ["", *(f"as the {role} reads it" for role in roles)]
+    columns = ["as it is read by the", *roles]
     return {
         "table": table(columns, rows) if roles else None,
         "template": ", ".join(f"{role}: {facts['template']} template, at most "
