@@ -102,7 +102,8 @@ def run(sweep: str, scale: str, folder: Path, overrides: list[str], plan: bool) 
         *overrides,
     ]
     finished = {job["key"] for job in Jobs(folder).read() if job["state"] == "finished"}
-    if not plan and finished >= {key_of(job) for job in listed(_params(sweep, scale), given)}:
+    of_jobs = [override for override in given if not override.startswith("hydra")]
+    if not plan and finished >= {key_of(job) for job in listed(_params(sweep, scale), of_jobs)}:
         return 0
     # said again though the experiments say it: else overrides could not hold lists of their own
     where = f"hydra.sweep.dir={folder.resolve()}"
