@@ -6,12 +6,14 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import termios
 import time
 from pathlib import Path
 
+QUIET = 0.03  # seconds without a sign
 SIGNS = re.compile(r"\x1b\[\??([0-9;]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)")
 
 
@@ -33,7 +35,8 @@ def on_a_terminal(
             break
         written += part
         if before is None and until is not None and until.exists():
-            before = len(written)
+            # What was written earlier may still be on its way, a part at a time.
+            before = None if select.select([ours], [], [], QUIET)[0] else len(written)
     os.close(ours)
     text = written[:before].decode("utf-8", "replace"), written.decode("utf-8", "replace")
     return run.wait(60), *text
