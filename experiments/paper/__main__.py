@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -109,9 +110,22 @@ def run(sweep: str, scale: str, folder: Path, overrides: list[str], plan: bool) 
     where = f"hydra.sweep.dir={folder.resolve()}"
     program = [sys.executable, "-m", "spice", "--multirun", *given, where]
     threads = {"OMP_NUM_THREADS": "1"} if scale == "sandbox" else {}
-    return subprocess.run(
-        [*program, *(["plan=true"] if plan else [])], env={**os.environ, **threads}
-    ).returncode
+    return _call([*program, *(["plan=true"] if plan else [])], {**os.environ, **threads})
+
+
+def _call(program: list[str], environment: Mapping[str, str]) -> int:
+    """Run a program to its end; who asks this one to stop asks that one, which ends cleanly."""
+    child = subprocess.Popen(program, env=environment)
+    hand_on = {
+        signal.SIGTERM: lambda number, frame: child.send_signal(number),
+        signal.SIGINT: lambda number, frame: None,  # a terminal tells both
+    }
+    before = {number: signal.signal(number, act) for number, act in hand_on.items()}
+    try:
+        return child.wait()
+    finally:
+        for number, act in before.items():
+            signal.signal(number, act)
 
 
 def _params(sweep: str, scale: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -197,3 +198,31 @@ def test_a_figure_from_nothing_and_again_from_what_is_there(tmp_path: Path) -> N
     assert {path: path.stat().st_mtime_ns for path in records} == written  # no sweep was begun
     assert (tmp_path / "figure1b" / "sandbox" / "table.md").read_bytes() == first
     assert (tmp_path / "figure2c" / "sandbox" / "conflict.png").is_file()
+
+
+@pytest.mark.slow
+def test_who_stops_the_command_stops_its_sweep_which_goes_on_later(tmp_path: Path) -> None:
+    program = [
+        sys.executable,
+        "-m",
+        "experiments.paper",
+        "figure1b",
+        "--to",
+        str(tmp_path / "runs"),
+    ]
+    program += ["--report", str(tmp_path), "--", "selector=random,spice", "seed=0", "data.size=240"]
+    program += ["finetune=none", "benchmarks=none", f"cache_dir={tmp_path / 'cache'}"]
+    begun = subprocess.Popen(program, cwd=HERE.parent, stderr=subprocess.DEVNULL)
+    record = tmp_path / "runs" / "table1-sandbox" / "sweep.json"
+    until = time.monotonic() + 120
+    while not (record.is_file() and '"running"' in record.read_text()):
+        assert begun.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    sweep = psutil.Process(begun.pid).children(recursive=True)
+    begun.terminate()
+    assert begun.wait(60) == 143
+    assert not [process for process in psutil.wait_procs(sweep, 30)[1] if process.is_running()]
+    again = subprocess.run(program, cwd=HERE.parent, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "figure1b" / "sandbox" / "table.md").is_file()
