@@ -53,6 +53,17 @@ def test_the_items_luck_is_that_of_their_means() -> None:
     assert differences._items_variance(run) == pytest.approx(expected, rel=0.06)
 
 
+def test_subtasks_of_one_item_are_not_without_luck() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.integers(0, 2, size=30).astype(float)
+    apart = estimate([{"bbh": {f"task{i}": values[i : i + 1] for i in range(30)}}])
+    whole = estimate([{"bbh": {"task": values}}])
+    assert apart.mean == pytest.approx(whole.mean)
+    assert (apart.low, apart.high) == pytest.approx((whole.low, whole.high), rel=1e-6)
+    mixed = estimate([{"bbh": {"one": values[:1], "two": values[1:2], "many": values[2:]}}])
+    assert mixed.high > mixed.mean
+
+
 def test_of_luck_in_seeds_alone_it_is_student() -> None:
     rng = np.random.default_rng(1)
     ours = {s: {"x": {"t": np.full(5, v)}} for s, v in enumerate(rng.normal(0.6, 0.1, 4))}
