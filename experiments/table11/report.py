@@ -69,8 +69,8 @@ def table(facts: Mapping[str, Any]) -> Table:
         footnotes=[
             "The paper's Table 11 has a target of 70B parameters and a proxy of 0.5B; its numbers "
             "were not legible.",
-            "Seconds of one selection as if nothing had been there before; what else the machine did "
-            "meanwhile is in them.",
+            "Seconds of one selection as if nothing had been there before; what else the machine "
+            "did meanwhile is in them.",
             FOOTNOTES["pool"],
             FOOTNOTES["scale"],
         ],
