@@ -45,8 +45,8 @@ def walk(folder: Path, page: str) -> list[str]:
 
 def expanded(folder: Path, words: list[str]) -> list[str]:
     """Patterns of paths as a shell would hand them over."""
-    return [path for word in words for path in ([str(p) for p in folder.glob(word)] or [word])
-            if "*" in word] + [word for word in words if "*" not in word]  # fmt: skip
+    paths = {word: sorted(map(str, folder.glob(word))) for word in words if "*" in word}
+    return [one for word in words for one in paths.get(word) or [word]]
 
 
 def test_the_first_hour(sweep: Path, tmp_path: Path) -> None:
