@@ -99,7 +99,7 @@ def _share(report: Report, setting: dict[str, Any], share: float) -> dict[str, A
 
 def truth(report: Report) -> dict[str, Any] | None:
     """Of a pool that was made, as the sandbox's is: kinds of rows in it and among the picks."""
-    known = {s["name"]: (s["runs"][0], report.runs[s["runs"][0]].extra("truth"))
+    known = {s["name"]: (s["runs"][0], report.runs[s["runs"][0]].written("truth"))
              for s in report.settings}  # fmt: skip
     kinds = {name: (run, facts["kind"]) for name, (run, facts) in known.items() if facts}
     if not kinds:

@@ -31,14 +31,14 @@ class Finished:
     @cached_property
     def audit(self) -> dict[str, Any] | None:
         """How the pool was read, if that was written."""
-        return self.extra("audit")
+        return self.written("audit")
 
     @cached_property
     def reliability(self) -> dict[str, Any] | None:
         """How far rows were trusted, if they were weighed."""
-        return self.extra("reliability")
+        return self.written("reliability")
 
-    def extra(self, name: str) -> dict[str, Any] | None:
+    def written(self, name: str) -> dict[str, Any] | None:
         """A further file of facts; None without.
 
         Raises:

@@ -246,6 +246,6 @@ def _warnings(report: Report) -> list[dict[str, Any]]:
 
 def _health(report: Report) -> dict[str, Any] | None:
     for number, run in enumerate(report.runs):
-        if facts := run.extra("health"):
+        if facts := run.written("health"):
             return {"line": health_line(facts), "href": report.link(number, "health.json")}
     return None
