@@ -45,8 +45,8 @@ def walk(folder: Path, page: str) -> list[str]:
 
 def expanded(folder: Path, words: list[str]) -> list[str]:
     """Patterns of paths as a shell would hand them over."""
-    return [path for word in words for path in ([str(p) for p in folder.glob(word)] or [word])
-            if "*" in word] + [word for word in words if "*" not in word]  # fmt: skip
+    found = [sorted(map(str, folder.glob(word))) if "*" in word else [word] for word in words]
+    return [word for these in found for word in these]
 
 
 def test_the_first_hour(sweep: Path, tmp_path: Path) -> None:
