@@ -60,8 +60,8 @@ class _Ears:
 
 
 @contextmanager
-def heard_by(listener: Listener) -> Iterator[None]:
-    """Let somebody hear of what goes on within, in place of whoever did before."""
+def heard_by(listener: Listener | None) -> Iterator[None]:
+    """Let somebody, or nobody, hear of what goes on within, in place of whoever did before."""
     before, _Ears.listener = _Ears.listener, listener
     try:
         yield

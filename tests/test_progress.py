@@ -95,7 +95,7 @@ def test_every_greedy_counts_its_picks_and_picks_the_same(maximizer: str, heard:
     [going] = heard.named("greedy")
     assert whole(going)
     assert going.total == 30
-    with heard_by(None):  # type: ignore[arg-type]
+    with heard_by(None):
         alone = dataclasses.replace(objective).maximise(30, 0.1)
     assert (told.picks, told.gains, told.scores) == (alone.picks, alone.gains, alone.scores)
 
