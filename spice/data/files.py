@@ -12,17 +12,20 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from spice.data.values import BadRowError, kind
 from spice.errors import InputError
+from spice.progress import progress
 
 PACKED = (".gz", ".zst", ".zstd")
 LARGEST_CELL = 1 << 30  # of a CSV file, in characters; the library's own limit is 131,072
 
-Records = Iterator[tuple[str, Any]]
+#: where each record stands, itself, and the share of the file that is read with it
+Records = Iterator[tuple[str, Any, float]]
 
 
 def expand(pattern: str, key: str = "data.paths") -> list[Path]:
@@ -96,12 +99,34 @@ def _saved(folder: Path, key: str) -> Path:
     return splits[0]
 
 
-def read_file(path: Path) -> Iterator[tuple[str, str, Any]]:
+def read_files(files: Sequence[Path]) -> Iterator[tuple[str, str, Any]]:
     """Yield ``(where, source, record)`` for each record, a :class:`BadRowError` for a broken one.
 
+    How long it takes is told by bytes on disk, for nobody knows how many rows there are.
+
     Raises:
-        InputError: the file cannot be read at all.
+        InputError: a file cannot be read at all.
     """
+    sizes = [_size(path) for path in files]
+    with progress("pool", unit="rows", work=float(sum(sizes))) as tell:
+        for path, size in zip(files, sizes, strict=True):
+            before = 0.0
+            for where, source, record, share in _read_file(path):
+                tell(1, (share - before) * size)
+                before = share
+                yield where, source, record
+
+
+def _size(path: Path) -> int:
+    """Bytes on disk; what cannot be looked at meets its error when it is read."""
+    try:
+        inside = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+        return sum(each.stat().st_size for each in inside)
+    except OSError:
+        return 0
+
+
+def _read_file(path: Path) -> Iterator[tuple[str, str, Any, float]]:
     unpacked = path.with_suffix("") if path.suffix.lower() in PACKED else path
     suffix = unpacked.suffix.lower()
     read = _read_saved if path.is_dir() else READERS.get(suffix)
@@ -113,33 +138,39 @@ def read_file(path: Path) -> Iterator[tuple[str, str, Any]]:
         split = (path.parent / "dataset_dict.json").is_file()
         source = path.resolve().parent.name if split else path.resolve().name
     try:
-        for where, record in read(path):
-            yield where, source, record
+        for where, record, share in read(path):
+            yield where, source, record, share
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
 
 
-def _open(path: Path) -> IO[bytes]:
-    packing = path.suffix.lower()
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], float]]]:
+    """What is in a file, unpacked, and how much of it has been read, a share of it on disk."""
+    packing, size = path.suffix.lower(), max(path.stat().st_size, 1)
     if packing not in PACKED:
-        return path.open("rb")
-    if packing == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]  # an IO[bytes] in all but its type
-    import pyarrow
+        with path.open("rb") as file:
+            yield file, lambda: file.tell() / size
+    elif packing == ".gz":
+        with path.open("rb") as raw, gzip.open(raw, "rb") as unpacked:
+            yield unpacked, lambda: raw.tell() / size  # type: ignore[misc]  # an IO[bytes] but for its type
+    else:
+        import pyarrow
 
-    return io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd"))
+        with pyarrow.OSFile(str(path)) as raw:
+            stream = pyarrow.CompressedInputStream(raw, "zstd")
+            yield io.BufferedReader(stream), lambda: raw.tell() / size
 
 
 def _read_jsonl(path: Path) -> Records:
-    with _open(path) as file:
+    with _open(path) as (file, share):
         for number, line in enumerate(file, start=1):
             if line.strip():
-                yield f"{path}:{number}", _parse(line)
+                yield f"{path}:{number}", _parse(line), share()
 
 
 def _read_json(path: Path) -> Records:
-    with _open(path) as file:
-        content = file.read()
+    content = _content(path)
     records = _parse(content)
     if isinstance(records, BadRowError):
         if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
@@ -151,7 +182,7 @@ def _read_json(path: Path) -> Records:
     if not isinstance(records, list):
         raise InputError(f"{path}: must hold a list of records, not {kind(records)}")
     for i, record in enumerate(records):
-        yield f"{path}: record {i + 1}", record
+        yield f"{path}: record {i + 1}", record, (i + 1) / len(records)
 
 
 def _parse(line: bytes) -> Any:
@@ -192,15 +223,16 @@ def _read_tsv(path: Path) -> Records:
 
 def _read_cells(path: Path, delimiter: str) -> Records:
     csv.field_size_limit(LARGEST_CELL)
-    with io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, delimiter=delimiter, strict=True)
+    with _open(path) as (file, share):
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        lines = csv.reader(text, delimiter=delimiter, strict=True)
         try:
             header = next(lines, [])
             _check_header(path, header)
             start = lines.line_num + 1
             for cells in lines:
                 if cells:
-                    yield f"{path}:{start}", _named(header, cells)
+                    yield f"{path}:{start}", _named(header, cells), share()
                 start = lines.line_num + 1
         except csv.Error as error:
             raise InputError(f"{path}:{lines.line_num}: not a valid table: {error}") from error
@@ -225,7 +257,8 @@ def _read_parquet(path: Path) -> Records:
 
     try:
         file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(_content(path)))
-        yield from _read_batches(path, file.schema_arrow.names, file.iter_batches())
+        names, total = file.schema_arrow.names, file.metadata.num_rows
+        yield from _read_batches(path, names, file.iter_batches(), total)
     except InputError:
         raise
     except (pyarrow.ArrowException, ValueError) as error:
@@ -238,13 +271,9 @@ def _read_arrow(path: Path) -> Records:
 
     content = _content(path)
     try:
-        if content.startswith(b"ARROW1"):
-            file = pyarrow.ipc.open_file(content)
-            batches = (file.get_batch(i) for i in range(file.num_record_batches))
-            yield from _read_batches(path, file.schema.names, batches)
-        else:
-            stream = pyarrow.ipc.open_stream(content)
-            yield from _read_batches(path, stream.schema.names, stream)
+        opened = pyarrow.ipc.open_file if content.startswith(b"ARROW1") else pyarrow.ipc.open_stream
+        table = opened(content).read_all()  # no copy, unless it is compressed
+        yield from _read_batches(path, table.schema.names, table.to_batches(), table.num_rows)
     except InputError:
         raise
     except (pyarrow.ArrowException, ValueError) as error:
@@ -252,17 +281,17 @@ def _read_arrow(path: Path) -> Records:
 
 
 def _content(path: Path) -> bytes:
-    with _open(path) as raw:
-        return raw.read()
+    with _open(path) as (file, _):
+        return file.read()
 
 
-def _read_batches(path: Path, names: list[str], batches: Iterable[Any]) -> Records:
+def _read_batches(path: Path, names: list[str], batches: Iterable[Any], total: int) -> Records:
     _check_header(path, names)
     number = 0
     for batch in batches:
         for record in batch.to_pylist():
             number += 1
-            yield f"{path}: row {number}", record
+            yield f"{path}: row {number}", record, number / total
 
 
 def _read_saved(folder: Path) -> Records:
@@ -271,8 +300,9 @@ def _read_saved(folder: Path) -> Records:
         files = [folder / file["filename"] for file in state["_data_files"]]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}: state.json is not a saved data set's: {error!r}") from error
-    for file in files:
-        yield from _read_arrow(file)
+    for place, file in enumerate(files):
+        for where, record, share in _read_arrow(file):
+            yield where, record, (place + share) / len(files)
 
 
 READERS: dict[str, Callable[[Path], Records]] = {

@@ -17,13 +17,14 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
-from spice.data.files import each_once, expand, read_file
+from spice.data.files import each_once, expand, read_files
 from spice.data.identity import limited, numbered
 from spice.data.layouts import Rules
 from spice.data.reading import FIELDS, ROLES, Reading
 from spice.data.row_table import ids_of, sources_of
 from spice.data.unread import Unread
 from spice.errors import InputError, did_you_mean
+from spice.progress import progress
 from spice.records import Row
 from spice.storage.files import short_hash
 from spice.storage.seals import hash_of
@@ -137,8 +138,7 @@ class FilePool(Streamed):
         """
         files, notes = self._files()
         report.notes += notes
-        entries = (entry for file in files for entry in read_file(file))
-        return rows_of(entries, self, report, origin=", ".join(map(str, files)))
+        return rows_of(read_files(files), self, report, origin=", ".join(map(str, files)))
 
     def contents(self) -> dict[str, Any]:
         """The files by their names and content, with the settings."""
@@ -191,8 +191,11 @@ class HubPool(Streamed):
                     data_files=self.data_files,
                     cache_dir=fresh if self._is_local() else None,
                 )
-                for number, record in enumerate(data, start=1):
-                    yield f"{self.name}: row {number}", PurePath(self.name).name, record
+                source = PurePath(self.name).name
+                with progress("pool", len(data), "rows") as tell:
+                    for number, record in enumerate(data, start=1):
+                        tell()
+                        yield f"{self.name}: row {number}", source, record
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"data set {self.name!r} cannot be loaded: {reason}") from error

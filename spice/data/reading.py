@@ -10,7 +10,6 @@ from spice.data.layouts import COLUMNS, Rules, find_row
 from spice.data.unread import Unreads
 from spice.data.values import BadRowError, listed
 from spice.errors import InputError, did_you_mean
-from spice.progress import progress
 from spice.records import Row
 
 FIELDS = tuple(name for name in COLUMNS if name != "taught")
@@ -44,12 +43,10 @@ class Reading:
                 the rules name is nowhere.
         """
         some = False
-        with progress("pool", unit="rows") as tell:
-            for where, source, record in entries:
-                tell()
-                if (row := self._row(where, source, record)) is not None:
-                    some = True
-                    yield row
+        for where, source, record in entries:
+            if (row := self._row(where, source, record)) is not None:
+                some = True
+                yield row
         self._check_names()
         if not some:
             bad = self.skipped

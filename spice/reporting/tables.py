@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from spice.errors import InputError
 from spice.messages import in_markdown, say, shown
@@ -199,27 +199,37 @@ def drawn(grid: Sequence[Sequence[str]], title: str) -> str:
     return out.getvalue()
 
 
-def verdicts(lines: Sequence[Line]) -> list[str]:
+class Verdict(NamedTuple):
+    """What a comparison ends in, and which of the lines were compared."""
+
+    sentence: str
+    line: int
+    draw: int
+
+
+def verdicts(lines: Sequence[Line]) -> list[Verdict]:
     """A sentence for each selector: above or below a uniform draw of as many rows, or neither.
 
     Of runs that left their answers, and with all of them counted (:func:`holm`); none where there
     is no such draw or nothing beside it.
     """
-    draws = [line for line in lines if line.label["selector"] == "random"]
+    draws = [i for i, line in enumerate(lines) if line.label["selector"] == "random"]
     pairs = [
-        (line, draw)
+        (i, draw)
         for draw in draws
-        for line in lines
-        if line is not draw and _beside(line) == _beside(draw) and _comparable(line, draw)
+        for i, line in enumerate(lines)
+        if i != draw and _beside(line) == _beside(lines[draw]) and _comparable(line, lines[draw])
     ]
-    found = [asdict(difference(line.items, draw.items)) for line, draw in pairs]
+    found = [asdict(difference(lines[i].items, lines[draw].items)) for i, draw in pairs]
     corrected = holm({str(i): one["p"] for i, one in enumerate(found)})
-    told = [name for name in varied([line.label for line, _ in pairs]) if name != "k"]
-    told = [name for name in told if len({line.label.get(name) for line, _ in pairs}) > 1]
+    labels = [lines[i].label for i, _ in pairs]
+    told = [name for name in varied(labels) if name != "k"]
+    told = [name for name in told if len({label.get(name) for label in labels}) > 1]
     return [
-        verdict(_named(line, told), "a uniform draw", one, corrected[str(i)], len(found))
-        for i, ((line, _), one) in enumerate(zip(pairs, found, strict=True))
-    ]
+        Verdict(verdict(_named(lines[i], told), "a uniform draw", one, corrected[str(number)],
+                        len(found)), i, draw)
+        for number, ((i, draw), one) in enumerate(zip(pairs, found, strict=True))
+    ]  # fmt: skip
 
 
 def _comparable(line: Line, draw: Line) -> bool:
@@ -247,7 +257,7 @@ def show(lines: Sequence[Line], folder: Path) -> None:
     several = any(len(line.seeds) > 1 for line in lines)
     error = "over seeds" if several else "over benchmark items, one seed"
     log.info("\n%s", text_table(lines, f"Scores in %, ± one standard error ({error})"))
-    for sentence in verdicts(lines):
+    for sentence, *_ in verdicts(lines):
         say("verdict", sentence)
     log.info("table    %s", folder / "table.md")
     scored = [line for line in lines if line.average.value is not None]

@@ -17,11 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spice.data.files import read_file
+from spice.data.files import read_files
 from spice.data.layouts import COLUMNS, Rules, find_row
 from spice.data.pool import FilePool, Pool
 from spice.data.values import BadRowError
 from spice.errors import InputError
+from spice.progress import Going, heard_by
 from spice.records import Row
 
 GOOD = {"instruction": "Say hi.", "input": "to Ann", "response": "Hi, Ann!", "source": "talk"}
@@ -111,8 +112,36 @@ def test_all_formats_hold_the_same_rows(
     path = tmp_path / f"{name}{packing}"
     path.write_bytes(PACKERS[packing](WRITERS[name](records)))
     expected = [Row(id="", **record) for record in records]
-    assert [find_row(r, "else").row for _, _, r in read_file(path)] == expected
+    assert [find_row(r, "else").row for _, _, r in read_files([path])] == expected
     assert [texts(row) for row in load(path).rows] == [texts(row) for row in expected]
+
+
+class Ear:
+    """Hears how far a file is at every row of it."""
+
+    def begin(self, going: Going) -> None:
+        self.going = going
+
+    def end(self, going: Going) -> None:
+        assert going is self.going
+
+
+@pytest.mark.parametrize("packing", PACKERS, ids=["plain", "gz", "zst"])
+@pytest.mark.parametrize("name", WRITERS)
+def test_how_far_reading_is_is_known_by_bytes_on_disk(
+    tmp_path: Path, name: str, packing: str
+) -> None:
+    files = [tmp_path / f"{part}-{name}{packing}" for part in "ab"]
+    for path, count in zip(files, (30, 5), strict=True):
+        path.write_bytes(PACKERS[packing](WRITERS[name]([GOOD] * count)))
+    sizes, ear = [path.stat().st_size for path in files], Ear()
+    with heard_by(ear):
+        heard = [ear.going.at for _ in read_files(files)]
+    assert [done for done, _ in heard] == [*range(1, 36)]
+    spent = [bytes for _, bytes in heard]
+    assert spent == sorted(spent)
+    assert (spent[29], spent[-1]) == (pytest.approx(sizes[0]), pytest.approx(sum(sizes)))
+    assert (ear.going.work, ear.going.total) == (sum(sizes), None)
 
 
 def test_json_lines_may_lack_the_last_line_end(tmp_path: Path) -> None:

@@ -40,6 +40,60 @@ EVIL = (
 )  # fmt: skip
 
 
+#: of the method, not of the runs, or of the page itself
+CONSTANT = re.compile(
+    r"95 %|0: no pick pulls|1: straight against it|seed=0,1,2|Charts show \d+ of \d+ settings"
+)
+BLOCKS = ("p", "li", "tr", "article", "figure", "dd")
+
+
+class Unlinked(HTMLParser):
+    """Numbers on a page that no link to a file stands beside, each with the block it is in.
+
+    In a chart every mark is a link itself; ticks and labels of axes are numbers of nobody.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.open: list[dict[str, Any]] = []
+        self.found: list[str] = []
+        self.marks: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag in ("polyline", "rect", "circle") and not any(
+            one["tag"] == "a" for one in self.open
+        ):
+            self.marks.append(f"{tag} {given}")
+        if tag not in ("meta", "link", "input", "br", "path", "rect", "circle", "polygon"):
+            self.open.append({"tag": tag, "class": given.get("class") or "", "told": "", "link": 0})
+        href = given.get("href") or "#"
+        if tag == "a" and not href.startswith("#"):
+            for one in self.open:
+                one["link"] += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open[-1]["tag"] != tag:
+            return
+        block = self.open.pop()
+        if block["tag"] in ("script", "style", "nav", "footer", "header", "thead", "h1"):
+            return
+        if {"tick", "axis", "label"} & set(block["class"].split()) or block["tag"] == "a":
+            return
+        told = CONSTANT.sub("", block["told"])
+        if block["tag"] in BLOCKS and block["link"]:
+            return
+        if block["tag"] == "section" and re.search(r"\d", told):
+            self.found.append(" ".join(told.split()))
+        elif self.open:
+            self.open[-1]["told"] += f" {told}"
+
+    def handle_data(self, data: str) -> None:
+        if self.open:
+            self.open[-1]["told"] += data
+
+
 class Page(HTMLParser):
     """The tags of a page with their attributes, and what is shown."""
 
@@ -173,6 +227,17 @@ def test_every_link_leads_to_a_file_from_wherever_the_page_lies(run: Path, tmp_p
         assert {link[1:] for link in shown.links if link.startswith("#")} <= ids
 
 
+def test_every_number_leads_to_the_file_it_comes_from(base: Path, run: Path) -> None:
+    for folder in (base / "sweep", run):
+        path = report([folder], None, described)
+        read = Unlinked(path)
+        assert read.found == []
+        assert read.marks == []
+        broken = re.sub("</?a[^>]*>", "", path.read_text(encoding="utf-8"))
+        path.write_text(broken, encoding="utf-8")
+        assert len(Unlinked(path).found) > 3  # it does see what leads nowhere
+
+
 def test_nothing_is_asked_of_a_network(run: Path) -> None:
     shown = page(run)
     sources = [a["src"] for _, a in shown.tags if "src" in a]
@@ -221,6 +286,8 @@ def test_scores_have_intervals_and_a_verdict(copied: Path) -> None:
     assert told is not None
     assert [one["mean"] for one in told["averages"]] == pytest.approx([80, 30])
     assert all(one["low"] < one["mean"] < one["high"] for one in told["averages"])
+    read_back = Unlinked(copied / "sweep" / "1" / FILE)
+    assert (read_back.found, read_back.marks) == ([], [])
 
 
 def _scored(folder: Path, right: float) -> None:
@@ -360,14 +427,18 @@ def test_a_page_stays_small_and_says_what_it_left_out() -> None:
         Row(f"{i:05}", f"Question {i}", "", "".join(rng.choice(letters, 900)), "a")
         for i in range(700)
     ]
-    whole, facts = packed(pool, choice([5, 3]), {0: "spice"}, limit=10**8)
+    whole, facts = packed(pool, choice([5, 3]), {0: {"name": "spice", "file": None}}, limit=10**8)
     assert (facts["shown"], facts["cut"], facts["cut_rows"]) == (700, None, 0)
-    text, facts = packed(pool, choice([5, 3]), {0: "spice"}, limit=len(whole) // 2)
+    text, facts = packed(
+        pool, choice([5, 3]), {0: {"name": "spice", "file": None}}, limit=len(whole) // 2
+    )
     content = json.loads(gzip.decompress(base64.b64decode(text)))
     assert len(text) <= len(whole) // 2
     assert facts["cut_rows"] == 700
     assert content["turns"][7][1] == f"a{pool.rows[7].response[: facts['cut']]} …"
-    text, facts = packed(pool, choice([5, 3]), {0: "spice"}, limit=len(whole) // 5)
+    text, facts = packed(
+        pool, choice([5, 3]), {0: {"name": "spice", "file": None}}, limit=len(whole) // 5
+    )
     assert len(text) <= len(whole) // 5
     assert facts["shown"] < 700
     assert {5, 3} <= set(json.loads(gzip.decompress(base64.b64decode(text)))["position"])
@@ -376,7 +447,7 @@ def test_a_page_stays_small_and_says_what_it_left_out() -> None:
 def test_a_row_with_history_has_all_its_turns() -> None:
     pool = table_of(1)
     pool.rows = [Row("0", "and ü?", "in", "out", "a", (("hi", "ho"), ("x", "y")), "be kind")]
-    text, _ = packed(pool, choice([0]), {0: "spice"})
+    text, _ = packed(pool, choice([0]), {0: {"name": "spice", "file": None}})
     [turns] = json.loads(gzip.decompress(base64.b64decode(text)))["turns"]
     assert turns == ["sbe kind", "uhi", "aho", "ux", "ay", "uand ü?\n\nin", "aout"]
 
@@ -438,7 +509,8 @@ def test_ticks_are_few_and_inside(low: float, span: float) -> None:
 
 
 def test_what_is_drawn_lies_in_the_drawing() -> None:
-    line = {"name": "a", "colour": 0, "x": [*range(1, 1001)], "y": [1 / t for t in range(1, 1001)]}
+    line = {"name": "a", "colour": 0, "href": "x.json"}
+    line |= {"x": [*range(1, 1001)], "y": [1 / t for t in range(1, 1001)]}
     chart = line_chart([line], "x", "y")
     points = [tuple(map(float, p.split(","))) for p in chart["series"][0]["line"].split()]
     assert len(points) <= 160
@@ -449,8 +521,9 @@ def test_what_is_drawn_lies_in_the_drawing() -> None:
     assert [m.get("x_at", m.get("x_high")) for m in chart["rows"][0]["marks"]] == [
         chart["left"], chart["right"],
     ]  # fmt: skip
-    chart = heat_map(["a", "b"], [[1.0, 0.5], [0.5, 1.0]])
+    chart = heat_map(["a", "b"], [[1.0, 0.5], [0.5, 1.0]], ["a.json", None])
     assert [cell["text"] for cell in chart["cells"]] == ["1.00", ".50", ".50", "1.00"]
+    assert [cell["href"] for cell in chart["cells"]] == ["a.json", "a.json", None, None]
 
 
 def test_small_things_are_told_as_people_say_them() -> None:

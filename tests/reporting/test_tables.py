@@ -210,7 +210,9 @@ def test_every_selector_stands_beside_the_uniform_draw(tmp_path: Path) -> None:
     shares = {"random": 0.6, "spice": 0.4, "spice_consensus": 0.8, "fisher": 0.61}
     runs = [answered(tmp_path / name, share, selector=name) for name, share in shares.items()]
     runs.append(answered(tmp_path / "full", 0.7, selector="full", k=120, budget=1.0))
-    below, above, level = verdicts(compare(runs))  # nothing of the other number of rows
+    found = verdicts(compare(runs))  # nothing of the other number of rows
+    below, above, level = (one.sentence for one in found)
+    assert [(one.line, one.draw) for one in found] == [(1, 0), (2, 0), (3, 0)]
     assert below.startswith("spice is below a uniform draw (-20.0 points, 95 % interval -2")
     assert above.startswith("spice_consensus is above a uniform draw (+20.0 points")
     assert level.startswith("No difference shown between fisher and a uniform draw (+1.0 points")
@@ -224,7 +226,7 @@ def test_a_verdict_names_the_budget_where_there_are_several(tmp_path: Path) -> N
         for name, share in (("random", 0.5), ("spice", 0.9))
         for k in (0.1, 0.2)
     ]
-    told = verdicts(compare(runs))
+    told = [one.sentence for one in verdicts(compare(runs))]
     assert [one.split(" is ")[0] for one in told] == ["spice budget=0.1", "spice budget=0.2"]
 
 

@@ -58,7 +58,8 @@ class Axes:
 def line_chart(series: Sequence[dict[str, Any]], x_label: str, y_label: str) -> dict[str, Any]:
     """Lines with bands: each has ``name``, ``colour``, ``x``, ``y`` and maybe ``low``, ``high``.
 
-    One with ``area`` is filled down to the axis. The vertical axis starts at 0.
+    Its ``href`` is the file it comes from. One with ``area`` is filled down to the axis. The
+    vertical axis starts at 0.
     """
     highest = max((max(one.get("high", one["y"])) for one in series), default=1.0) or 1.0
     x_low, x_high = min(one["x"][0] for one in series), max(one["x"][-1] for one in series)
@@ -80,7 +81,8 @@ def line_chart(series: Sequence[dict[str, Any]], x_label: str, y_label: str) -> 
 def _line(axes: Axes, one: dict[str, Any]) -> dict[str, Any]:
     """The points of a line and of what is filled; a line of one point is a dot."""
     xs = one["x"]
-    line = {"name": one["name"], "colour": one["colour"], "line": axes.path(xs, one["y"])}
+    line = {name: one[name] for name in ("name", "colour", "href")}
+    line["line"] = axes.path(xs, one["y"])
     if "high" in one:
         back = axes.path(xs[::-1], one["low"][::-1])
         line["band"] = f"{axes.path(xs, one['high'])} {back}"
@@ -111,8 +113,9 @@ def row_chart(
     """Rows with a ``label``, a ``note`` and ``marks`` on one axis from ``low`` to ``high``.
 
     A mark is a ``bar`` or a ``range`` from ``low`` to ``high``, or a ``dot`` or a ``tick`` at
-    ``at``, each with a ``colour`` and a ``title`` that is told when it is pointed at. Dots of a row
-    lie a little below each other. With ``log`` the axis is logarithmic.
+    ``at``, each with a ``colour``, a ``title`` that is told when it is pointed at, and as ``href``
+    the file it comes from. Dots of a row lie a little below each other. With ``log`` the axis is
+    logarithmic.
     """
     wide = WIDTH - 2 * RIGHT
 
@@ -145,7 +148,14 @@ def _row(row: dict[str, Any], top: float, place: Callable[[float], float]) -> di
         ends = {f"x_{end}": place(mark[end]) for end in ("low", "high", "at") if end in mark}
         below = step * (dots.index(mark) - (len(dots) - 1) / 2) if mark in dots else 0.0
         drawn.append({**mark, **ends, "y": round(middle + below, 1)})
-    return {**row, "note": row.get("note", ""), "marks": drawn, "y": top, "middle": middle}
+    return {
+        **row,
+        "note": row.get("note", ""),
+        "href": row.get("href"),
+        "marks": drawn,
+        "y": top,
+        "middle": middle,
+    }
 
 
 def _powers(low: float, high: float) -> list[float]:
@@ -156,8 +166,10 @@ def _powers(low: float, high: float) -> list[float]:
     return [value for value in every if low <= value <= high]
 
 
-def heat_map(names: Sequence[str], values: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """A square of shares in [0, 1]; numbers stand in it where there is room for them."""
+def heat_map(
+    names: Sequence[str], values: Sequence[Sequence[float]], hrefs: Sequence[str | None]
+) -> dict[str, Any]:
+    """A square of shares in [0, 1], each with its line's file; numbers where there is room."""
     n = len(names)
     side = min(56.0, (WIDTH - 34) / n)
     cells = [
@@ -167,6 +179,7 @@ def heat_map(names: Sequence[str], values: Sequence[Sequence[float]]) -> dict[st
             "value": round(values[i][j], 3),
             "text": f"{values[i][j]:.2f}".removeprefix("0") if n <= 14 else "",
             "title": f"{names[i]}  ∩  {names[j]}: {values[i][j]:.3f}",
+            "href": hrefs[i],
         }
         for i in range(n)
         for j in range(n)

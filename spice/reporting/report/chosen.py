@@ -27,7 +27,8 @@ def curves(report: Report) -> dict[str, Any] | None:
             continue
         length = min(len(s["gains"]) for s in selections)
         steps = np.arange(1, length + 1)
-        told = {"name": setting["name"], "colour": setting["colour"], "x": steps.tolist()}
+        told = {"name": setting["name"], "colour": setting["colour"], "x": steps.tolist(),
+                "href": report.link(setting["runs"][0], "selection.json")}  # fmt: skip
         gains.append({**told, **_band([s["gains"][:length] for s in selections])})
         so_far = [np.cumsum(s["conflicts"][:length]) / steps for s in selections]
         conflicts.append({**told, **_band(so_far)})
@@ -39,7 +40,9 @@ def curves(report: Report) -> dict[str, Any] | None:
         "conflicts": line_chart(conflicts, "pick", "conflict, mean so far") if some else None,
         "bands": any(one.get("low") != one.get("high") for one in [*gains, *conflicts]),
         "decay": [
-            {"name": one["name"], "first": one["y"][0], "last": one["y"][-1]} for one in gains
+            {name: one[name] for name in ("name", "href")}
+            | {"first": one["y"][0], "last": one["y"][-1]}
+            for one in gains
         ],
         "names": [(one["name"], one["colour"]) for one in gains],
     }
@@ -58,20 +61,22 @@ def sources(report: Report) -> dict[str, Any]:
     pool = _shares(report, range(len(report.runs)), "pool")
     picked = {s["name"]: _shares(report, s["runs"], "picked") for s in report.settings}
     names = sorted(pool, key=lambda name: -pool[name])
+    href = report.link(0, "selection_report.json")
     rows: list[dict[str, Any]] = [
         {
             "label": name,
             "note": f"pool {pool[name]:.0%}",
+            "href": href,
             "marks": [
-                _mark("bar", f"pool: {pool[name]:.1%}", "pool", low=0.0, high=100 * pool[name]),
-                *(_dot(s, 100 * picked[s["name"]].get(name, 0.0), "%") for s in report.drawn),
+                _mark("bar", f"pool: {pool[name]:.1%}", "pool", href,
+                      low=0.0, high=100 * pool[name]),
+                *(_share_dot(report, s, picked[s["name"]].get(name, 0.0)) for s in report.drawn),
             ],
         }
         for name in names[:SOURCES]
-    ]
+    ]  # fmt: skip
     highest = max((mark.get("high", mark.get("at", 0)) for row in rows for mark in row["marks"]),
                   default=0.0)  # fmt: skip
-    href = report.link(0, "selection_report.json")
     each = [
         [cell(name), cell(f"{pool[name]:.1%}", href, pool[name])]
         + [_share(report, s, picked[s["name"]].get(name, 0.0)) for s in report.settings]
@@ -119,28 +124,29 @@ def truth(report: Report) -> dict[str, Any] | None:
 
 def lengths(report: Report, pool: PoolSeen) -> dict[str, Any] | None:
     """How long answers are in the pool and among the picks: from the 5 % to the 95 % quantile."""
-    sides = [("pool", "pool", pool.lengths)]
+    sides = [("pool", "pool", report.link(0, "selection_report.json"), pool.lengths)]
     for setting in report.drawn:
         runs = [i for i in setting["runs"] if i in pool.chose]
         picks = [row for i in runs for row in report.runs[i].selection["indices"]]
         if picks:
-            sides.append((setting["name"], setting["colour"], pool.lengths[picks]))
-    found = [(name, colour, np.quantile(v, QUANTILES)) for name, colour, v in sides if v.any()]
+            href = report.link(setting["runs"][0], "selection.json")
+            sides.append((setting["name"], setting["colour"], href, pool.lengths[picks]))
+    found = [(*of, np.quantile(values, QUANTILES)) for *of, values in sides if values.any()]
     if not found:
         return None
     low = max(1.0, min(float(q[0]) for *_, q in found))
     high = max(max(float(q[-1]) for *_, q in found), low + 1)
     rows = []
-    for name, colour, q in found:
+    for name, colour, href, q in found:
         told = f"{name}: half from {q[1]:.0f} to {q[3]:.0f}, median {q[2]:.0f} {pool.unit}"
         marks = [
-            _mark("range", told, colour, low=float(q[0]), high=float(q[4])),
-            _mark("bar", told, colour, low=float(q[1]), high=float(q[3])),
-            _mark("tick", told, colour, at=float(q[2])),
+            _mark("range", told, colour, href, low=float(q[0]), high=float(q[4])),
+            _mark("bar", told, colour, href, low=float(q[1]), high=float(q[3])),
+            _mark("tick", told, colour, href, at=float(q[2])),
         ]
-        rows.append({"label": name, "note": f"median {q[2]:,.0f}", "marks": marks})
+        rows.append({"label": name, "note": f"median {q[2]:,.0f}", "href": href, "marks": marks})
     return {"chart": row_chart(rows, f"{pool.unit} of an answer", low, high, log=True),
-            "medians": {name: float(q[2]) for name, _, q in found}}  # fmt: skip
+            "medians": {name: float(q[2]) for name, *_, q in found}}  # fmt: skip
 
 
 def trust(report: Report, pool: PoolSeen | None) -> dict[str, Any] | None:
@@ -176,28 +182,35 @@ def _weights(report: Report, pool: PoolSeen | None) -> dict[str, Any] | None:
     weights = pool.reliability["weight"]
     highest = float(np.quantile(weights, 0.995)) or 1.0
     edges = np.linspace(0.0, highest, BINS + 1)
-    sides: list[tuple[str, Any, np.ndarray]] = [("pool", "pool", weights)]
+    first = next((i for i in pool.chose if report.runs[i].reliability), pool.chose[0])
+    sides: list[tuple[str, Any, str | None, np.ndarray]] = [
+        ("pool", "pool", report.link(first, "reliability.json"), weights)
+    ]
     for setting in report.drawn:
         runs = [
             i for i in setting["runs"] if i in pool.chose and report.runs[i].selection["weights"]
         ]
         if picks := [row for i in runs for row in report.runs[i].selection["indices"]]:
-            sides.append((setting["name"], setting["colour"], weights[picks]))
+            href = report.link(runs[0], "reliability.json")
+            sides.append((setting["name"], setting["colour"], href, weights[picks]))
     series = []
-    for name, colour, values in sides:
+    for name, colour, href, values in sides:
         counts = np.histogram(np.clip(values, 0.0, highest), edges)[0] / len(values)
         xs, ys = np.repeat(edges, 2)[1:-1].tolist(), np.repeat(100 * counts, 2).tolist()
-        series.append({"name": name, "colour": colour, "x": xs, "y": ys, "area": name == "pool"})
+        told = {"name": name, "colour": colour, "href": href}
+        series.append({**told, "x": xs, "y": ys, "area": name == "pool"})
     chart = line_chart(series, "weight (0: not trusted, 1: typical)", "% of rows")
-    return {**chart, "names": [(name, colour) for name, colour, _ in sides]}
+    return {**chart, "names": [(name, colour) for name, colour, *_ in sides]}
 
 
-def _dot(setting: dict[str, Any], at: float, unit: str = "") -> dict[str, Any]:
-    return _mark("dot", f"{setting['name']}: {at:.1f} {unit}", setting["colour"], at=at)
+def _share_dot(report: Report, setting: dict[str, Any], share: float) -> dict[str, Any]:
+    href = report.link(setting["runs"][0], "selection_report.json")
+    told = f"{setting['name']}: {share:.1%}"
+    return _mark("dot", told, setting["colour"], href, at=100 * share)
 
 
-def _mark(kind: str, title: str, colour: Any, **where: float) -> dict[str, Any]:
-    return {"kind": kind, "title": title, "colour": colour, **where}
+def _mark(kind: str, title: str, colour: Any, href: str | None, **where: float) -> dict[str, Any]:
+    return {"kind": kind, "title": title, "colour": colour, "href": href, **where}
 
 
 def averages(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -208,11 +221,13 @@ def averages(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     rows = []
     for one in found:
         told = f"{one['name']}: {one['mean']:.1f}"
-        marks = [_mark("dot", told, one["colour"], at=one["mean"])]
+        marks = [_mark("dot", told, one["colour"], one["href"], at=one["mean"])]
         if one["low"] is not None:
             told += f", 95 % interval {one['low']:.1f} to {one['high']:.1f}"
-            marks.insert(0, _mark("range", told, one["colour"], low=one["low"], high=one["high"]))
-        rows.append({"label": one["name"], "note": f"{one['mean']:.1f}", "marks": marks})
+            span = {end: one[end] for end in ("low", "high")}
+            marks.insert(0, _mark("range", told, one["colour"], one["href"], **span))
+        note = {"note": f"{one['mean']:.1f}", "href": one["href"]}
+        rows.append({"label": one["name"], **note, "marks": marks})
     return row_chart(rows, "average score (points of 100)", max(0.0, low - room), high + room)
 
 
@@ -228,7 +243,7 @@ def stages(costs: dict[str, Any]) -> dict[str, Any] | None:
         for number, stage in enumerate(costs["stages"]):
             seconds = bar["seconds"][stage] / (60 if minutes else 1)
             told = f"{stage}: {seconds:.1f} {'minutes' if minutes else 'seconds'}"
-            marks.append(_mark("bar", told, number % 8, low=at, high=at + seconds))
+            marks.append(_mark("bar", told, number % 8, bar["href"], low=at, high=at + seconds))
             at += seconds
         rows.append({"label": bar["name"], "marks": marks})
     unit = "minutes" if minutes else "seconds"

@@ -115,14 +115,21 @@ class Report:
         return {
             "table": table(["setting", "seeds", "average", "95 % interval", *benchmarks], rows),
             "averages": [self._average(i) for i in scored],
-            "verdicts": tables.verdicts(self.lines),
+            "verdicts": [self._verdict(one) for one in tables.verdicts(self.lines)],
             "seeds": max(len(self.lines[i].seeds) for i in scored),
         }
+
+    def _verdict(self, verdict: tables.Verdict) -> dict[str, Any]:
+        """A sentence, and the files of the two settings that it compares."""
+        two = [self.settings[number] for number in (verdict.line, verdict.draw)]
+        compared = [(one["name"], self.link(one["runs"][0], "results.json")) for one in two]
+        return {"text": verdict.sentence, "compared": compared}
 
     def _average(self, number: int) -> dict[str, Any]:
         """A setting's average in points, its interval where the runs have left their answers."""
         line, setting = self.lines[number], self.settings[number]
         told = {"name": setting["name"], "colour": setting["colour"]}
+        told["href"] = self.link(setting["runs"][0], "results.json")
         told |= {"mean": 100 * (line.average.value or 0.0), "low": None, "high": None}
         if _alike(list(line.items.values())):
             found = asdict(estimate(list(line.items.values())))
@@ -190,6 +197,7 @@ class Report:
             "table": table(columns, [self._job(job, shared, failed) for job in self.jobs]),
             "count": {state: states.count(state) for state in dict.fromkeys(states)},
             "shared": shared,
+            "href": self.href(self.jobs[0]["sweep"] / SWEEP),
             "all_fine": set(states) == {"finished"},
         }
 
@@ -214,8 +222,8 @@ class Report:
         for setting in self.settings:
             each = [spent(self.runs[i].results) for i in setting["runs"]]
             mean = {s: float(np.mean([one.get(s, 0.0) for one in each])) for s in stages}
-            bars.append({"name": setting["name"], "colour": setting["colour"], "seconds": mean})
             href, total = self.link(setting["runs"][0], "results.json"), sum(mean.values())
+            bars.append({"name": setting["name"], "href": href, "seconds": mean})
             numbers = [cell(clock(mean[s]) if mean[s] else "–", href, mean[s]) for s in stages]
             rows.append([cell(setting["name"], colour=setting["colour"]),
                          cell(clock(total), href, total), *numbers])  # fmt: skip

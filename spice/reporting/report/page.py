@@ -53,10 +53,13 @@ def _facts(report: Report, pool: PoolSeen | None) -> dict[str, Any]:
     """All but the rows themselves."""
     scores, costs, overlaps = report.scores(), report.costs(), report.overlaps()
     if overlaps:
-        overlaps["chart"] = heat_map(overlaps["names"], overlaps["values"])
+        overlaps["chart"] = heat_map(overlaps["names"], overlaps["values"], overlaps["hrefs"])
     files = ("results.json", "selection.json", "selection_report.json")
     first = story.first_setting(report)["runs"][0] if report.runs else None
-    settings = [{**s, "described": report.described(s["selector"])} for s in report.settings]
+    settings = [
+        {**s, "described": report.described(s["selector"]),
+         "href": report.link(s["runs"][0], "config.yaml")} for s in report.settings
+    ]  # fmt: skip
     return {
         "title": story.title(report),
         "version": __version__,
@@ -91,7 +94,11 @@ def _rows(report: Report, pool: PoolSeen | None) -> dict[str, Any]:
     if pool is None or not len(pool.rows):
         return {"rows": None, "packed": ""}
     selections = {i: report.runs[i].selection for i in pool.chose}
-    text, facts = packed(pool, selections, {i: report.name_of(i) for i in pool.chose})
+    labels = {
+        i: {"name": shown(report.name_of(i)), "file": report.link(i, "selection.json")}
+        for i in pool.chose
+    }
+    text, facts = packed(pool, selections, labels)
     # base64 has no sign that HTML gives a meaning
     return {"rows": facts, "packed": Markup(text)}  # nosec B704
 

@@ -95,17 +95,18 @@ def embedded(
 def packed(
     pool: PoolSeen,
     selections: Mapping[int, Mapping[str, Any]],
-    names: Mapping[int, str],
+    labels: Mapping[int, Mapping[str, str | None]],
     limit: int = BYTES,
 ) -> tuple[str, dict[str, Any]]:
     """The rows as base64 of gzip of JSON, at most ``limit`` bytes, and what is to be said of them.
 
+    ``labels`` are the ``name`` of each run that chose, and as ``file`` the link to what it chose.
     Where they would be more, turns are cut, and where that is not enough, rows are left out.
     """
     most, text = EMBEDDED, ""
     while True:
         which = embedded(pool, selections, most)
-        content = _content(pool, which, selections, names)
+        content = _content(pool, which, selections, labels)
         for cut in CUTS:
             turns, count = _turns([pool.rows[row] for row in which], cut)
             text = _pack({**content, "turns": turns, "cut": cut})
@@ -126,7 +127,7 @@ def _content(
     pool: PoolSeen,
     which: list[int],
     selections: Mapping[int, Mapping[str, Any]],
-    names: Mapping[int, str],
+    labels: Mapping[int, Mapping[str, str | None]],
 ) -> dict[str, Any]:
     """All but the texts, column by column."""
     at, place = np.array(which, dtype=np.int64), {row: i for i, row in enumerate(which)}
@@ -150,7 +151,7 @@ def _content(
         "x": None if points is None else _numbers(points[:, 0]),
         "y": None if points is None else _numbers(points[:, 1]),
         "shares": shares,
-        "runs": [_picks(selections[run], names[run], place) for run in pool.chose],
+        "runs": [{**labels[run], **_picks(selections[run], place)} for run in pool.chose],
     }
 
 
@@ -167,7 +168,7 @@ def _map(pool: PoolSeen, which: np.ndarray) -> tuple[np.ndarray | None, tuple[fl
     return (found.points, found.shares) if found else (None, None)
 
 
-def _picks(selection: Mapping[str, Any], name: str, place: Mapping[int, int]) -> dict[str, Any]:
+def _picks(selection: Mapping[str, Any], place: Mapping[int, int]) -> dict[str, Any]:
     """Where a run's picks are among the rows that are carried, in the order of picking."""
     there = [t for t, row in enumerate(selection["indices"]) if row in place]
 
@@ -177,7 +178,6 @@ def _picks(selection: Mapping[str, Any], name: str, place: Mapping[int, int]) ->
         )
 
     return {
-        "name": shown(name),
         "k": selection["k"],
         "picks": [place[selection["indices"][t]] for t in there],
         "order": [t + 1 for t in there],

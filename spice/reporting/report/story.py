@@ -75,8 +75,16 @@ def _typical(report: Report, setting: dict[str, Any]) -> str:
 
 
 def first_setting(report: Report) -> dict[str, Any]:
-    """The first of the settings that chose by anything: the one that a page is told by."""
-    return next((s for s in report.settings if s["selector"] not in PLAIN), report.settings[0])
+    """The one that a page is told by: of those that chose by anything the best, or the first.
+
+    That is the one with the highest average; without scores they are alike.
+    """
+
+    def average(number: int) -> float:
+        return report.lines[number].average.value or 0.0
+
+    chose = [i for i, s in enumerate(report.settings) if s["selector"] not in PLAIN]
+    return report.settings[max(chose, key=average, default=0)]
 
 
 def _why(report: Report) -> dict[str, Any]:
@@ -100,7 +108,7 @@ def _helped(report: Report, scores: dict[str, Any] | None) -> dict[str, Any]:
     if scores is None:
         return {**ask, "big": "not measured", "to": "#scores",
                 "text": "No benchmark was scored in what this page is of."}  # fmt: skip
-    verdicts = scores["verdicts"]
+    verdicts = [one["text"] for one in scores["verdicts"]]
     if not verdicts:
         best = max(scores["averages"], key=lambda one: one["mean"])
         alone = len(scores["averages"]) == 1

@@ -149,10 +149,17 @@ function showRows() {
   list.tHead.replaceChildren(head);
   list.tBodies[0].replaceChildren(...found.slice(at, at + PAGE).map((i, place) => rowLine(i, at + place, shown)));
   const picks = found.filter((i) => state.order[i] !== null).length;
-  $("#found").textContent = `${found.length.toLocaleString("en")} of ${data.id.length.toLocaleString("en")} rows, ${picks.toLocaleString("en")} of them chosen`;
+  const count = `${found.length.toLocaleString("en")} of ${data.id.length.toLocaleString("en")} rows, ${picks.toLocaleString("en")} of them chosen `;
+  $("#found").replaceChildren(count, source(data.runs[state.run].file));
   $("#page").textContent = found.length ? `${at + 1}–${Math.min(at + PAGE, found.length)}` : "nothing found";
   $("#back").disabled = at === 0;
   $("#on").disabled = at + PAGE >= found.length;
+}
+
+function source(file) {
+  const link = made("a", file || "", "from");
+  if (file) link.href = file;
+  return link;
 }
 
 function rowLine(i, place, shown) {
