@@ -9,7 +9,7 @@ far and L their rows at the picks (see :class:`spice.submodular.fisher`),
 
 is Cholesky's factorisation going on: a block of picks costs two products of matrices, and vectors
 of the shortlist's length. What stands outside is left alone until its bound comes up; the columns
-that it lacks are then made up for by C ← (α G Sᵀ − C Lᵀ) L⁻ᵀ, with S the gradients of the picks.
+that it lacks are then made up for by C ← α G (L⁻¹ S)ᵀ, with S the gradients of the picks.
 
 Products are taken in float32, on any device, unless the gradients come in float64 or a gain would
 be left uncertain by more than :data:`spice.submodular.state.TOLERANCE`; sums that decide are in
@@ -73,13 +73,13 @@ def blocked_greedy(
     size = size or min(SHORTLIST, max(FEWEST, PER_PICK * state.k))
     trace, wanted, refresh = GreedyTrace(), size, FIRST_REFRESH
     looks = sorted(moments(state.k), reverse=True)
-    with progress("greedy", state.k, "picks", state.work(0, state.k)) as tell:
+    with progress("greedy", state.k, "picks") as tell:
         while state.m < state.k:
             looks = _look(state, trace, looks)
             part = Block(state, *state.shortlist(wanted, state.places.open), trace, penalty, eta)
             if part.run(min(block, state.k - state.m), stop_ratio, stop_inclusive):
                 break
-            tell(len(part.order), state.work(state.m - len(part.order), state.m))
+            tell(len(part.order))
             wanted = size if part.order else 2 * wanted
             refresh = _refreshed(state, trace, refresh)
     return _finished(state, trace, certified)

@@ -1,7 +1,10 @@
 """What the blocked greedy knows of its candidates: gains, the columns behind them, the picks.
 
 The columns C of Cholesky's factorisation of I + αK are kept per candidate up to the pick that it
-was last brought up to date with; see :mod:`spice.submodular.blocked` for the formulas.
+was last brought up to date with; see :mod:`spice.submodular.blocked` for the formulas. The picks'
+own gradients are kept as D = L⁻¹ S (k × d), made pick by pick: with it a column of any candidate is
+one inner product, C = α G Dᵀ, however many there were before it. No row of √α D is longer than 1,
+as α D Dᵀ = I − (L Lᵀ)⁻¹.
 """
 
 from __future__ import annotations
@@ -64,16 +67,11 @@ class State:
         self.picks: list[int] = []
         kind: dict[str, Any] = {"dtype": self.dtype, "device": self.device}
         self.columns = torch.empty((n, k), **kind)  # memory is taken where it is written to
-        self.chosen = torch.empty((k, d), **kind)  # the gradients of the picks that are settled
+        self.directions = torch.empty((k, d), **kind)  # D of the picks that are settled
         self.settled = 0
-        self.total = np.zeros(d)  # their sum
+        self.total = np.zeros(d)  # the sum of their gradients
         self.factor = torch.zeros((k, k), **kind)
         self.reader = Reader(gradients, self.device, self.dtype, hold=n > FEW_ROWS)
-
-    def work(self, before: int, after: int) -> float:
-        """What picks cost from one number of them to another, in products of numbers a row."""
-        d = self.chosen.shape[1]
-        return (after - before) * (d + (before + after) / 2)
 
     def gram(self, which: np.ndarray) -> Tensor:
         """K (h × h) within ``which``."""
@@ -82,17 +80,29 @@ class State:
         total = torch.zeros(len(which), len(which), dtype=self.dtype, device=self.device)
         for _, rows in self.reader.pieces(which):
             total.addmm_(rows, rows.T)
-        self.operations += 2 * len(which) ** 2 * self.chosen.shape[1]
+        self.operations += 2 * len(which) ** 2 * self.directions.shape[1]
         return total
 
     def settle(self) -> None:
         """Fetch the gradients of the picks made since the last time."""
-        new = slice(self.settled, self.m)
         if self.settled < self.m:
-            rows = self.reader.rows(np.array(self.picks[new]))
-            self.chosen[new] = rows
+            rows = self.reader.rows(np.array(self.picks[self.settled : self.m]))
             self.total += rows.double().sum(dim=0).cpu().numpy()
+            self.directions[self.settled : self.m] = rows
+            self._turn(self.settled, self.m)
             self.settled = self.m
+
+    def _turn(self, first: int, last: int) -> None:
+        """D_p ← L_pp⁻¹ (S_p − L_{p,<p} D_{<p}) of picks p whose gradients stand in D's place."""
+        import torch
+
+        for start in range(first, last, PANEL):
+            p = slice(start, min(start + PANEL, last))
+            made = self.directions[p].addmm_(
+                self.factor[p, :start], self.directions[:start], alpha=-1.0
+            )
+            made.copy_(torch.linalg.solve_triangular(self.factor[p, p], made, upper=False))
+            self.operations += (p.stop - start) * (p.stop + start) * made.shape[1]
 
     def ahead(self) -> np.ndarray:
         """The gains that one set can have of all that is free: k numbers at most, falling."""
@@ -141,12 +151,10 @@ class State:
             self._catch_up(which[i : i + CHUNK])
 
     def _catch_up(self, which: np.ndarray) -> None:
-        """C_p ← (α G S_pᵀ − C_{<p} L_{p,<p}ᵀ) L_pp⁻ᵀ, a panel p of picks after the other.
+        """C_p ← α G D_pᵀ, a panel p of picks after the other.
 
         ``which`` stand in the order of what they know, so those that lack a panel come first.
         """
-        import torch
-
         places, begins = self.reader.index(which), self.known[which] // PANEL * PANEL
         first = int(begins[0])
         panels = [slice(p, min(p + PANEL, self.m)) for p in range(first, self.m, PANEL)]
@@ -156,14 +164,10 @@ class State:
             columns[:h, panel] = 0.0
         for part, rows in self.reader.pieces(which):
             for panel, h in zip(panels, lack, strict=True):
-                columns[:h, panel].addmm_(rows[:h], self.chosen[panel, part].T, alpha=self.alpha)
-        for panel, h in zip(panels, lack, strict=True):
-            before, factor = columns[:h, : panel.start], self.factor[panel, : panel.start]
-            right = columns[:h, panel].addmm_(before, factor.T, alpha=-1.0)
-            triangle = self.factor[panel, panel].T
-            right.copy_(torch.linalg.solve_triangular(triangle, right, upper=True, left=False))
-            new = panel.stop - panel.start
-            self.operations += h * new * (2 * (self.chosen.shape[1] + panel.start) + new)
+                directions = self.directions[panel, part].T
+                columns[:h, panel].addmm_(rows[:h], directions, alpha=self.alpha)
+        pairs = sum(h * (p.stop - p.start) for p, h in zip(panels, lack, strict=True))
+        self.operations += 2 * pairs * self.directions.shape[1]
         self.columns[:, first : self.m].index_copy_(0, places, columns[:, first:])
         taken = columns.double().square().sum(dim=1).cpu().numpy()
         self.residual[which] = np.maximum(self.alpha * self.squares[which] - taken, 0.0)
@@ -190,15 +194,18 @@ class State:
         import torch
 
         self.settle()
-        chosen = self.chosen[: self.m]
+        chosen = self.directions[: self.m]
         gram = torch.eye(self.m, dtype=torch.float64, device=self.device)
+        for columns, rows in self.reader.pieces(np.array(self.picks)):
+            chosen[:, columns] = rows
         for part in chosen.split(4096, dim=1):
             wide = part.double()
             for i in range(0, self.m, CHUNK):  # what is above the diagonal is not read
-                rows = slice(i, i + CHUNK)
-                gram[rows, : i + CHUNK].addmm_(wide[rows], wide[: i + CHUNK].T, alpha=self.alpha)
+                h = slice(i, i + CHUNK)
+                gram[h, : i + CHUNK].addmm_(wide[h], wide[: i + CHUNK].T, alpha=self.alpha)
         factor = torch.linalg.cholesky(gram)
         self.operations += self.m**2 * (chosen.shape[1] + self.m / 3)
         self.factor[: self.m, : self.m] = factor
+        self._turn(0, self.m)
         exact = 2.0 * factor.diagonal().log().cpu().numpy()
         return float(np.abs(exact - np.array(gains)).max())
