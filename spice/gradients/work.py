@@ -43,6 +43,10 @@ class Work:
         parts = [lengths[part] for part in limit.cut(lengths.tolist())]
         return np.array([[len(part), part.max()] for part in parts]).reshape(-1, 2)
 
+    def tokens(self, limit: BatchLimit) -> float:
+        """All that are read, padding included."""
+        return self.times * float(self.batches(limit).prod(axis=1).sum())
+
     def within(self, limit: BatchLimit) -> BatchLimit:
         """What its batches may hold: training's have rows of their own, and memory decides."""
         return limit if self.rows is None else BatchLimit(self.rows)

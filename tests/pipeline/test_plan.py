@@ -15,6 +15,7 @@ import torch
 from compose import composed
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import LlamaConfig
 
 from spice.cli.explain import conf_dir
 from spice.data.batch_limit import BatchLimit
@@ -229,6 +230,31 @@ def test_a_sweep_counts_what_its_jobs_share_once() -> None:
 # -- what is too large for this machine ------------------------------------------------------------
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_work_is_two_operations_for_each_weight_and_token(tied: bool, tmp_path: Path) -> None:
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=8, intermediate_size=20, num_hidden_layers=3,
+        num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=tied,
+    )  # fmt: skip
+    config.save_pretrained(tmp_path)
+    checkpoint = make(composed("model=local", f"model.path={tmp_path}"), "model")
+    weights = 3 * (8 * 8 + 2 * 8 * 4 + 8 * 8 + 3 * 8 * 20) + 50 * 8  # no table, no norms
+    shapes = Shapes("cpu")
+    assert shapes.operations(checkpoint, "forward", 7) == 2 * weights * 7
+    assert shapes.operations(checkpoint, "gradients", 7) == 2 * shapes.operations(
+        checkpoint, "forward", 7
+    )
+
+
+def test_the_work_of_a_plan_is_told_in_large_units() -> None:
+    jobs = [[dataclasses.asdict(Planned("gradients", "a", False, None, 5, 100, 3.1e17))]]
+    [line] = report.lines(jobs)
+    assert "310.0 PFLOP" in report.table([line], 1)
+    assert [report._work(count) for count in (2e9, 3e13, 4.5e18)] == [
+        "2.0 GFLOP", "30.0 TFLOP", "4.5 EFLOP",
+    ]  # fmt: skip
+
+
 def test_of_a_divided_model_each_process_holds_its_part_and_a_layer() -> None:
     model = make(composed("model=llama2_70b"), "model")
     shapes = Shapes("cpu", parts=4)
@@ -255,14 +281,18 @@ def test_seventy_billion_parameters_are_planned_by_their_shape(bits: Any, gigaby
     assert shapes.too_large(checkpoint) == (speed.base > memory("cpu"))
 
 
-def test_no_model_is_loaded_that_does_not_fit(
-    start: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("what", "most"), [("memory", lambda accelerator: 10_000), ("PATIENCE", 1e-9)]
+)
+def test_no_model_is_loaded_that_does_not_fit_or_is_too_slow(
+    start: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, most: Any
 ) -> None:
     measured = plan(start, tmp_path)
-    monkeypatch.setattr("spice.pipeline.plan.shape.memory", lambda accelerator: 10_000)
+    monkeypatch.setattr(f"spice.pipeline.plan.shape.{what}", most)
     monkeypatch.setattr(Checkpoint, "load", lambda self: pytest.fail("loaded"))
     told = plan(start, tmp_path, "gradients.seed=1")  # whose probes are not kept yet
     for stage in ("gradients", "finetune"):
         assert told[stage]["seconds"] is None
+        assert told[stage]["operations"] == measured[stage]["operations"] > 0
         assert told[stage]["disk"] == measured[stage]["disk"]
         assert 50_000 < told[stage]["memory"] < measured[stage]["memory"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,22 +10,13 @@ from spice.gradients.agreement import BLOCK, COLUMNS, SORTED, agreement, cosines
 from spice.submodular.kernel import squared_norms
 from spice.submodular.objective import Objective
 
-if TYPE_CHECKING:
-    pass
-
 
 def greedy_seconds(n: int, d: int, k: int, form: str, way: str) -> float:
     """One greedy run, scaled up from a smaller one by its count of operations.
 
-    That is 2nkd + nk² in blocks, else 2n²d + nk², and nkd for forms other than ``exact``. Gradients
-    are drawn normal, of lengths that are log-normal; real ones may take more steps, or fewer.
+    Gradients are drawn normal, of lengths that are log-normal; real ones may take more steps, or
+    fewer.
     """
-
-    def operations(n: int, d: int, k: int) -> float:
-        if form != "exact":
-            return float(n) * k * d
-        return 2.0 * n * (k if way == "blocked" else n) * d + n * k**2
-
     rows, columns = min(n, 2000), min(d, 1024)
     picks = max(min(k, rows), 1) if n == rows else max(round(k * rows / n), 1)
     rng = np.random.default_rng(0)
@@ -37,7 +27,15 @@ def greedy_seconds(n: int, d: int, k: int, form: str, way: str) -> float:
     start = time.perf_counter()
     problem.maximise(picks, 0.0)
     seconds = time.perf_counter() - start
-    return seconds * operations(n, d, k) / operations(rows, columns, picks)
+    tried = greedy_operations(rows, columns, picks, form, way)
+    return seconds * greedy_operations(n, d, k, form, way) / tried
+
+
+def greedy_operations(n: int, d: int, k: int, form: str, way: str) -> float:
+    """(2n + k)kd in blocks, else 2n²d + nk², and nkd for forms other than ``exact``."""
+    if form != "exact":
+        return float(n) * k * d
+    return (2.0 * n + k) * k * d if way == "blocked" else 2.0 * n**2 * d + n * k**2
 
 
 def greedy_bytes(n: int, d: int, k: int, way: str) -> int:

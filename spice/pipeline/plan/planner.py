@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
 from spice.messages import say
@@ -13,6 +14,7 @@ from spice.models.device import device
 from spice.models.memory import free
 from spice.pipeline.plan.arithmetic import (
     greedy_bytes,
+    greedy_operations,
     greedy_seconds,
     weights_bytes,
     weights_seconds,
@@ -42,6 +44,7 @@ PASSES = ("spice.pipeline.plan.probe",)
 ARITHMETIC = ("spice.pipeline.plan.arithmetic",)
 ASKING = ("spice.pipeline.plan.asking",)
 FLOAT = 4  # bytes of a stored number
+ASKED = 500  # tokens of a benchmark's item and its answer, about, where none is asked
 
 
 @dataclass
@@ -81,9 +84,22 @@ class Planner:
                   for work in works]  # fmt: skip
         memory = max((speed.memory(work, limit) - self.shapes.spared(work.tokenized.checkpoint)
                       for speed, work, limit in priced), default=0)  # fmt: skip
-        large = any(self.shapes.too_large(work.tokenized.checkpoint) for work in works)
-        seconds = None if large else sum(speed.time(work, limit) for speed, work, limit in priced)
-        return Planned(stage, key, False, seconds, memory, disk)
+        tried = not any(self._by_shape(work) for work in works)
+        seconds = sum(speed.time(work, limit) for speed, work, limit in priced) if tried else None
+        operations = sum(
+            self.shapes.operations(work.tokenized.checkpoint, work.kind, work.tokens(limit))
+            for _, work, limit in priced
+        )
+        return Planned(stage, key, False, seconds, memory, disk, operations)
+
+    def _by_shape(self, work: Work) -> bool:
+        """Whether a model's shape has to tell, since a probe would take too much of something."""
+        checkpoint = work.tokenized.checkpoint
+        rows = chosen(work, self.run.parts.extraction.batch_limit)
+        tokens = sum(len(work.tokenized.examples[row].ids) for batch in rows for row in batch)
+        return self.shapes.too_large(checkpoint) or self.shapes.too_slow(
+            checkpoint, work.kind, tokens
+        )
 
     # -- signals ---------------------------------------------------------------------------
 
@@ -153,21 +169,21 @@ class Planner:
         n, d = len(self.run.pool.rows), self._gradient_coordinates()
         count = selector.parts(n, k)
         part, union = rows_of(n, k, count)
-        runs = [(part, count), (union, 1)] if count > 1 else [(n, 1)]
-        found = [(self._greedy_seconds(rows, d, min(k, rows)), times) for rows, times in runs]
-        held = max(
-            greedy_bytes(rows, d, min(k, rows), selector.form_and_way(rows, d, min(k, rows))[1])
-            for rows, _ in runs
-        )
-        seconds = sum(seconds * times for seconds, times in found)
-        return Planned(stage, key, False, seconds, Memory("cpu").now() + held, 0)
+        rounds = [(part, count), (union, 1)] if count > 1 else [(n, 1)]
+        runs = [
+            (rows, d, min(k, rows), *selector.form_and_way(rows, d, min(k, rows)))
+            for rows, _ in rounds
+        ]
+        times = [times for _, times in rounds]
+        seconds = sum(map(mul, map(self._greedy_seconds, runs), times))
+        operations = sum(map(mul, (greedy_operations(*run) for run in runs), times))
+        held = max(greedy_bytes(rows, d, picks, way) for rows, d, picks, _, way in runs)
+        memory = Memory("cpu").now() + held
+        return Planned(stage, key, False, seconds, memory, 0, operations)
 
-    def _greedy_seconds(self, n: int, d: int, k: int) -> float:
-        selector = self.run.parts.selector
-        assert isinstance(selector, GradientSelector)
-        form, way = selector.form_and_way(n, d, k)
-        asked = {"greedy": {"n": n, "d": d, "k": k, "form": form, "way": way}}
-        found = self._arithmetic(asked, lambda: {"seconds": greedy_seconds(n, d, k, form, way)})
+    def _greedy_seconds(self, run: tuple[int, int, int, str, str]) -> float:
+        asked = {"greedy": dict(zip(("n", "d", "k", "form", "way"), run, strict=True))}
+        found = self._arithmetic(asked, lambda: {"seconds": greedy_seconds(*run)})
         return float(found["seconds"])
 
     # -- the target ------------------------------------------------------------------------
@@ -181,7 +197,8 @@ class Planner:
         if not missing:
             return Planned("scores", key, True, 0.0, None, None)
         run, model = self.run, self.run.as_model.checkpoint
-        if self.shapes.too_large(model):
+        tokens = ASKED * run.parts.suite.batch_size * len(missing)
+        if self.shapes.too_large(model) or self.shapes.too_slow(model, "forward", tokens):
             return Planned("scores", key, False, None, self.shapes.held(model), None)
         asked = {
             "scores": {name: run.parts.suite.fingerprint(name) for name in missing},
@@ -205,7 +222,7 @@ class Planner:
 
     def _speed(self, work: Work) -> Speed:
         parts = self.run.parts
-        if self.shapes.too_large(work.tokenized.checkpoint):
+        if self._by_shape(work):
             return self.shapes.speed(work, parts.extraction, parts.lora)
         batches = chosen(work, parts.extraction.batch_limit)
         asked = {

@@ -17,6 +17,8 @@ from spice.messages import say, warn
 
 log = logging.getLogger("spice")
 GB = 1e9
+HEADS = ("stage", "to come", "time", "work", "memory", "disk", "there", "on disk")
+AT = 1e14  # operations a second
 LAST = ("greedy", "selection", "finetune", "scores")
 
 
@@ -25,7 +27,7 @@ class Entry:
     """All stages of one name: how many are to come and are there, and what those to come take.
 
     ``untold`` of them take what cannot be told beforehand. ``memory`` is the most of any, ``kept``
-    what those that are there take on disk.
+    what those that are there take on disk, ``operations`` the work as far as it is known.
     """
 
     stage: str
@@ -36,6 +38,7 @@ class Entry:
     disk: int
     kept: int
     untold: int
+    operations: float
 
 
 def lines(plans: Sequence[Sequence[Mapping[str, Any]]]) -> list[Entry]:
@@ -62,6 +65,7 @@ def _line(name: str, stages: Sequence[Mapping[str, Any]]) -> Entry:
         disk=sum(stage["disk"] or 0 for stage in to_come),
         kept=sum(stage["disk"] or 0 for stage in there),
         untold=sum(stage["seconds"] is None for stage in to_come),
+        operations=sum(stage["operations"] or 0.0 for stage in to_come),
     )
 
 
@@ -76,6 +80,7 @@ def total(found: Sequence[Entry]) -> Entry:
         disk=sum(line.disk for line in found),
         kept=sum(line.kept for line in found),
         untold=sum(line.untold for line in found),
+        operations=sum(line.operations for line in found),
     )
 
 
@@ -89,8 +94,10 @@ def conclude(folder: Path, limits: Mapping[str, Any], cache: Path) -> None:
     log.info("\n%s", table([*found, whole], len(plans)))
     if whole.untold:
         count = f"{whole.untold} stage{'s' if whole.untold > 1 else ''}"
-        why = "no model is read, or one that this machine cannot hold, whose weights alone are told"
-        say("plan", f"the time of {count} is left out: {why}")
+        why = "no model is read, or one that is too large or too slow to be tried on this machine"
+        say("plan", f"the time of {count} is left out: {why}; of such a model the weights are told")
+        hours = _time(whole.operations / AT)
+        say("plan", f"all work that is told takes {hours} at {_work(AT)}/s, as on one good GPU")
     if too_much := _beyond_machine(whole, cache):
         warn("plan", too_much)
     if refused := beyond(whole, limits):
@@ -122,14 +129,14 @@ def table(found: Sequence[Entry], jobs: int) -> str:
 
     name = "job" if jobs == 1 else "jobs"
     drawn = Table(title=f"Plan of {jobs} {name}; nothing was run", title_justify="left")
-    for i, column in enumerate(("stage", "to come", "time", "memory", "disk", "there", "on disk")):
+    for i, column in enumerate(HEADS):
         drawn.add_column(column, justify="right" if i else "left")
     for line in found:
         if line.stage == "total":
             drawn.add_section()
         drawn.add_row(*_cells(line))
     out = io.StringIO()
-    Console(file=out, width=88).print(drawn)
+    Console(file=out, width=96).print(drawn)
     return out.getvalue()
 
 
@@ -140,6 +147,7 @@ def _cells(line: Entry) -> list[str]:
         line.stage,
         str(line.to_come),
         _time(line.seconds) if told else dash,
+        _work(line.operations) if line.operations else dash,
         _size(line.memory) if line.memory else dash,
         _size(line.disk) if line.disk else dash,
         str(line.there),
@@ -149,6 +157,13 @@ def _cells(line: Entry) -> list[str]:
 
 def _time(seconds: float) -> str:
     return "< 1 s" if seconds < 1 else str(timedelta(seconds=round(seconds)))
+
+
+def _work(operations: float) -> str:
+    for unit, name in ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP")):
+        if operations >= unit:
+            return f"{operations / unit:.1f} {name}"
+    return f"{operations / 1e9:.1f} GFLOP"
 
 
 def _size(count: int) -> str:

@@ -1,23 +1,40 @@
-"""What is told of a model that this machine cannot hold: its shape says what it takes at least."""
+"""What a model's shape tells by itself: its bytes, its work, and if a probe is worth trying."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from spice.models.device import memory
+from spice.models.device import device, memory
 from spice.models.memory import Footprint
 from spice.models.quantization import weight_bytes
 from spice.models.recompute import decoder_layers
-from spice.pipeline.plan.probe import Speed
+from spice.pipeline.plan.probe import Speed, quickest
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PreTrainedModel
 
     from spice.gradients.extraction import Extraction
     from spice.gradients.work import Work
     from spice.models.checkpoint import Checkpoint
     from spice.models.lora import Lora
+
+
+PATIENCE = 300.0  # seconds that a probe of one kind of work may take
+#: products of a token with all weights: forward, and then back through what LoRA's factors see
+PASSES = {"forward": 1, "gradients": 2, "training": 2}
+SIDE = 1024  # of the product that a machine's speed is told by
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Bytes of a model's weights, those that a process is ``spared``, and multiplied weights."""
+
+    whole: int
+    spared: int
+    multiplied: int
 
 
 @dataclass
@@ -29,18 +46,18 @@ class Shapes:
 
     accelerator: str
     parts: int = 1
-    known: dict[str, tuple[int, int]] = field(default_factory=dict)
+    known: dict[str, Shape] = field(default_factory=dict)
 
     def whole(self, checkpoint: Checkpoint) -> int:
         """Bytes of a model's weights."""
-        return self._sizes(checkpoint)[0]
+        return self._shape(checkpoint).whole
 
     def spared(self, checkpoint: Checkpoint) -> int:
         """Those that a process is without: other processes' parts of all layers but the open one's.
 
         0 where every process holds the whole model.
         """
-        return self._sizes(checkpoint)[1]
+        return self._shape(checkpoint).spared
 
     def held(self, checkpoint: Checkpoint) -> int:
         """Those that it has at a time."""
@@ -50,14 +67,36 @@ class Shapes:
         """Whether a probe, which holds all of it, would end for want of memory."""
         return self.whole(checkpoint) > memory(self.accelerator)
 
-    def _sizes(self, checkpoint: Checkpoint) -> tuple[int, int]:
+    def operations(self, checkpoint: Checkpoint, kind: str, tokens: float) -> float:
+        """Those of so many tokens with the weights; what attention does beside is left out."""
+        return 2.0 * PASSES[kind] * self._shape(checkpoint).multiplied * tokens
+
+    def too_slow(self, checkpoint: Checkpoint, kind: str, tokens: float) -> bool:
+        """Whether passes over so many tokens take longer than anybody waits for a plan.
+
+        Never on a GPU.
+        """
+        if device(self.accelerator) != "cpu":
+            return False
+        return self.operations(checkpoint, kind, tokens) > PATIENCE * self.speed_here
+
+    @cached_property
+    def speed_here(self) -> float:
+        """Operations a second of a product of matrices in float32."""
+        import torch
+
+        square = torch.ones(SIDE, SIDE)
+        return 2.0 * SIDE**3 / quickest(lambda: square @ square)
+
+    def _shape(self, checkpoint: Checkpoint) -> Shape:
         name = str(checkpoint)
         if name not in self.known:
             model = checkpoint.skeleton()
             layers = [sum(p.nbytes for p in layer.parameters()) for layer in decoder_layers(model)]
             others = sum(layers) * (self.parts - 1) // self.parts - max(layers, default=0)
             spared = max(others, 0) if self.parts > 1 else 0
-            self.known[name] = weight_bytes(model, checkpoint.quantization), spared
+            whole = weight_bytes(model, checkpoint.quantization)
+            self.known[name] = Shape(whole, spared, _multiplied(model))
         return self.known[name]
 
     def speed(self, work: Work, extraction: Extraction, lora: Lora) -> Speed:
@@ -70,6 +109,16 @@ class Shapes:
             size = _trainable(lora.attach(checkpoint.skeleton(), 0), "")
         nothing = Footprint(kept=1, recomputed=1, passing=1, cached=0, fixed=0)
         return Speed([1], [float("nan")], 0.0, self.whole(checkpoint), nothing, size)
+
+
+def _multiplied(model: PreTrainedModel) -> int:
+    """Weights that each token is multiplied with: the matrices, no table that is looked up in."""
+    from torch import nn
+
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    inside = sum(p.numel() for p in model.parameters() if p.ndim > 1 and id(p) not in tables)
+    head = getattr(model.get_output_embeddings(), "weight", None)
+    return inside + (head.numel() if head is not None and id(head) in tables else 0)
 
 
 def _trainable(model: nn.Module, part: str) -> int:
