@@ -1,8 +1,9 @@
 """The exact greedy in blocks: many candidates are brought up to date by one product of matrices.
 
 A gain only ever shrinks, so one that has not been looked at for a while bounds what it is now, and
-the score too. A shortlist H of the candidates with the largest gains is kept exact; a pick from it
-is the greedy's own as long as its score exceeds the largest bound outside. With C the columns so
+the score too, less what of its conflict is sure (:mod:`spice.submodular.conflicts`). A shortlist H
+of the candidates with the largest bounds is kept exact; a pick from it is the greedy's own as long
+as its score exceeds the largest bound outside. With C the columns so
 far and L their rows at the picks (see :class:`spice.submodular.fisher`),
 
     W = α K_HH − C_H C_Hᵀ,   r = diag W,   e = W_·* / √(1 + r_*),   W ← W − e eᵀ
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spice.progress import progress
+from spice.submodular.conflicts import Outside
 from spice.submodular.greedy import (
     ETA,
     GreedyTrace,
@@ -76,7 +78,8 @@ def blocked_greedy(
     with progress("greedy", state.k, "picks") as tell:
         while state.m < state.k:
             looks = _look(state, trace, looks)
-            part = Block(state, *state.shortlist(wanted, state.places.open), trace, penalty, eta)
+            which, outside = state.shortlist(wanted, state.places.open, penalty)
+            part = Block(state, which, outside, trace, penalty, eta)
             if part.run(min(block, state.k - state.m), stop_ratio, stop_inclusive):
                 break
             tell(len(part.order))
@@ -115,11 +118,11 @@ def _finished(state: State, trace: GreedyTrace, certified: bool) -> GreedyTrace:
 
 @dataclass
 class Block:
-    """Picks from one shortlist ``which``; no other candidate's gain can be above ``bound``."""
+    """Picks from one shortlist ``which``; ``outside`` tells how far all others may score."""
 
     state: State
     which: np.ndarray
-    bound: float
+    outside: Outside
     trace: GreedyTrace
     penalty: float
     eta: float
@@ -132,7 +135,7 @@ class Block:
         r, norms = state.residual[which], state.norms[which]
         length2, weight = float(state.total @ state.total), float(state.norms[state.picks].sum())
         whole = state.alpha * state.squares[which]
-        made, stopped = np.empty((limit, len(which))), False
+        made, stopped, advance, start = np.empty((limit, len(which))), False, 0.0, along
         while len(self.order) < limit and not stopped:
             j, count = len(self.order), len(trace.picks)
             gains = np.log1p(r)
@@ -141,7 +144,10 @@ class Block:
             free = state.places.open[which]  # a source may be full since the last pick
             scores = np.where(free, gains - self.penalty * conflicts, -np.inf)
             best = first_best(scores, doubt)
-            if scores[best] - doubt[best] <= self.bound + self._blur(length2, weight):
+            bound = self.outside.bound(
+                self.penalty, advance, length2, weight, state.rounding, count * self.eta
+            )
+            if scores[best] - doubt[best] <= bound + self._blur(length2, weight):
                 break
             stopped = decayed(trace, gains[best], stop_ratio)
             if stopped and not stop_inclusive:
@@ -151,6 +157,7 @@ class Block:
             made[j] = (W[best] - made[:j, best] @ made[:j]) / np.sqrt(1.0 + r[best])
             r = np.maximum(r - np.square(made[j]), 0.0)
             made[j, best] = np.exp(0.5 * gains[best])  # the factor's own √(1 + r_*)
+            advance += start[best]
             length2 += 2.0 * along[best] + state.squares[pick]
             weight += norms[best]
             along = along + K[best]
@@ -165,7 +172,8 @@ class Block:
         import torch
 
         state = self.state
-        along, gram = state.along(self.which), state.gram(self.which)
+        state.look(self.which)
+        along, gram = state.conflicts.along[self.which], state.gram(self.which)
         columns = state.columns[state.reader.index(self.which), : state.m]
         state.operations += 2 * len(self.which) ** 2 * state.m
         left = torch.addmm(gram, columns, columns.T, beta=state.alpha, alpha=-1.0)

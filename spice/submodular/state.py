@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spice.submodular.conflicts import Conflicts, Outside
 from spice.submodular.kernel import Rows
 from spice.submodular.reader import Reader
 from spice.submodular.rooms import Places, largest_places
@@ -70,6 +71,7 @@ class State:
         self.directions = torch.empty((k, d), **kind)  # D of the picks that are settled
         self.settled = 0
         self.total = np.zeros(d)  # the sum of their gradients
+        self.conflicts = Conflicts(self.norms, d)
         self.factor = torch.zeros((k, k), **kind)
         self.reader = Reader(gradients, self.device, self.dtype, hold=n > FEW_ROWS)
 
@@ -90,6 +92,7 @@ class State:
             self.total += rows.double().sum(dim=0).cpu().numpy()
             self.directions[self.settled : self.m] = rows
             self._turn(self.settled, self.m)
+            self.conflicts.point(self.total)
             self.settled = self.m
 
     def _turn(self, first: int, last: int) -> None:
@@ -108,33 +111,47 @@ class State:
         """The gains that one set can have of all that is free: k numbers at most, falling."""
         return self.places.ahead(self.bounds(self.places.free))
 
-    def along(self, which: np.ndarray) -> np.ndarray:
-        """g · Σ_S g of ``which``, h."""
+    def look(self, which: np.ndarray) -> None:
+        """Find out how ``which`` lie to the mean of the picks, where that is not known."""
         import torch
 
         self.settle()
-        found = np.zeros(len(which))
-        if self.m:
-            total = torch.from_numpy(self.total).to(self.device)
-            for columns, rows in self.reader.pieces(which):
-                found += (rows.double() @ total[columns]).cpu().numpy()
-        return found
+        unseen = self.conflicts.unseen(which)
+        if not self.m or not len(unseen):
+            return
+        found, total = np.zeros(len(unseen)), torch.from_numpy(self.total).to(self.device)
+        for columns, rows in self.reader.pieces(unseen):
+            found += (rows.double() @ total[columns]).cpu().numpy()
+        self.conflicts.see(unseen, found)
 
-    def shortlist(self, size: int, among: np.ndarray) -> tuple[np.ndarray, float]:
-        """Of those ``among`` (n), which may gain most, all exact, and how far the others may."""
-        candidates = np.flatnonzero(among)
+    def shortlist(
+        self, size: int, among: np.ndarray, penalty: float = 0.0
+    ) -> tuple[np.ndarray, Outside]:
+        """Of those ``among`` (n), which may score most, all exact, and how far the others may."""
+        self.settle()
+        candidates, unseen = np.flatnonzero(among), self.conflicts.unseen
         while True:
-            reach = self.bounds(among)
-            chosen, bound, next_best = candidates, -np.inf, candidates[:0]
+            reach = most = self.bounds(among)
+            if penalty:
+                most = reach - penalty * self.conflicts.least(among)
+            chosen, outside, next_best = candidates, Outside(), candidates[:0]
             if len(candidates) > size:
-                order = largest_places(reach, size + CHUNK)
+                order = largest_places(most, size + CHUNK)
                 chosen, next_best = candidates[order[:size]], candidates[order[size:]]
-                bound = float(reach[order[size]])
+                outside = self._outside(float(most[order[size]]), np.delete(reach, order[:size]))
             stale = self._stale(chosen)
-            if not len(stale):
-                return np.sort(chosen), bound
             # A product of few rows costs about as much as one of many.
-            self.catch_up(np.append(stale, self._stale(next_best)[: max(CHUNK - len(stale), 0)]))
+            if len(stale):
+                more = self._stale(next_best)[: max(CHUNK - len(stale), 0)]
+                self.catch_up(np.append(stale, more))
+            elif penalty and len(unseen(chosen)):
+                self.look(np.append(chosen, next_best))
+            else:
+                return np.sort(chosen), outside
+
+    def _outside(self, most: float, reach: np.ndarray) -> Outside:
+        length2, weight = float(self.total @ self.total), float(self.norms[self.picks].sum())
+        return Outside(most, float(reach.max()), length2, weight, self.conflicts.floor)
 
     def bounds(self, among: np.ndarray) -> np.ndarray:
         """What the gains of those ``among`` (n) can be at most, rounding included."""
