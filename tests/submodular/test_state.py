@@ -49,9 +49,10 @@ def test_columns_are_made_up_for_from_any_level(panel: int, columns: int, seed: 
     left = ALPHA * np.square(G).sum(axis=1) - np.square(true).sum(axis=1)
     assert state.residual[which] == pytest.approx(left[which], abs=1e-12)
     assert (state.known[which] == m).all()
-    if panel == 1:  # no pair of candidate and pick is made twice
-        made = state.operations - before
-        assert 2 * 7 * lacked <= made <= (2 * (7 + m) + 1) * lacked
+    if panel == 1:  # no pair of candidate and pick is made twice, nor a pick turned
+        assert state.operations - before == 2 * 7 * lacked + 7 * m**2
+    expected = np.linalg.solve(np.linalg.cholesky(np.eye(m) + ALPHA * G[:m] @ G[:m].T), G[:m])
+    assert state.directions[:m].numpy() == pytest.approx(expected, abs=1e-12)
 
 
 def test_only_the_lower_half_is_needed_for_a_new_factor(monkeypatch: pytest.MonkeyPatch) -> None:
