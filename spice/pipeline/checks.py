@@ -13,6 +13,7 @@ from spice.evaluation.development import BenchmarkExamples
 from spice.pipeline import run_folder
 from spice.pipeline.machine import quiet
 from spice.pipeline.plan.asking import items
+from spice.pipeline.steps import export
 from spice.schedules.whole_pool import WholePool
 from spice.selectors.base import GradientSelector
 from spice.storage.files import check_writable
@@ -46,6 +47,7 @@ def checks(draft: Draft) -> Iterator[Check]:
 def _of_places(draft: Draft) -> Iterator[Check]:
     yield lambda: run_folder.check(draft.folder, draft.config)
     yield lambda: check_writable(draft.folder, "hydra.run.dir")
+    yield lambda: export.check(draft.parts.settings.export)
     yield lambda: _check_cache(draft.cache)
 
 

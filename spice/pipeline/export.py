@@ -236,14 +236,14 @@ def _register(path: Path) -> None:
     name = path.name.removesuffix(FORMS["llamafactory"].ending)
     waits = locks.telling(str(registry), partial(say, "export"))
     with locks.held(registry.with_name(f".{REGISTRY}.locked"), waits):
-        known = _entries(registry)
+        known = entries(registry)
         if known.get(name, made := entry(path.name)) != made:
             raise InputError(f"{registry} has another entry {name}; delete it there")
         if name not in known:
             write_json(registry.resolve(), {**known, name: made})
 
 
-def _entries(registry: Path) -> dict[str, Any]:
+def entries(registry: Path) -> dict[str, Any]:
     if not registry.exists():
         return {}
     try:

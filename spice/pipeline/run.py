@@ -19,6 +19,7 @@ from spice.pipeline.plan import report
 from spice.pipeline.plan.planner import Planner
 from spice.pipeline.readings import Readings
 from spice.pipeline.shown import display_of
+from spice.pipeline.steps.export import hand_on
 from spice.pipeline.steps.finetune import FineTune
 from spice.pipeline.steps.pool import ReadPool
 from spice.pipeline.steps.results import Record, tell_so_far
@@ -234,6 +235,7 @@ def run(config: DictConfig, folder: Path, sweep: str | None = None) -> ResultsRe
     state = begin(config, folder, sweep)
     done: Any = run_folder.finished(folder, state.inputs)
     if done is not None:
+        hand_on(folder, state.parts.settings.export)
         return done
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     name = f"{config.names.selector}-{config.budget}-seed{config.seed}"

@@ -19,9 +19,9 @@ from spice.storage.files import publish, read_json
 RESULTS = "results.json"
 SO_FAR = "until.json"  # of a run that was to end before its results
 LOCK = ".run.locked"
-#: how a run is shown and logged, where it computes and how far it goes may differ when it is taken
-#: up again
-FREE = ("trainer", "logger", "names", "until", "plan", "limits", "cache_dir", "hydra")
+#: how a run is shown and logged, where it computes, how far it goes and whom its rows are handed to
+#: may differ when it is taken up again
+FREE = ("trainer", "logger", "names", "until", "plan", "limits", "export", "cache_dir", "hydra")
 
 
 def check(folder: Path, config: DictConfig) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
 
+from spice.data.trainer_forms import FORMS
 from spice.values import (
     FilePath,
     FilePaths,
@@ -30,6 +31,14 @@ class Limits:
     hours: NonNegative | None
     memory_gb: NonNegative | None
     disk_gb: NonNegative | None
+
+
+@component
+class Export:
+    """For whom the chosen rows are written, and where to."""
+
+    to: Annotated[str, OneOf(*FORMS)] | None
+    folder: FilePath | None
 
 
 @component
@@ -65,6 +74,7 @@ class Settings:
     until: Annotated[str, OneOf(*ENDS)] | None
     plan: bool
     limits: Annotated[Limits, Keys()]
+    export: Annotated[Export, Keys()]
     card: Annotated[Card, Keys()]
     cache_dir: FilePath
     names: Annotated[Names, Keys()]

@@ -271,6 +271,48 @@ def test_a_sweep_is_told_to_name_its_run(tmp_path: Path) -> None:
         export(tmp_path, "trl")
 
 
+def test_a_run_hands_its_rows_on_as_soon_as_they_are_chosen(
+    start: Callable[..., dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "spice")
+    asked = "export.to=llamafactory", f"export.folder={tmp_path / 'data'}"
+    start("selector=random", "finetune=none", "until=selection", *asked, folder=tmp_path / "one")
+    [path] = (tmp_path / "data").glob("random_8_*.json")
+    again = export(tmp_path / "one", "llamafactory")
+    assert path.read_bytes() == again.path.read_bytes()
+    assert json.loads((tmp_path / "data/dataset_info.json").read_text()).keys() == {
+        path.name.removesuffix(".llamafactory.json")
+    }
+    assert f"export      8 rows for llamafactory: {path}" in caplog.text
+    assert "export      in the training's yaml:" in caplog.text
+
+
+def test_a_run_that_is_finished_already_hands_its_rows_on_too(
+    start: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    one = tmp_path / "one"
+    first = start("selector=random", "finetune=none", folder=one)
+    assert start("selector=random", "finetune=none", "export.to=ids", folder=one) == first
+    [path] = (one / "export").iterdir()
+    assert path.read_text().split() == json.loads((one / "selection.json").read_text())["ids"]
+
+
+def test_what_could_not_be_handed_on_is_refused_before_anything_is_read(
+    start: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dataset_info.json").write_text("{", encoding="utf-8")
+    for more, words in (
+        (("export.to=trl", f"export.folder={tmp_path / 'file'}"), "export.folder: .*is a file"),
+        (("export.to=llamafactory", f"export.folder={tmp_path}"), "is no JSON"),
+        ((f"export.folder={tmp_path}",), "export.to says for whom"),
+    ):
+        with pytest.raises(InputError, match=words):
+            start("selector=random", "finetune=none", *more)
+    assert not (tmp_path / "cache").exists()
+    start("selector=none", "finetune=none", "export.to=trl")  # nothing was chosen
+
+
 def test_a_finished_run_is_exported_on_the_command_line(
     start: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

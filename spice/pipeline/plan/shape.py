@@ -117,8 +117,9 @@ def _multiplied(model: PreTrainedModel) -> int:
 
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     inside = sum(p.numel() for p in model.parameters() if p.ndim > 1 and id(p) not in tables)
-    head = getattr(model.get_output_embeddings(), "weight", None)
-    return inside + (head.numel() if head is not None and id(head) in tables else 0)
+    head: nn.Module | None = model.get_output_embeddings()
+    tied = [] if head is None else [p for p in head.parameters() if id(p) in tables]
+    return inside + sum(p.numel() for p in tied)
 
 
 def _trainable(model: nn.Module, part: str) -> int:

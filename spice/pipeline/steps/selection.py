@@ -16,6 +16,7 @@ from spice.messages import say, warn
 from spice.pipeline.budget import swept_picks
 from spice.pipeline.plan.planned import Planned
 from spice.pipeline.steps.base import KeyedStep
+from spice.pipeline.steps.export import hand_on
 from spice.records import Selection, SelectionRecord, Signals
 from spice.reporting import diagnostics, health, lines, trust
 from spice.reporting.card import write_card
@@ -122,6 +123,7 @@ class Select(KeyedStep):
         _tell(run)
         _write_card(run, facts.get("reliability"))
         run.tracked.log_selection(run.selection, run.diagnostics)
+        hand_on(run.folder, run.parts.settings.export)
 
     def plan(self, run: Run, planner: Planner) -> Iterator[Planned]:
         """The greedy runs, and the choice itself; what it chose tells what comes after."""
