@@ -244,6 +244,11 @@ def _register(path: Path) -> None:
 
 
 def entries(registry: Path) -> dict[str, Any]:
+    """What stands in a ``dataset_info.json``; nothing where there is none.
+
+    Raises:
+        InputError: it cannot be read as what it is to be.
+    """
     if not registry.exists():
         return {}
     try:
