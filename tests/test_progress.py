@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spice.data.layouts import Rules
-from spice.data.reading import Reading
 from spice.gradients.agreement import agreement
 from spice.pipeline.steps import finetune, scores
 from spice.progress import Going, counted, heard_by, progress
@@ -111,13 +109,6 @@ def test_the_other_greedys_and_the_votes_are_counted_too(heard: Recorder) -> Non
     [votes] = heard.named("weights")
     assert (votes.total, votes.work) == (3, 3 * 30 * 20)
     assert all(map(whole, heard.all))
-
-
-def test_rows_are_counted_as_they_are_read(heard: Recorder) -> None:
-    records = [(f"x:{i}", "s", {"instruction": "a", "output": "b"}) for i in range(7)]
-    assert len(list(Reading(Rules({}, {}, False), "error").rows(iter(records), "x"))) == 7
-    [pool] = heard.all
-    assert (pool.name, pool.unit, pool.total, pool.at[0]) == ("pool", "rows", None, 7)
 
 
 def test_a_run_says_all_that_it_does(start: Run, heard: Recorder) -> None:

@@ -65,10 +65,9 @@ def blocked_greedy(
 
     ``gradients`` are n × d; rows are asked for in blocks, so a store on disk is never read whole.
     ``squares`` (n) are their ‖g‖², if known. A shortlist starts with ``size`` candidates and grows
-    where none of it is sure to be best, as a large ``penalty`` or many equal rows make it;
-    ``size`` and ``block`` decide time and memory only. With ``size`` and ``block`` 1 this is the
-    lazy greedy on stale gains. ``certified`` makes sure of the largest gains that are left at the
-    end, for a close certificate.
+    where none of it is sure to be best, as many equal rows make it; ``size`` and ``block`` decide
+    time and memory only. With ``size`` and ``block`` 1 this is the lazy greedy on stale bounds.
+    ``certified`` makes sure of the largest gains left at the end, for a close certificate.
     """
     squares = squared_norms(gradients) if squares is None else squares
     state = State(gradients, Places(len(gradients), rooms, k), alpha, device, squares)
@@ -78,8 +77,8 @@ def blocked_greedy(
     with progress("greedy", state.k, "picks") as tell:
         while state.m < state.k:
             looks = _look(state, trace, looks)
-            which, outside = state.shortlist(wanted, state.places.open, penalty)
-            part = Block(state, which, outside, trace, penalty, eta)
+            found = state.shortlist(wanted, state.places.open, penalty)
+            part = Block(state, *found, trace, penalty, eta)
             if part.run(min(block, state.k - state.m), stop_ratio, stop_inclusive):
                 break
             tell(len(part.order))

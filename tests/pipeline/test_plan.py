@@ -26,7 +26,7 @@ from spice.models.device import memory
 from spice.models.memory import SLACK, Footprint
 from spice.pipeline.components import make
 from spice.pipeline.plan import report
-from spice.pipeline.plan.arithmetic import greedy_seconds
+from spice.pipeline.plan.arithmetic import GreedyRun, greedy_seconds
 from spice.pipeline.plan.planned import Planned
 from spice.pipeline.plan.probe import Memory, Speed, chosen
 from spice.pipeline.plan.shape import Shapes
@@ -201,7 +201,8 @@ def test_memory_sees_what_was_held_for_a_moment() -> None:
 @pytest.mark.parametrize("form", ["exact", "diag"])
 def test_a_longer_greedy_is_told_to_take_longer(form: str) -> None:
     way = "dual" if form == "exact" else "auto"
-    short, long = (greedy_seconds(n, 64, 20, form, way) for n in (500, 500_000))
+    runs = (GreedyRun(n, 64, 20, form, way) for n in (500, 500_000))
+    short, long = map(greedy_seconds, runs)
     assert long > 20 * short
 
 

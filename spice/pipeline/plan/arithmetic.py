@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,12 +12,37 @@ from spice.submodular.kernel import squared_norms
 from spice.submodular.objective import Objective
 
 
-def greedy_seconds(n: int, d: int, k: int, form: str, way: str) -> float:
+class GreedyRun(NamedTuple):
+    """k of n rows of d coordinates, by a form of the information and a way to maximise it."""
+
+    n: int
+    d: int
+    k: int
+    form: str
+    way: str
+
+    @property
+    def operations(self) -> float:
+        """(2n + k)kd in blocks, else 2n²d + nk², and nkd for forms other than ``exact``."""
+        n, d, k = float(self.n), self.d, self.k
+        if self.form != "exact":
+            return n * k * d
+        return (2.0 * n + k) * k * d if self.way == "blocked" else 2.0 * n**2 * d + n * k**2
+
+    @property
+    def bytes(self) -> int:
+        """Gradients and factor of a run in blocks in float32, or K and factor in float64."""
+        n, d, k = self.n, self.d, self.k
+        return 4 * n * (d + k) if self.way == "blocked" else 8 * n * (n + k) + 4 * n * d
+
+
+def greedy_seconds(run: GreedyRun) -> float:
     """One greedy run, scaled up from a smaller one by its count of operations.
 
     Gradients are drawn normal, of lengths that are log-normal; real ones may take more steps, or
     fewer.
     """
+    n, d, k, form, way = run
     rows, columns = min(n, 2000), min(d, 1024)
     picks = max(min(k, rows), 1) if n == rows else max(round(k * rows / n), 1)
     rng = np.random.default_rng(0)
@@ -27,20 +53,7 @@ def greedy_seconds(n: int, d: int, k: int, form: str, way: str) -> float:
     start = time.perf_counter()
     problem.maximise(picks, 0.0)
     seconds = time.perf_counter() - start
-    tried = greedy_operations(rows, columns, picks, form, way)
-    return seconds * greedy_operations(n, d, k, form, way) / tried
-
-
-def greedy_operations(n: int, d: int, k: int, form: str, way: str) -> float:
-    """(2n + k)kd in blocks, else 2n²d + nk², and nkd for forms other than ``exact``."""
-    if form != "exact":
-        return float(n) * k * d
-    return (2.0 * n + k) * k * d if way == "blocked" else 2.0 * n**2 * d + n * k**2
-
-
-def greedy_bytes(n: int, d: int, k: int, way: str) -> int:
-    """Gradients and factor of a run in blocks in float32, or K and factor in float64."""
-    return 4 * n * (d + k) if way == "blocked" else 8 * n * (n + k) + 4 * n * d
+    return seconds * run.operations / GreedyRun(rows, columns, picks, form, way).operations
 
 
 def weights_seconds(pairs: int, d: int) -> float:

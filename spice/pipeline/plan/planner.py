@@ -6,15 +6,13 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from operator import mul
 from typing import TYPE_CHECKING, Any
 
 from spice.messages import say
 from spice.models.device import device
 from spice.models.memory import free
 from spice.pipeline.plan.arithmetic import (
-    greedy_bytes,
-    greedy_operations,
+    GreedyRun,
     greedy_seconds,
     weights_bytes,
     weights_seconds,
@@ -84,22 +82,10 @@ class Planner:
                   for work in works]  # fmt: skip
         memory = max((speed.memory(work, limit) - self.shapes.spared(work.tokenized.checkpoint)
                       for speed, work, limit in priced), default=0)  # fmt: skip
-        tried = not any(self._by_shape(work) for work in works)
+        tried = not any(self.shapes.alone(work, given) for work in works)
         seconds = sum(speed.time(work, limit) for speed, work, limit in priced) if tried else None
-        operations = sum(
-            self.shapes.operations(work.tokenized.checkpoint, work.kind, work.tokens(limit))
-            for _, work, limit in priced
-        )
+        operations = sum(self.shapes.work(work, limit) for _, work, limit in priced)
         return Planned(stage, key, False, seconds, memory, disk, operations)
-
-    def _by_shape(self, work: Work) -> bool:
-        """Whether a model's shape has to tell, since a probe would take too much of something."""
-        checkpoint = work.tokenized.checkpoint
-        rows = chosen(work, self.run.parts.extraction.batch_limit)
-        tokens = sum(len(work.tokenized.examples[row].ids) for batch in rows for row in batch)
-        return self.shapes.too_large(checkpoint) or self.shapes.too_slow(
-            checkpoint, work.kind, tokens
-        )
 
     # -- signals ---------------------------------------------------------------------------
 
@@ -167,23 +153,20 @@ class Planner:
         selector = self.run.parts.selector
         assert isinstance(selector, GradientSelector)
         n, d = len(self.run.pool.rows), self._gradient_coordinates()
-        count = selector.parts(n, k)
-        part, union = rows_of(n, k, count)
+        part, union = rows_of(n, k, count := selector.parts(n, k))
         rounds = [(part, count), (union, 1)] if count > 1 else [(n, 1)]
         runs = [
-            (rows, d, min(k, rows), *selector.form_and_way(rows, d, min(k, rows)))
-            for rows, _ in rounds
+            (GreedyRun(m, d, min(k, m), *selector.form_and_way(m, d, min(k, m))), times)
+            for m, times in rounds
         ]
-        times = [times for _, times in rounds]
-        seconds = sum(map(mul, map(self._greedy_seconds, runs), times))
-        operations = sum(map(mul, (greedy_operations(*run) for run in runs), times))
-        held = max(greedy_bytes(rows, d, picks, way) for rows, d, picks, _, way in runs)
-        memory = Memory("cpu").now() + held
+        seconds = sum(self._greedy_seconds(run) * times for run, times in runs)
+        operations = sum(run.operations * times for run, times in runs)
+        memory = Memory("cpu").now() + max(run.bytes for run, _ in runs)
         return Planned(stage, key, False, seconds, memory, 0, operations)
 
-    def _greedy_seconds(self, run: tuple[int, int, int, str, str]) -> float:
-        asked = {"greedy": dict(zip(("n", "d", "k", "form", "way"), run, strict=True))}
-        found = self._arithmetic(asked, lambda: {"seconds": greedy_seconds(*run)})
+    def _greedy_seconds(self, run: GreedyRun) -> float:
+        asked = {"greedy": run._asdict()}
+        found = self._arithmetic(asked, lambda: {"seconds": greedy_seconds(run)})
         return float(found["seconds"])
 
     # -- the target ------------------------------------------------------------------------
@@ -198,7 +181,7 @@ class Planner:
             return Planned("scores", key, True, 0.0, None, None)
         run, model = self.run, self.run.as_model.checkpoint
         tokens = ASKED * run.parts.suite.batch_size * len(missing)
-        if self.shapes.too_large(model) or self.shapes.too_slow(model, "forward", tokens):
+        if self.shapes.untried(model, "forward", tokens):
             return Planned("scores", key, False, None, self.shapes.held(model), None)
         asked = {
             "scores": {name: run.parts.suite.fingerprint(name) for name in missing},
@@ -222,7 +205,7 @@ class Planner:
 
     def _speed(self, work: Work) -> Speed:
         parts = self.run.parts
-        if self._by_shape(work):
+        if self.shapes.alone(work, parts.extraction.batch_limit):
             return self.shapes.speed(work, parts.extraction, parts.lora)
         batches = chosen(work, parts.extraction.batch_limit)
         asked = {

@@ -10,12 +10,13 @@ from spice.models.device import device, memory
 from spice.models.memory import Footprint
 from spice.models.quantization import weight_bytes
 from spice.models.recompute import decoder_layers
-from spice.pipeline.plan.probe import Speed, quickest
+from spice.pipeline.plan.probe import Speed, chosen, quickest
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
+    from spice.data.batch_limit import BatchLimit
     from spice.gradients.extraction import Extraction
     from spice.gradients.work import Work
     from spice.models.checkpoint import Checkpoint
@@ -70,6 +71,20 @@ class Shapes:
     def operations(self, checkpoint: Checkpoint, kind: str, tokens: float) -> float:
         """Those of so many tokens with the weights; what attention does beside is left out."""
         return 2.0 * PASSES[kind] * self._shape(checkpoint).multiplied * tokens
+
+    def work(self, work: Work, limit: BatchLimit) -> float:
+        """Those of all that it goes over."""
+        return self.operations(work.tokenized.checkpoint, work.kind, work.tokens(limit))
+
+    def alone(self, work: Work, limit: BatchLimit) -> bool:
+        """Whether it has to tell by itself what some work takes, since no probe of it is tried."""
+        rows, examples = chosen(work, limit), work.tokenized.examples
+        tokens = sum(len(examples[row].ids) for batch in rows for row in batch)
+        return self.untried(work.tokenized.checkpoint, work.kind, tokens)
+
+    def untried(self, checkpoint: Checkpoint, kind: str, tokens: float) -> bool:
+        """Whether a probe of so many tokens would take too much, of memory or of time."""
+        return self.too_large(checkpoint) or self.too_slow(checkpoint, kind, tokens)
 
     def too_slow(self, checkpoint: Checkpoint, kind: str, tokens: float) -> bool:
         """Whether passes over so many tokens take longer than anybody waits for a plan.
