@@ -21,7 +21,8 @@ def dots(
 ) -> Path:
     """Means with their intervals, the largest on top, and a line where the ``baseline`` stands."""
     names = sorted(estimates, key=lambda name: estimates[name]["mean"])
-    figure = Figure(figsize=(6.4, 1.2 + 0.28 * len(names)), layout="constrained")
+    width = max(6.4, 4.0 + 0.075 * max(map(len, names)))  # long names leave room for the axis
+    figure = Figure(figsize=(width, 1.2 + 0.28 * len(names)), layout="constrained")
     axes = figure.subplots()
     if baseline in estimates:
         axes.axvline(estimates[baseline]["mean"], color=MUTED, linewidth=1, zorder=0)

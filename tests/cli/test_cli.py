@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halves import slow_but
 from safetensors.torch import load_file, save_file
 
 from spice.cli.explain import conf_dir
@@ -136,7 +137,11 @@ BAD_OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), BAD_OPTIONS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    slow_but(BAD_OPTIONS, BAD_OPTIONS[:6]),
+    ids=lambda value: str(value)[:40],
+)
 def test_a_bad_option_is_one_clear_error(
     spice: Spice,
     local: list[str],
@@ -180,6 +185,7 @@ def assert_one_error(run: subprocess.CompletedProcess[str], message: str) -> Non
     assert "gradients" not in run.stdout  # nothing costly had begun
 
 
+@pytest.mark.slow
 def test_skipped_rows_and_unread_columns_are_counted_and_listed(
     spice: Spice,
     local: list[str],
@@ -292,6 +298,7 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(spice: Spice, tmp_path: Pa
     assert "hydra.run.dir=" in line
 
 
+@pytest.mark.slow
 def test_a_multirun_ends_with_its_table(
     spice: Spice,
     local: list[str],

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from compose import composed
+from halves import slow_but
 
 from experiments.evidence import interval
 from experiments.sandbox import study
 from experiments.sandbox.report import setting
 
 
-@pytest.mark.parametrize("models", [None, Path("/some/models")])
+@pytest.mark.parametrize("models", slow_but([None, Path("/some/models")], [None]))
 @pytest.mark.parametrize(
     "sweep", ["base", "controls", "oracle", "contradicting", "greedy", "gains"]
 )

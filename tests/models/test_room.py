@@ -191,6 +191,7 @@ def test_what_does_not_fit_is_halved_and_gives_the_same(what: str) -> None:
     assert "the same" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are Linux's")
 def test_one_row_that_does_not_fit_is_refused_with_the_ways_out() -> None:
     done = _short("one row")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compose import selected
+from halves import slow_but
 
 from spice.cli.explain import conf_dir
 from spice.records import SelectionRecord
@@ -19,6 +20,8 @@ UNMIXED = {"full", "lead", "none", "random_matched", "rds", "tsds"}
 SELECTORS = sorted(path.stem for path in (conf_dir() / "selector").glob("*.yaml"))
 WAYS = [*([name] for name in SELECTORS), ["spice", "schedule=pools", "schedule.pool_size=30",
                                           "schedule.refresh_every=1"]]  # fmt: skip
+
+QUICK = [["random"], ["spice"], ["spice_consensus"], ["fishersft"]]
 
 # A run that may stop early need not fill its rooms.
 MIXED = sorted(set(SELECTORS) - UNMIXED - {"spice_plus"})
@@ -65,7 +68,7 @@ def mix(name: str, option: str, pool: Path, folder: Path) -> dict[str, int]:
     return dict(Counter(of[row_id] for row_id in chosen["ids"]))
 
 
-@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.parametrize("name", slow_but(MIXED, {"random", "spice", "ifd"}))
 def test_the_mix_of_sources_is_kept_or_set(name: str, pools: list[Path], tmp_path: Path) -> None:
     """Of 28 rows of math, 23 of code, 20 general ones and 19 of chat."""
     kept = mix(name, "selector.stratify=source", pools[0], tmp_path)
@@ -74,7 +77,7 @@ def test_the_mix_of_sources_is_kept_or_set(name: str, pools: list[Path], tmp_pat
     assert chosen == {"math": 3, "code": 4, "general": 2}
 
 
-@pytest.mark.parametrize("way", WAYS, ids=" ".join)
+@pytest.mark.parametrize("way", slow_but(WAYS, QUICK), ids=" ".join)
 def test_k_rows_are_chosen_alike_in_any_order_of_the_pool_and_any_batches(
     way: list[str], pools: list[Path], copied: Path, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
 """
 
 
+@pytest.mark.slow
 def test_lightning_keeps_its_advice_to_itself() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from compose import composed
+from halves import slow_but
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig
@@ -95,7 +96,7 @@ def test_a_choice_that_reads_nothing_is_known_beforehand(start: Run, tmp_path: P
     )  # the model's loading is in both
 
 
-@pytest.mark.parametrize("selector", SELECTORS)
+@pytest.mark.parametrize("selector", slow_but(SELECTORS, {"random", "spice_consensus", "less"}))
 def test_every_selector_has_a_plan(selector: str, start: Run, tmp_path: Path) -> None:
     more = []
     if selector == "random_matched":
@@ -123,6 +124,7 @@ def test_scores_are_planned_by_asking_a_batch(start: Run, tmp_path: Path) -> Non
     assert few["memory"] > 2**20
 
 
+@pytest.mark.slow
 def test_windows_are_planned_as_what_they_read_and_train(start: Run, tmp_path: Path) -> None:
     frozen, trained = (
         plan(start, tmp_path, "schedule=pools", f"schedule.train_proxy={train}")["selection"]

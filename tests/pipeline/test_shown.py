@@ -19,6 +19,7 @@ from spice.storage.files import write_json
 FAST = ["data.size=60", "budget=4", "finetune=none", "benchmarks=none", "logger=csv", "trainer=cpu"]
 
 
+@pytest.mark.slow
 def test_a_sweep_on_a_terminal_has_its_steps_and_jobs_below_its_lines(tmp_path: Path) -> None:
     first = tmp_path / "sweep/0/results.json"
     command = [

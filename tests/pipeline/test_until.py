@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halves import slow_but
 
 from spice.errors import InputError
 from spice.pipeline.run import STEPS
@@ -28,7 +29,7 @@ def test_every_step_that_a_run_may_end_behind_is_one() -> None:
     assert list(ENDS) == list(MADE) == [step.name for step in STEPS if step.name in ENDS]
 
 
-@pytest.mark.parametrize("until", ENDS)
+@pytest.mark.parametrize("until", slow_but(ENDS, {"selection"}))
 def test_a_run_ends_behind_its_step_and_the_same_command_goes_on(
     start: Run, tmp_path: Path, until: str
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from compose import begun
+from halves import slow_but
 
 from spice.storage import closure
 
@@ -24,7 +25,9 @@ def keys(folder: Path, *overrides: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("overrides", "name"), [(LESS, "influence"), (EXPERIENCED, "experienced_losses")]
 )
-@pytest.mark.parametrize("package", ["pytorch-lightning", "scikit-learn", "torch"])
+@pytest.mark.parametrize(
+    "package", slow_but(["pytorch-lightning", "scikit-learn", "torch"], ["torch"])
+)
 def test_another_version_of_what_a_warm_up_runs_through_makes_it_anew(
     overrides: list[str], name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

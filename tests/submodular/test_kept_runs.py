@@ -97,6 +97,7 @@ def test_the_budgets_of_a_sweep_are_read_off_its_record(tmp_path: Path) -> None:
     assert swept_picks(tmp_path, 1000) == [10, 50, 300, 10]
 
 
+@pytest.mark.slow
 def test_a_sweep_of_the_command_line_makes_one_run_per_penalty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
