@@ -370,6 +370,7 @@ def test_a_full_disk_is_one_line_and_what_is_whole_stays(
     assert not list((tmp_path / "cache").rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_a_locale_without_unicode_loses_nothing(
     write_jsonl: Callable[..., Path], records: list[Any], tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ def test_hostile_rows_reach_no_terminal_log_or_page(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"pool.jsonl", "cache", "deep"}
 
 
+@pytest.mark.slow
 def test_hostile_options_are_refused_in_one_line_that_obeys_nobody(tmp_path: Path) -> None:
     named = "+benchmarks.tasks={../../x: ${benchmarks.tasks.mmlu}}"
     for option, key in (

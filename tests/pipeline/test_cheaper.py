@@ -11,6 +11,7 @@ import pytest
 Run = Callable[..., dict[str, Any]]
 
 
+@pytest.mark.slow
 def test_each_way_has_gradients_of_its_own(start: Run) -> None:
     ways = [
         [],

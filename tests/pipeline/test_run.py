@@ -70,6 +70,7 @@ def test_a_change_makes_anew_just_what_depends_on_it(
     assert [stage for stage in found if stage != "finetune" or stage in reused] == reused
 
 
+@pytest.mark.slow
 def test_a_changed_row_a_changed_weight_and_changed_code_reuse_nothing(
     start: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

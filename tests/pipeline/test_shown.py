@@ -46,6 +46,7 @@ def _lines(file: Path) -> list[str]:
     return file.read_text(encoding="utf-8").splitlines()
 
 
+@pytest.mark.slow
 def test_without_progress_a_terminal_has_the_lines_alone(tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "spice", *FAST, "selector=random", "trainer.progress=false",

@@ -47,6 +47,7 @@ def test_a_run_ends_behind_its_step_and_the_same_command_goes_on(
     assert start(f"until={until}", *TASK, folder=folder)["keys"] == again["keys"]  # it is finished
 
 
+@pytest.mark.slow
 def test_signals_are_read_for_others_though_this_runs_selection_is_there(
     start: Run, tmp_path: Path
 ) -> None:

@@ -93,6 +93,7 @@ def records(offline: tuple[Path, Path]) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 def test_nothing_is_written_outside_the_run_folder(offline: tuple[Path, Path]) -> None:
     home, folder = offline
     outside = [p for p in home.rglob("*") if p.is_file() and "matplotlib" not in p.parts]
