@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EVIL = ("\x1b[31mred\x1b[0m", "\u202ereversed", "a\rb", "<script>", "$x^{", "a\nb", "../../x")
 
 
