@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import field
@@ -18,18 +16,14 @@ from spice.models.dividing import load_divided
 from spice.models.folder import check_folder
 from spice.models.memory import hand_back_what_is_freed
 from spice.models.quantization import Quantization
+from spice.models.weights import FILES, digest_of
 from spice.models.whole_weights import multiply_whole
-from spice.progress import counted
-from spice.storage import disk
-from spice.storage.files import short_hash
-from spice.storage.seals import publish_sealed, read_sealed
 from spice.values import FilePath, Name, component
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-FILES = ("*.safetensors", "*.json", "*.jinja")  # all that is ever fetched or read
 
 
 @component
@@ -202,29 +196,8 @@ class Checkpoint:
             return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, self.dtype))
 
     def digest(self, memo: Path) -> str:
-        """A hash of all files that decide what the model computes; refuses weights with NaN.
-
-        Reading many gigabytes twice a day is dear, so the answer is kept under ``memo`` for as
-        long as no file's size or time of change differs (both of its times: archives and ``cp -p``
-        put the first one back).
-
-        Raises:
-            InputError: a weight is not finite, or ``memo`` cannot be written.
-        """
-        folder = self.folder().resolve()
-        files = sorted(path for pattern in FILES for path in folder.glob(pattern))
-        stats = [(str(path), *_identity(path)) for path in files]
-        record = memo / f"{short_hash(json.dumps(stats).encode())}.json"
-        if (known := read_sealed(record)) is not None:
-            return json.loads(known)["digest"]
-        _check_finite(folder)
-        total = hashlib.sha256()
-        for path in counted(files, "weights", "files", _size):
-            with path.open("rb") as file:
-                total.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-        digest = total.hexdigest()[:16]
-        _remember(record, digest, folder)
-        return digest
+        """The hash of what the model computes with (:func:`spice.models.weights.digest_of`)."""
+        return digest_of(self.folder().resolve(), memo)
 
 
 def _downloaded(name: str, revision: str | None) -> bool:
@@ -294,37 +267,5 @@ def _unnumbered(name: str) -> str:
     return re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
 
 
-def _remember(record: Path, digest: str, folder: Path) -> None:
-    try:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        told = json.dumps({"digest": digest, "folder": str(folder)}, ensure_ascii=False)
-        publish_sealed(record, lambda path: path.write_text(told, encoding="utf-8"))
-    except OSError as error:
-        why = disk.why(error.errno, record.parent)
-        raise InputError(f"cache_dir: {record.parent} cannot be written: {why}") from error
-
-
-def _identity(path: Path) -> tuple[int, int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
-
-
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def _check_finite(folder: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    for path in counted(sorted(folder.glob("*.safetensors")), "weights", "files", _size):
-        try:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 (not a dict)
-                    if not file.get_tensor(name).isfinite().all():
-                        raise InputError(f"{path}: the weight {name} holds NaN or infinite values")
-        except SafetensorError as error:
-            raise InputError(f"{path}: not a readable safetensors file: {error}") from error
