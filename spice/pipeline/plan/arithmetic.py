@@ -8,8 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from spice.gradients.agreement import BLOCK, COLUMNS, SORTED, agreement, cosines
+from spice.pipeline.plan.probe import quickest
 from spice.submodular.kernel import squared_norms
 from spice.submodular.objective import Objective
+
+SIDE = 1024  # of the product that a machine's speed is told by
+BLOCKED = 1.5  # times as long as plain products: 1.2 to 1.8 in experiments/performance/LOG.md
 
 
 class GreedyRun(NamedTuple):
@@ -37,10 +41,11 @@ class GreedyRun(NamedTuple):
 
 
 def greedy_seconds(run: GreedyRun) -> float:
-    """One greedy run, scaled up from a smaller one by its count of operations.
+    """One greedy run, from a smaller one: what each pick takes beside products of matrices stays.
 
-    Gradients are drawn normal, of lengths that are log-normal; real ones may take more steps, or
-    fewer.
+    Runs that do not go in blocks are scaled by their operations, most of which are no such
+    products. Gradients are drawn normal, of lengths that are log-normal; real ones may take more
+    steps, or fewer.
     """
     n, d, k, form, way = run
     rows, columns = min(n, 2000), min(d, 1024)
@@ -53,7 +58,24 @@ def greedy_seconds(run: GreedyRun) -> float:
     start = time.perf_counter()
     problem.maximise(picks, 0.0)
     seconds = time.perf_counter() - start
-    return seconds * run.operations / GreedyRun(rows, columns, picks, form, way).operations
+    tried = GreedyRun(rows, columns, picks, form, way)
+    if way != "blocked":
+        return seconds * run.operations / tried.operations
+    rate = product_speed()
+    beside = max(seconds - tried.operations / rate, 0.0) / picks
+    return k * beside + BLOCKED * run.operations / rate
+
+
+def product_speed() -> float:
+    """Operations a second of a product of matrices in float32."""
+    import torch
+
+    square = torch.ones(SIDE, SIDE, device="cuda" if torch.cuda.is_available() else "cpu")
+
+    def multiply() -> float:
+        return float((square @ square)[0, 0])  # read, so that a GPU has done it
+
+    return 2.0 * SIDE**3 / quickest(multiply)
 
 
 def weights_seconds(pairs: int, d: int) -> float:

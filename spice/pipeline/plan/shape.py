@@ -10,7 +10,8 @@ from spice.models.device import device, memory
 from spice.models.memory import Footprint
 from spice.models.quantization import weight_bytes
 from spice.models.recompute import decoder_layers
-from spice.pipeline.plan.probe import Speed, chosen, quickest
+from spice.pipeline.plan.arithmetic import product_speed
+from spice.pipeline.plan.probe import Speed, chosen
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 PATIENCE = 300.0  # seconds that a probe of one kind of work may take
 #: products of a token with all weights: forward, and then back through what LoRA's factors see
 PASSES = {"forward": 1, "gradients": 2, "training": 2}
-SIDE = 1024  # of the product that a machine's speed is told by
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,8 @@ class Shapes:
 
     @cached_property
     def speed_here(self) -> float:
-        """Operations a second of a product of matrices in float32."""
-        import torch
-
-        square = torch.ones(SIDE, SIDE)
-        return 2.0 * SIDE**3 / quickest(lambda: square @ square)
+        """Operations a second that this machine does at best."""
+        return product_speed()
 
     def _shape(self, checkpoint: Checkpoint) -> Shape:
         name = str(checkpoint)
