@@ -578,7 +578,7 @@ def test_in_a_browser_tables_sort_and_rows_are_found(browser: Any, run: Path, wi
     names = reliability.locator("td:first-child").all_inner_texts()
     assert names == sorted(names)
 
-    assert window.locator("#found").inner_text() == "8 of 40 rows, 8 of them chosen"
+    assert window.locator("#found").inner_text() == "8 of 40 rows, 8 of them chosen selection.json"
     assert column(window, "#list tbody tr", 1) == [str(t) for t in range(1, 9)]
     window.select_option("select[name=chosen]", "")
     window.select_option("select[name=source]", label="math")
