@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recorder import Recorder
 
 from spice.gradients.agreement import agreement
 from spice.pipeline.steps import finetune, scores
@@ -20,24 +21,6 @@ from spice.submodular.objective import Objective
 Run = Callable[..., dict[str, Any]]
 #: what says how far it is, and draws it
 WORDS = ("spice.reporting.telling", "spice.reporting.pace", "spice.reporting.live")
-
-
-class Recorder:
-    """Keeps what has begun, and sees that it ends in its order."""
-
-    def __init__(self) -> None:
-        self.all: list[Going] = []
-        self.open: list[Going] = []
-
-    def begin(self, going: Going) -> None:
-        self.all.append(going)
-        self.open.append(going)
-
-    def end(self, going: Going) -> None:
-        del self.open[self.open.index(going) :]
-
-    def named(self, name: str) -> list[Going]:
-        return [going for going in self.all if going.name == name]
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ def _open(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], float]]]:
             yield file, lambda: file.tell() / size
     elif packing == ".gz":
         with path.open("rb") as raw, gzip.open(raw, "rb") as unpacked:
-            yield unpacked, lambda: raw.tell() / size  # type: ignore[misc]  # an IO[bytes] but for its type
+            yield io.BufferedReader(unpacked), lambda: raw.tell() / size
     else:
         import pyarrow
 

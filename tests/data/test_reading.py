@@ -16,13 +16,14 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recorder import Recorder
 
 from spice.data.files import read_files
 from spice.data.layouts import COLUMNS, Rules, find_row
 from spice.data.pool import FilePool, Pool
 from spice.data.values import BadRowError
 from spice.errors import InputError
-from spice.progress import Going, heard_by
+from spice.progress import heard_by
 from spice.records import Row
 
 GOOD = {"instruction": "Say hi.", "input": "to Ann", "response": "Hi, Ann!", "source": "talk"}
@@ -116,16 +117,6 @@ def test_all_formats_hold_the_same_rows(
     assert [texts(row) for row in load(path).rows] == [texts(row) for row in expected]
 
 
-class Ear:
-    """Hears how far a file is at every row of it."""
-
-    def begin(self, going: Going) -> None:
-        self.going = going
-
-    def end(self, going: Going) -> None:
-        assert going is self.going
-
-
 @pytest.mark.parametrize("packing", PACKERS, ids=["plain", "gz", "zst"])
 @pytest.mark.parametrize("name", WRITERS)
 def test_how_far_reading_is_is_known_by_bytes_on_disk(
@@ -134,14 +125,15 @@ def test_how_far_reading_is_is_known_by_bytes_on_disk(
     files = [tmp_path / f"{part}-{name}{packing}" for part in "ab"]
     for path, count in zip(files, (30, 5), strict=True):
         path.write_bytes(PACKERS[packing](WRITERS[name]([GOOD] * count)))
-    sizes, ear = [path.stat().st_size for path in files], Ear()
+    sizes, ear = [path.stat().st_size for path in files], Recorder()
     with heard_by(ear):
-        heard = [ear.going.at for _ in read_files(files)]
+        heard = [ear.all[0].at for _ in read_files(files)]
     assert [done for done, _ in heard] == [*range(1, 36)]
     spent = [bytes for _, bytes in heard]
     assert spent == sorted(spent)
     assert (spent[29], spent[-1]) == (pytest.approx(sizes[0]), pytest.approx(sum(sizes)))
-    assert (ear.going.work, ear.going.total) == (sum(sizes), None)
+    [going] = ear.all
+    assert (going.work, going.total, ear.open) == (sum(sizes), None, [])
 
 
 def test_json_lines_may_lack_the_last_line_end(tmp_path: Path) -> None:

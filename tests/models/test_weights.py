@@ -7,22 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from recorder import Recorder
 
 from spice.models import weights
-from spice.progress import Going, heard_by
-
-
-class Ear:
-    """Hears of all that is read."""
-
-    def __init__(self) -> None:
-        self.all: list[Going] = []
-
-    def begin(self, going: Going) -> None:
-        self.all.append(going)
-
-    def end(self, going: Going) -> None:
-        assert going in self.all
+from spice.progress import heard_by
 
 
 def test_bytes_are_counted_and_the_hash_is_that_of_the_files(
@@ -30,7 +18,7 @@ def test_bytes_are_counted_and_the_hash_is_that_of_the_files(
 ) -> None:
     monkeypatch.setattr(weights, "MB", 1000)
     monkeypatch.setattr(weights, "CHUNK", 777)
-    folder, ear = make_checkpoint("llama"), Ear()
+    folder, ear = make_checkpoint("llama"), Recorder()
     with heard_by(ear):
         found = weights.digest_of(folder, tmp_path / "memo")
     checked, hashed = ear.all
