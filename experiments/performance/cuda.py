@@ -35,6 +35,7 @@ from spice.data.batches import IGNORED, length_order, pad
 from spice.data.rendering import Example
 from spice.gradients.per_sample import dimension, per_sample_gradients
 from spice.gradients.projection import Sketch
+from spice.models.attention import prepare_attention
 from spice.models.lora import Lora
 from spice.storage import provenance
 from spice.submodular.blocked import blocked_greedy
@@ -49,8 +50,8 @@ PEAKS = {  # dense FLOP per second, as the maker states them; float32 without TF
     "H200": {"bfloat16": 989e12, "float32": 67e12},
     "A100": {"bfloat16": 312e12, "float32": 19.5e12},
 }
-BUDGET, PROJECTION = BatchLimit(rows=32, tokens=8_192), 8_192
-LONGEST = 512
+BUDGET, PROJECTION = BatchLimit(rows=64, tokens=16_384), 8_192
+LONGEST, SAMPLED = 512, 8  # of so many rows one is read alone
 WHOLE, CHECKED = (97_500, 8_192, 9_750), (20_000, 2_048, 2_000)
 QUICK_WHOLE, QUICK_CHECKED = (4_500, 64, 40), (4_200, 32, 20)
 
@@ -82,7 +83,9 @@ PARTS: dict[str, Callable[[str, bool], Any]] = {
 
 
 def extraction(device: str, precision: str, quick: bool) -> dict[str, Any]:
-    """Speed and memory of each way, over the same rows in the same batches."""
+    """Speed and memory of each way, over the same rows in the same batches, as a run goes."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
     model = proxy(device, precision, quick)
     examples = rows(8 if quick else 256, model.config.vocab_size)
     batches = batched(examples, device)
@@ -93,7 +96,6 @@ def extraction(device: str, precision: str, quick: bool) -> dict[str, Any]:
         "training step": partial(step, model),
         "hooks": hooks(model),
         f"hooks, projected to {PROJECTION:,}": projected,
-        "one row at a time": loop(model),
     }
     head = model.get_output_embeddings().weight.numel()
     found = {
@@ -106,9 +108,15 @@ def extraction(device: str, precision: str, quick: bool) -> dict[str, Any]:
         "head": head,
         "below": linear_weights(model) - head,
         "apart": apart(hooks(model), loop(model), batches[-1]),
+        "same bits again": alike(projected, batches),
         "peak FLOP/s": peak_rate(device, precision),
     }
     found["ways"] = {name: speed(way, batches, device) for name, way in ways.items()}
+    sample = examples[::SAMPLED]
+    alone = speed(loop(model), batched(sample, device), device)
+    if alone:
+        alone["seconds"] *= len(examples) / len(sample)
+    found["ways"][f"one row at a time (of {len(sample)} rows)"] = alone
     return found
 
 
@@ -121,6 +129,7 @@ def proxy(device: str, precision: str, quick: bool) -> torch.nn.Module:
     with torch.device(device):
         config = AutoConfig.for_model(**shape)
         model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, precision))
+    prepare_attention(model)
     lora = Lora(r=16, alpha=32, dropout=0.0, targets="all-linear")
     return lora.attach(model, 0).to(device).eval()
 
@@ -152,6 +161,11 @@ def apart(one: Callable, other: Callable, batch: dict[str, Any]) -> float:
     return float(((a - b).norm(dim=1) / b.norm(dim=1)).max())
 
 
+def alike(way: Callable, batches: list[dict[str, Any]]) -> bool:
+    """Whether two passes give the same bits."""
+    return all(torch.equal(way(batch), way(batch)) for batch in batches)
+
+
 def speed(way: Callable, batches: list[dict[str, Any]], device: str) -> dict[str, float] | None:
     """Seconds of a pass over all batches and the most memory it took; None if that was too much."""
 
@@ -165,7 +179,7 @@ def speed(way: Callable, batches: list[dict[str, Any]], device: str) -> dict[str
         if device == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        seconds = medians({"way": once}, 3)["way"]
+        seconds = medians({"way": once}, 2)["way"]
     except torch.cuda.OutOfMemoryError:
         return None
     return {"seconds": seconds, "peak": device_peak(device)}
@@ -269,7 +283,8 @@ def _extraction(part: dict[str, Any]) -> list[str]:
         f"## Extraction, {part['precision']}: {weights:,.0f} M weights, d = {part['d']:,}",
         "",
         f"{part['rows']} rows, {part['tokens']:,} tokens, padded by {padding:.0%}. A row's",
-        f"gradient differs from that of the row alone by {part['apart']:.0e} of its norm at most.",
+        f"gradient differs from that of the row alone by {part['apart']:.0e} of its norm at most,",
+        f"and a second pass gives {'the same' if part['same bits again'] else 'other'} bits.",
         "",
         "| | rows/s | tokens/s | MFU | peak | time over a training step's |",
         "|---|---|---|---|---|---|",

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from spice.data.batches import IGNORED
-from spice.gradients.per_sample import factors, per_sample_gradients
+from spice.gradients.collecting import factors
+from spice.gradients.per_sample import per_sample_gradients
 from spice.models.loss import response_nll
 
 Way = Callable[[dict[str, Any]], torch.Tensor]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from spice.distributed import team
@@ -15,6 +16,8 @@ def by_itself(options: dict[str, Any]) -> dict[str, Any]:
     Lightning's own plugin for Slurm would count its tasks for processes of ours, answer its
     signals, and start from any ``hpc_ckpt_*.ckpt`` that it finds.
     """
+    # With deterministic kernels torch would also fill what nobody has written to yet.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     environment = LightningEnvironment()
     environment.set_global_rank(team.rank())  # on import Lightning takes Slurm's number of a task
     gpus = team.on_gpus()

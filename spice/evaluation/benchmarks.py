@@ -98,7 +98,7 @@ class Suite:
     mirror: FilePath | None = None
     limit: Count | None = None
     allow_code_execution: bool = False
-    batch_size: Count = 8
+    batch_size: Count = 64
     chat: bool = False
     max_new_tokens: Count | None = None
 

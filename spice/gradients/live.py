@@ -19,9 +19,10 @@ from spice.data.template import Template
 from spice.data.token_table import eligible_rows, lengths
 from spice.data.values import BadRowError
 from spice.errors import InputError, did_you_mean
+from spice.gradients.collecting import factors
 from spice.gradients.extraction import Extraction
-from spice.gradients.per_sample import dimension, factors, per_sample_gradients, row_bytes
-from spice.models.attention import widen_narrow_heads
+from spice.gradients.per_sample import dimension, per_sample_gradients, row_bytes
+from spice.models.attention import prepare_attention
 from spice.models.autocast import multiply_in_bfloat16
 from spice.models.device import moved
 from spice.models.lora import Lora, on
@@ -96,7 +97,7 @@ DEFAULTS: Options = {
     "reduction": "mean",
     "projection": None,
     "seed": 0,
-    "batch_size": 16,
+    "batch_size": 64,
     "batch_tokens": "auto",
     "recompute_tokens": "auto",
     "autocast": None,
@@ -213,7 +214,7 @@ def _device(model: Any) -> torch.device:
 def _ready(model: Any, extraction: Extraction) -> Any:
     """The model as the command line would have loaded it, with adapters to be read at."""
     multiply_whole(model)
-    widen_narrow_heads(model)
+    prepare_attention(model)
     if not on(model):
         return extraction.attach(model).eval()
     if extraction.autocast:

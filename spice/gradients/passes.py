@@ -20,7 +20,7 @@ from spice.data.token_table import lengths
 from spice.distributed import team
 from spice.distributed.lightning import by_itself
 from spice.errors import InputError
-from spice.models.attention import widen_narrow_heads
+from spice.models.attention import prepare_attention
 from spice.models.memory import Kind
 from spice.models.room import Room
 from spice.progress import Going, progress
@@ -47,7 +47,7 @@ class Pass(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """A process of its own knows nothing yet of how this model attends."""
-        widen_narrow_heads(self.model)
+        prepare_attention(self.model)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """What the batch's rows gave, b × d."""

@@ -2,21 +2,20 @@
 
 For a linear map y = W x applied at t positions, ∂L/∂W = Σ_t δ_t x_tᵀ with δ_t = ∂L/∂y_t. Rows of a
 batch do not interact, so with L = Σ_b L_b the same sum, taken over the positions of one row, is
-that row's own gradient. Hooks meet δ and x at each LoRA factor on the way back, and one product
-per factor gives b gradients at once; no weight's own gradient is ever made.
+that row's own gradient. δ and x of each LoRA factor are met on the way back
+(:mod:`spice.gradients.collecting`), and one product per factor gives b gradients at once; no
+weight's own gradient is ever made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from spice.data.batches import Batch
 from spice.errors import InputError
+from spice.gradients.collecting import collecting, factors
 from spice.gradients.projection import Sketch
 from spice.models.loss import response_nll
 
@@ -25,23 +24,6 @@ FLOAT = 4  # bytes of a coordinate
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor, nn
-
-
-def factors(model: PeftModel) -> list[tuple[str, nn.Linear]]:
-    """The LoRA factors whose gradients make up g, in the model's order: those of active adapters.
-
-    A factor A whose partner B is zero is left out: ∂L/∂A = Bᵀ(…) is identically zero there, as it
-    is for every freshly attached adapter, so these coordinates change no inner product.
-    """
-    found = []
-    for name, module in model.named_modules():
-        if hasattr(module, "lora_A") and hasattr(module, "lora_B"):
-            for adapter in [each for each in module.lora_A if each in module.active_adapters]:
-                a, b = module.lora_A[adapter], module.lora_B[adapter]
-                if torch.count_nonzero(b.weight):
-                    found.append((f"{name}.lora_A", a))
-                found.append((f"{name}.lora_B", b))
-    return found
 
 
 def dimension(model: PeftModel, sketch: Sketch | None = None) -> int:
@@ -55,68 +37,6 @@ def row_bytes(model: PeftModel, sketch: Sketch | None = None) -> int:
     """What a row's gradient takes while it is made, with a factor's product and its signs."""
     largest = max(module.weight.numel() for _, module in factors(model))
     return FLOAT * (dimension(model, sketch) + 3 * largest)
-
-
-class _Collect(torch.autograd.Function):
-    """The identity on y = W x that hands ∂L/∂y and x to ``add`` on the way back, and keeps neither.
-
-    What is saved goes through autograd's own saving, so checkpointing may make x anew. All meet at
-    one ``anchor``: going back to it passes every one of them, and goes no further down than they
-    are, where going back to the embedded tokens would.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, y: Tensor, x: Tensor, anchor: Tensor, add: Callable[[Tensor, Tensor], None]
-    ) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.add = add
-        return y.view_as(y)
-
-    @staticmethod
-    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, None, None, None]:
-        ctx.add(delta, *ctx.saved_tensors)
-        return delta, None, None, None
-
-
-@contextmanager
-def collecting(
-    named: Sequence[tuple[str, nn.Linear]], add: Callable[[nn.Linear, Tensor, Tensor], None]
-) -> Iterator[Tensor]:
-    """Let a backward pass hand over each factor's δ and x; yields where it has to go back to.
-
-    δ and x are as the model hands them on: b × t × out and b × t × in, or their rows one behind
-    the other (:func:`outer_products`). The anchor that is yielded is a scalar.
-
-    The anchor is no weight, so that no weight's own gradient is made. Nothing goes back through a
-    factor B that is zero, for Bᵀδ is.
-
-    Raises:
-        RuntimeError: a factor was passed by: a gradient must not be zero because nobody looked.
-    """
-    missed = {module: name for name, module in named}
-    names = set(missed.values())
-    partner = {module: f"{name.removesuffix('B')}A" for name, module in named if name[-1] == "B"}
-    zero = {module for module, a in partner.items() if a not in names}  # see factors()
-    device = next(module for _, module in named).weight.device
-    anchor: Tensor = torch.zeros((), device=device, requires_grad=True)
-
-    def met(module: nn.Linear, delta: Tensor, x: Tensor) -> None:
-        missed.pop(module, None)
-        add(module, delta, x)
-
-    def collect(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        y = output.detach() if module in zero else output
-        return _Collect.apply(y, inputs[0], anchor, partial(met, module))
-
-    handles = [module.register_forward_hook(collect) for module in missed]
-    try:
-        yield anchor
-        if missed:
-            raise RuntimeError(f"the backward pass did not come by {next(iter(missed.values()))}")
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def per_sample_gradients(
@@ -142,7 +62,7 @@ def per_sample_gradients(
         else:
             blocks[module] += block  # a layer may be used more than once
 
-    with torch.enable_grad(), collecting(named, add) as anchor:
+    with torch.enable_grad(), collecting(model, add) as anchor:
         torch.autograd.grad(response_loss(model, batch, reduction), anchor, allow_unused=True)
     return gradients
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from spice.distributed import team
 from spice.errors import InputError
 from spice.models import quantization
-from spice.models.attention import widen_narrow_heads
+from spice.models.attention import prepare_attention
 from spice.models.dividing import load_divided
 from spice.models.folder import check_folder
 from spice.models.memory import hand_back_what_is_freed
@@ -172,7 +172,7 @@ class Checkpoint:
         if self.quantization:
             options["quantization_config"] = quantization.config(self.quantization, self.dtype)
         model = _read(self.folder(), self.dtype, **options)
-        widen_narrow_heads(model)
+        prepare_attention(model)
         if self.quantization:
             multiply_whole(model)
         return model.eval()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from spice.distributed import team
 from spice.distributed.parted import Parted
-from spice.models.attention import widen_narrow_heads
+from spice.models.attention import prepare_attention
 from spice.models.memory import hand_back_what_is_freed
 from spice.models.recompute import decoder_layers
 
@@ -31,7 +31,7 @@ def load_divided(checkpoint: Checkpoint) -> PreTrainedModel:
     """
     hand_back_what_is_freed()  # layers come and go
     model = checkpoint.whole() if team.is_first() else checkpoint.outline().eval()
-    widen_narrow_heads(model)
+    prepare_attention(model)
     where = f"cuda:{team.local_rank()}" if team.on_gpus() else "cpu"
     for layer in dict.fromkeys(decoder_layers(model)):
         _divide(layer, where)

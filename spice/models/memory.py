@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SHARE = 0.5  # of the free memory that one process plans with; other jobs of a sweep have the rest
 MOST = {"cpu": 2048, "cuda": 16384}  # tokens beyond which a batch is no quicker for it
+OF_ROWS = 0.25  # share of that, at most, for what rows need beside their tokens
 ENOUGH = 1024  # tokens below which a GPU waits; activations are rather computed twice
 LOOKED_AT = 64  # tokens
 SLACK = 1.15  # for what an allocator leaves unused between two tensors
@@ -55,18 +56,23 @@ class Footprint:
 def chosen(limit: BatchLimit, found: Footprint, free: int, where: str, kind: Kind) -> BatchLimit:
     """A batch's limit with what it leaves open, for ``free`` bytes of
 
-    As many tokens as fit a share of it, up to where more save no time. Activations are kept for
-    the way back unless too few tokens would be left for it.
+    As many tokens as fit a share of it, up to where more save no time: a GPU that writes reads all
+    weights for one token of each row, so that there memory alone decides. Activations are kept for
+    the way back unless too few tokens would be left for it. Where no tokens are given, rows are
+    fewer than the limit's if what they need beside would leave no room.
     """
-    room, most = int(SHARE * free), MOST.get(where, MOST["cuda"])
+    room, most, rows = int(SHARE * free), MOST.get(where, MOST["cuda"]), limit.rows
+    if found.row and not limit.tokens:
+        rows = min(rows, max(int(OF_ROWS * room) // found.row, 1))
     if kind != "learning":
-        per_token = found.passing + (found.cached if kind == "writing" else 0.0)
-        fit = found.fitting(room, limit.rows, per_token)
-        return BatchLimit(limit.rows, limit.tokens or min(fit, most))
-    kept = found.fitting(room, limit.rows, found.kept)
-    again = found.fitting(room, limit.rows, found.recomputed)
+        writing = kind == "writing"
+        fit = found.fitting(room, rows, found.passing + (found.cached if writing else 0.0))
+        more = writing and where != "cpu"
+        return BatchLimit(rows, limit.tokens or (fit if more else min(fit, most)))
+    kept = found.fitting(room, rows, found.kept)
+    again = found.fitting(room, rows, found.recomputed)
     tokens = limit.tokens or min(max(kept, min(again, ENOUGH)), most)
-    return BatchLimit(limit.rows, tokens, limit.recomputed or kept)
+    return BatchLimit(rows, tokens, limit.recomputed or kept)
 
 
 def footprint(model: Any, row: int = 0) -> Footprint:

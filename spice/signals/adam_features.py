@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from spice.data.batches import length_order, pad
 from spice.errors import InputError
-from spice.gradients.per_sample import FLOAT, dimension, factors, per_sample_gradients, row_bytes
+from spice.gradients.collecting import factors
+from spice.gradients.per_sample import FLOAT, dimension, per_sample_gradients, row_bytes
 from spice.models.device import device, moved
 from spice.models.room import Room
 from spice.progress import progress

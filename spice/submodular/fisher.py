@@ -30,6 +30,7 @@ from spice.submodular.kernel import Kernel
 
 ROUNDING = 2e-15  # some ten units in the last place
 HELD = 10**8  # up to so many squares are held, in 0.8 GB, instead of taken at every pick
+TOGETHER = 8  # factors below 1e38 whose product is finite, so that one logarithm does for them
 MODES = ("exact", "diag", "diag_logdet", "g4", "scalar", "norm")
 OF_PRODUCTS = ("exact", "scalar", "norm")  # inner products are all that these depend on
 
@@ -150,7 +151,7 @@ class DiagonalFisher:
         else:
             squares = self.squares[rows]
         if self.mode == "diag_logdet":
-            return np.log1p(self.alpha * squares / self.denominator).sum(axis=1)
+            return _log_of_product(1.0 + squares * (self.alpha / self.denominator))
         return np.log1p(self.alpha * (squares @ (1.0 / self.denominator)))
 
     def doubt(self) -> np.ndarray:
@@ -161,6 +162,16 @@ class DiagonalFisher:
         """Raise the denominator."""
         power = 4 if self.mode == "g4" else 2
         self.denominator += self.alpha * self.gradients[pick].astype(np.float64) ** power
+
+
+def _log_of_product(factors: np.ndarray) -> np.ndarray:
+    """Σ_j log of b × d factors, b; a logarithm takes as long as many products."""
+    width = factors.shape[1] // TOGETHER
+    total = np.log(factors[:, TOGETHER * width :]).sum(axis=1)
+    product = factors[:, :width].copy()
+    for place in range(1, TOGETHER):
+        product *= factors[:, place * width : (place + 1) * width]
+    return total + np.log(product).sum(axis=1)
 
 
 class ConstantFisher:

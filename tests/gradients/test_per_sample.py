@@ -19,14 +19,10 @@ from spice.data.batches import pad
 from spice.data.rendering import Example
 from spice.errors import InputError
 from spice.gradients import store
+from spice.gradients.collecting import factors
 from spice.gradients.extraction import Extraction
 from spice.gradients.passes import Pass
-from spice.gradients.per_sample import (
-    dimension,
-    factors,
-    outer_products,
-    per_sample_gradients,
-)
+from spice.gradients.per_sample import dimension, outer_products, per_sample_gradients
 from spice.models.checkpoint import Checkpoint
 from spice.models.lora import Lora
 from spice.models.recompute import decoder_layers

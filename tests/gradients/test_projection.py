@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from spice.data.batch_limit import BatchLimit
 from spice.data.batches import pad
 from spice.data.rendering import Example
-from spice.gradients.per_sample import dimension, factors, per_sample_gradients
+from spice.gradients.collecting import factors
+from spice.gradients.per_sample import dimension, per_sample_gradients
 from spice.gradients.projection import Sketch
 from spice.gradients.store import projection_error
 from spice.models.checkpoint import Checkpoint

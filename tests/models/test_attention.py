@@ -1,4 +1,4 @@
-"""Widened heads: the same attention, its gradients and its cache included."""
+"""Attention as it is prepared: the same, its gradients and its cache included."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from spice.models.attention import NAME, widen_narrow_heads
+from spice.models.attention import NAME, prepare_attention
+from spice.models.repeatable import repeatable
 
 
 def narrow(heads: int = 4, groups: int = 2, width: int = 6) -> LlamaForCausalLM:
@@ -32,7 +33,7 @@ def narrow(heads: int = 4, groups: int = 2, width: int = 6) -> LlamaForCausalLM:
 def test_logits_and_gradients_are_the_same(groups: int, padded: bool) -> None:
     plain = narrow(groups=groups)
     wide = copy.deepcopy(plain)
-    widen_narrow_heads(wide)
+    prepare_attention(wide)
     assert wide.config._attn_implementation == NAME
     ids = torch.randint(3, 50, (3, 20), generator=torch.Generator().manual_seed(1))
     mask = torch.ones_like(ids)
@@ -50,7 +51,7 @@ def test_logits_and_gradients_are_the_same(groups: int, padded: bool) -> None:
 def test_generation_is_the_same() -> None:
     plain = narrow()
     wide = copy.deepcopy(plain)
-    widen_narrow_heads(wide)
+    prepare_attention(wide)
     ids = torch.randint(3, 50, (2, 7), generator=torch.Generator().manual_seed(1))
     options = {"max_new_tokens": 12, "do_sample": False, "attention_mask": torch.ones_like(ids)}
     assert torch.equal(plain.generate(ids, **options), wide.generate(ids, **options))
@@ -58,5 +59,65 @@ def test_generation_is_the_same() -> None:
 
 def test_wide_heads_stay_as_they_are() -> None:
     model = narrow(width=16)
-    widen_narrow_heads(model)
-    assert model.config._attn_implementation == "sdpa"
+    prepare_attention(model)
+    assert model.config._attn_implementation == (NAME if torch.cuda.is_available() else "sdpa")
+
+
+def parts(device: str = "cpu", dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
+    draw = torch.Generator().manual_seed(2)
+    found = [torch.randn(4, 3, 70, 16, generator=draw).to(device, dtype) for _ in range(3)]
+    return [part.requires_grad_() for part in found]
+
+
+@pytest.mark.parametrize("learnt", [(0, 1, 2), (0,), (1, 2), ()])
+def test_the_way_back_that_is_made_once_more_is_the_same(learnt: tuple[int, ...]) -> None:
+    mask = torch.ones(70, 70, dtype=torch.bool).tril()
+    seen = []
+
+    def attend(*given: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return torch.nn.functional.scaled_dot_product_attention(*given, attn_mask=mask)
+
+    given, plain = parts(), parts()
+    for each in (given, plain):
+        for place in {0, 1, 2} - set(learnt):
+            each[place].requires_grad_(False)
+    found, expected = repeatable(attend, *given), attend(*plain)
+    assert torch.equal(found, expected)
+    assert found.requires_grad == bool(learnt)
+    for each, out in ((given, found), (plain, expected)):
+        if learnt:
+            (out.square().sum() + out[0].sum()).backward()
+        assert [part.grad is not None for part in each] == [place in learnt for place in range(3)]
+    for place in learnt:
+        assert torch.equal(given[place].grad, plain[place].grad)
+    assert seen == [False, False, *[True] * bool(learnt)]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("warned", [False, True])
+def test_what_torch_was_told_of_chance_is_as_before(warned: bool) -> None:
+    given = parts()
+    torch.use_deterministic_algorithms(True, warn_only=warned)
+    try:
+        found = repeatable(torch.nn.functional.scaled_dot_product_attention, *given)
+        found.sum().backward()
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == warned
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gpu_gives_the_same_bits_each_time(dtype: torch.dtype) -> None:
+    mask = torch.ones(4, 1, 70, 70, dtype=torch.bool, device="cuda").tril()
+
+    def attend(*given: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(*given, attn_mask=mask)
+
+    first, *others = (
+        torch.autograd.grad(repeatable(attend, *given).square().sum(), given)
+        for given in (parts("cuda", dtype) for _ in range(5))
+    )
+    assert all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True))

@@ -18,7 +18,8 @@ from peft import PeftModel
 from spice.data.batches import pad
 from spice.data.rendering import Example
 from spice.errors import InputError
-from spice.gradients.per_sample import factors, per_sample_gradients
+from spice.gradients.collecting import factors
+from spice.gradients.per_sample import per_sample_gradients
 from spice.models import quantization
 from spice.models.checkpoint import Checkpoint
 from spice.models.lora import Lora

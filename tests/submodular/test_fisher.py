@@ -88,6 +88,17 @@ def test_methods_section_1_6_mathematics_and_published_code(
     assert spice.select(WORKED, 3, penalty=penalty, fisher="g4").indices == g4
 
 
+@few
+@given(seeds, st.integers(1, 40), st.sampled_from([1e-3, 1.0, 1e30]))
+def test_one_logarithm_for_several_factors(seed: int, d: int, alpha: float) -> None:
+    G, picks = cloud(seed, n=5, d=d), [3, 1]
+    fisher, kernel = make_fisher("diag_logdet", G, 2, alpha), gram_kernel(G)
+    for pick in picks:
+        fisher.add(pick, kernel.column(pick))
+    expected = gains_by_formula("diag_logdet", G, picks, alpha)
+    assert fisher.gains() == pytest.approx(expected, rel=1e-12, abs=1e-14)
+
+
 def test_sums_of_diagonal_gains_depend_on_the_order() -> None:
     G = np.array([(3.0, 0.0), (-1.0, 1.0)])
     one, other = (sum(path("diag", G, order)) for order in ([0, 1], [1, 0]))
