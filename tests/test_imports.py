@@ -30,7 +30,7 @@ RUNS = (
     "spice.pipeline.run", "spice.pipeline.check", "spice.pipeline.diagnose",
     "spice.pipeline.export", "spice.pipeline.report",
 )  # fmt: skip
-OURS = 29  # imports of our own in functions, all told
+OURS = 30  # imports of our own in functions, all told
 
 
 def room(module: str) -> str:

@@ -16,11 +16,11 @@ def by_itself(options: dict[str, Any]) -> dict[str, Any]:
     Lightning's own plugin for Slurm would count its tasks for processes of ours, answer its
     signals, and start from any ``hpc_ckpt_*.ckpt`` that it finds.
     """
-    # With deterministic kernels torch would also fill what nobody has written to yet.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    kernels: Any = torch.utils.deterministic  # with which torch would also fill fresh memory
+    kernels.fill_uninitialized_memory = False
     environment = LightningEnvironment()
     environment.set_global_rank(team.rank())  # on import Lightning takes Slurm's number of a task
-    gpus = team.on_gpus()
+    gpus = team.on_gpus() and options.get("accelerator") != "cpu"
     return {
         **options,
         "devices": [team.local_rank()] if gpus else 1,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from spice.distributed import team
 from spice.errors import InputError
 from spice.models import quantization
-from spice.models.attention import prepare_attention
 from spice.models.dividing import load_divided
 from spice.models.folder import check_folder
 from spice.models.memory import hand_back_what_is_freed
@@ -167,6 +166,8 @@ class Checkpoint:
         Raises:
             InputError: as :meth:`outline`.
         """
+        from spice.models.attention import prepare_attention  # keeps torch out of start-up
+
         hand_back_what_is_freed()
         options: dict[str, Any] = {}
         if self.quantization:

@@ -90,7 +90,8 @@ def test_they_are_what_the_command_line_stores_to_the_bit(
 ) -> None:
     run = begun(
         tmp_path / "run", tmp_path / "cache", "selector=fisher", "data.size=60", "finetune=none",
-        "benchmarks=none", "logger=csv", "trainer.progress=false", *overrides,
+        "benchmarks=none", "logger=csv", "trainer.progress=false", "trainer.accelerator=cpu",
+        *overrides,
     )  # fmt: skip
     assert run.keyed is not None
     stored = np.asarray(run.keyed.read()["gradients"][:])

@@ -8,8 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from spice.models.attention import NAME, prepare_attention
-from spice.models.repeatable import repeatable
+from spice.models.attention import NAME, prepare_attention, repeatable
 
 
 def narrow(heads: int = 4, groups: int = 2, width: int = 6) -> LlamaForCausalLM:
@@ -63,6 +62,14 @@ def test_wide_heads_stay_as_they_are() -> None:
     assert model.config._attn_implementation == (NAME if torch.cuda.is_available() else "sdpa")
 
 
+def told_of_chance() -> tuple[bool, bool]:
+    """Whether torch is to refuse what adds up in any order, and whether it only warns."""
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+
+
 def parts(device: str = "cpu", dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
     draw = torch.Generator().manual_seed(2)
     found = [torch.randn(4, 3, 70, 16, generator=draw).to(device, dtype) for _ in range(3)]
@@ -72,10 +79,10 @@ def parts(device: str = "cpu", dtype: torch.dtype = torch.float64) -> list[torch
 @pytest.mark.parametrize("learnt", [(0, 1, 2), (0,), (1, 2), ()])
 def test_the_way_back_that_is_made_once_more_is_the_same(learnt: tuple[int, ...]) -> None:
     mask = torch.ones(70, 70, dtype=torch.bool).tril()
-    seen = []
+    before, seen = told_of_chance(), []
 
     def attend(*given: torch.Tensor) -> torch.Tensor:
-        seen.append(torch.are_deterministic_algorithms_enabled())
+        seen.append(told_of_chance())
         return torch.nn.functional.scaled_dot_product_attention(*given, attn_mask=mask)
 
     given, plain = parts(), parts()
@@ -91,21 +98,34 @@ def test_the_way_back_that_is_made_once_more_is_the_same(learnt: tuple[int, ...]
         assert [part.grad is not None for part in each] == [place in learnt for place in range(3)]
     for place in learnt:
         assert torch.equal(given[place].grad, plain[place].grad)
-    assert seen == [False, False, *[True] * bool(learnt)]
-    assert not torch.are_deterministic_algorithms_enabled()
+    assert seen == [before, before, *[(True, False)] * bool(learnt)]
 
 
 @pytest.mark.parametrize("warned", [False, True])
 def test_what_torch_was_told_of_chance_is_as_before(warned: bool) -> None:
-    given = parts()
+    given, (before, only) = parts(), told_of_chance()
     torch.use_deterministic_algorithms(True, warn_only=warned)
     try:
         found = repeatable(torch.nn.functional.scaled_dot_product_attention, *given)
         found.sum().backward()
-        assert torch.are_deterministic_algorithms_enabled()
-        assert torch.is_deterministic_algorithms_warn_only_enabled() == warned
+        assert told_of_chance() == (True, warned)
     finally:
-        torch.use_deterministic_algorithms(False)
+        torch.use_deterministic_algorithms(before, warn_only=only)
+
+
+def test_the_way_back_multiplies_as_the_forward_pass_did() -> None:
+    """Under autocast values may come in another precision than queries, and leave in it."""
+    given, plain = parts(dtype=torch.float32), parts(dtype=torch.float32)
+    for each in (given, plain):
+        with torch.autocast("cpu", torch.bfloat16):
+            query, key, value = (part * 2 for part in each)
+            attend = torch.nn.functional.scaled_dot_product_attention
+            mixed = (query, key, value.bfloat16())
+            found = repeatable(attend, *mixed) if each is given else attend(*mixed)
+        found.float().square().sum().backward()
+    assert found.dtype == torch.bfloat16
+    for ours, theirs in zip(given, plain, strict=True):
+        assert torch.equal(ours.grad, theirs.grad)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

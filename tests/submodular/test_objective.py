@@ -100,7 +100,7 @@ def test_gradients_that_are_held_on_the_device_change_nothing(
     monkeypatch.setattr(state, "FEW_ROWS", 100)
     G = heavy_tailed(900, 150).astype(np.float32)
     read = objective(G, 0.5, "blocked").maximise(200, 0.1)
-    monkeypatch.setattr(reader.Reader, "_upload", lambda _: torch.from_numpy(G))
+    monkeypatch.setattr(reader.Reader, "_upload", lambda self: torch.from_numpy(G).to(self.device))
     assert objective(G, 0.5, "blocked").maximise(200, 0.1) == read
 
 
