@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
+# A busy machine is slow at times, and nothing here is about time.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 

@@ -6,7 +6,7 @@ passed by without it, and ∂L/∂B = s Σ_t δ_t (A x_t)ᵀ is made of ∂L/∂
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,14 +26,25 @@ def factors(model: PeftModel) -> list[tuple[str, nn.Linear]]:
     A factor A whose partner B is zero is left out: ∂L/∂A = Bᵀ(…) is identically zero there, as it
     is for every freshly attached adapter, so these coordinates change no inner product.
     """
-    found = []
-    for name, module in model.named_modules():
-        if hasattr(module, "lora_A") and hasattr(module, "lora_B"):
-            for adapter in [each for each in module.lora_A if each in module.active_adapters]:
-                a, b = module.lora_A[adapter], module.lora_B[adapter]
-                if torch.count_nonzero(b.weight):
-                    found.append((f"{name}.lora_A", a))
-                found.append((f"{name}.lora_B", b))
+    pairs = [
+        (name, layer.lora_A[adapter], layer.lora_B[adapter])
+        for name, layer in model.named_modules()
+        if hasattr(layer, "lora_A") and hasattr(layer, "lora_B")
+        for adapter in _active(layer)
+    ]
+    found: list[tuple[str, nn.Linear]] = []
+    for (name, a, b), moved in zip(pairs, _moved([b for *_, b in pairs]), strict=True):
+        found += [(f"{name}.lora_A", a)] if moved else []
+        found.append((f"{name}.lora_B", b))
+    return found
+
+
+def _moved(factors: list[nn.Linear]) -> list[bool]:
+    """Which are not zero; a GPU is asked once for all."""
+    if not factors:
+        return []
+    counts = [torch.count_nonzero(factor.weight) for factor in factors]
+    found: list[bool] = torch.stack([c.to(counts[0].device) for c in counts]).bool().tolist()
     return found
 
 
@@ -60,8 +71,10 @@ class _Collect(torch.autograd.Function):
 
 
 @contextmanager
-def collecting(model: PeftModel, add: Met) -> Iterator[Tensor]:
-    """Let a backward pass hand over each factor's δ and x; yields where it has to go back to.
+def collecting(
+    model: PeftModel, named: Sequence[tuple[str, nn.Linear]], add: Met
+) -> Iterator[Tensor]:
+    """Let a backward pass hand over δ and x of each of its factors; yields where it goes back to.
 
     δ and x are as the model hands them on: b × t × out and b × t × in, or their rows one behind
     the other (:func:`spice.gradients.per_sample.outer_products`). The anchor that is yielded is a
@@ -71,8 +84,8 @@ def collecting(model: PeftModel, add: Met) -> Iterator[Tensor]:
     Raises:
         RuntimeError: a factor was passed by: a gradient must not be zero because nobody looked.
     """
-    missed: dict[nn.Module, str] = {module: name for name, module in factors(model)}
-    anchor = torch.zeros((), device=next(model.parameters()).device, requires_grad=True)
+    missed: dict[nn.Module, str] = {module: name for name, module in named}
+    anchor = torch.zeros((), device=named[0][1].weight.device, requires_grad=True)
     zero = _zero(missed)
 
     def met(module: nn.Linear, delta: Tensor, x: Tensor) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from spice.data.batches import Batch
 from spice.distributed import team
-from spice.gradients.collecting import collecting
+from spice.gradients.collecting import collecting, factors
 from spice.gradients.per_sample import outer_products, response_loss
 from spice.models.recompute import decoder_layers
 
@@ -48,7 +48,7 @@ def gram(model: PeftModel, batches: Sequence[Batch], reduction: str) -> np.ndarr
             blocks[module] = products.new_zeros(ends[-1], products.shape[1])
         blocks[module][now] += products
 
-    with torch.enable_grad(), collecting(model, add) as anchor:
+    with torch.enable_grad(), collecting(model, factors(model), add) as anchor:
         graphs = {i: _segments(model, batches[i], reduction, anchor) for i in own or [0]}
         onward: dict[int, Tensor | None] = dict.fromkeys(graphs)
         while all(graphs.values()):

@@ -62,7 +62,7 @@ def per_sample_gradients(
         else:
             blocks[module] += block  # a layer may be used more than once
 
-    with torch.enable_grad(), collecting(model, add) as anchor:
+    with torch.enable_grad(), collecting(model, named, add) as anchor:
         torch.autograd.grad(response_loss(model, batch, reduction), anchor, allow_unused=True)
     return gradients
 
@@ -94,3 +94,13 @@ def response_loss(model: nn.Module, batch: Batch, reduction: str) -> Tensor:
     """The sum, a scalar, of b losses, each a mean or a sum over its row's supervised tokens."""
     nll, count = response_nll(model, batch)
     return (nll / count.clamp(min=1)).sum() if reduction == "mean" else nll.sum()
+
+
+def sketched(gradients: Tensor, model: PeftModel, sketch: Sketch) -> Tensor:
+    """n × p of ``gradients`` n × d: what :func:`per_sample_gradients` makes of the same rows."""
+    named = factors(model)
+    blocks = gradients.split([module.weight.numel() for _, module in named], dim=1)
+    found = gradients.new_zeros(len(gradients), sketch.size)
+    for (name, _), block in zip(named, blocks, strict=True):
+        sketch.add(found, name, block)
+    return found

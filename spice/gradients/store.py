@@ -17,7 +17,7 @@ from spice.distributed import team
 from spice.distributed.per_rank import PerRank
 from spice.gradients.extraction import Extraction
 from spice.gradients.passes import fill, open_store
-from spice.gradients.per_sample import dimension, per_sample_gradients, row_bytes
+from spice.gradients.per_sample import dimension, per_sample_gradients, row_bytes, sketched
 from spice.gradients.projection import Sketch
 from spice.models.device import moved
 from spice.storage.coding import FLOAT32, round_trip
@@ -89,12 +89,13 @@ def _errors(
     here: None,
 ) -> dict[str, dict[str, Any]]:
     """What moved the stored gradients' inner products, and how far; all find the same."""
-    given = adapted(), examples, extraction.reduction, extraction.sketch()
+    model, reduction, sketch = adapted(), extraction.reduction, extraction.sketch()
     found: dict[str, dict[str, Any]] = {}
-    if extraction.projection:
-        found["projection"] = projection_error(*given, pad_id)
+    if sketch:
+        found["projection"] = projection_error(model, examples, reduction, sketch, pad_id)
     if extraction.dtype != FLOAT32:
-        found["rounding"] = rounding_error(*given, pad_id, extraction.dtype)
+        told = reduction, sketch, pad_id, extraction.dtype
+        found["rounding"] = rounding_error(model, examples, *told)
     return found
 
 
@@ -102,7 +103,7 @@ def projection_error(
     model: PeftModel,
     examples: Sequence[Example],
     reduction: str,
-    sketch: Sketch | None,
+    sketch: Sketch,
     pad_id: int,
 ) -> dict[str, Any]:
     """How far ⟨Sx, Sy⟩ is from ⟨x, y⟩, over ‖x‖‖y‖, for all pairs of some rows, x = y included.
@@ -110,8 +111,8 @@ def projection_error(
     A projection to p coordinates is expected to be off by 1/√p to √(2/p), which grows with the
     cosine.
     """
-    exact, found = (_one_by_one(model, examples, reduction, by, pad_id) for by in (None, sketch))
-    return product_errors(exact, found)
+    exact = _one_by_one(model, examples, reduction, None, pad_id)
+    return product_errors(exact, sketched(exact, model, sketch))
 
 
 def rounding_error(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spice.data.batches import IDLE, IGNORED, Dealt, PaddedBatches, TrainingPlan, length_order, pad
@@ -157,7 +157,6 @@ plans = st.fixed_dictionaries(
 
 
 @given(plans)
-@settings(deadline=None)
 def test_a_plan_is_one_stream_of_epochs_cut_into_steps(known: dict[str, Any]) -> None:
     plan = TrainingPlan(**known)
     rows, epochs, size = known["rows"], known["epochs"], known["batch_size"]
@@ -172,7 +171,6 @@ def test_a_plan_is_one_stream_of_epochs_cut_into_steps(known: dict[str, Any]) ->
 
 
 @given(plans)
-@settings(deadline=None)
 def test_micro_batches_split_the_steps_and_nothing_else(known: dict[str, Any]) -> None:
     plan = TrainingPlan(**known)
     micro = known["micro_batch_size"]
@@ -187,7 +185,6 @@ def test_micro_batches_split_the_steps_and_nothing_else(known: dict[str, Any]) -
 
 
 @given(plans, st.data())
-@settings(deadline=None)
 def test_a_resumed_plan_goes_on_where_a_step_ended(known: dict[str, Any], data: Any) -> None:
     plan = TrainingPlan(**known)
     dealt = Dealt(plan)
@@ -200,7 +197,6 @@ def test_a_resumed_plan_goes_on_where_a_step_ended(known: dict[str, Any], data: 
 
 
 @given(plans, st.integers(1, 5))
-@settings(deadline=None)
 def test_processes_share_each_step_out_and_end_it_together(
     known: dict[str, Any], size: int
 ) -> None:

@@ -312,7 +312,7 @@ def rows_of(text: st.SearchStrategy[str]) -> st.SearchStrategy[Row]:
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("tokenizer", ["byte-level", "unigram"])
 @given(row=rows_of(say))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_answers_and_their_end_marks_are_learnt_and_nothing_else(
     tokenizer: str, template: str, row: Row
 ) -> None:
@@ -328,7 +328,7 @@ def test_answers_and_their_end_marks_are_learnt_and_nothing_else(
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 @given(row=rows_of(say))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_only_the_template_writes_marks(tokenizer: str, template: str, row: Row) -> None:
     """As many of each as around texts without any, for lossy tokenizers too."""
     subject = renderer(tokenizer, template)
@@ -346,7 +346,7 @@ def test_only_the_template_writes_marks(tokenizer: str, template: str, row: Row)
 )
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 @given(row=rows_of(say_ordinary))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_prompts_are_the_tokens_of_the_tokenizers_own_template(
     tokenizer: str, template: str, row: Row
 ) -> None:
@@ -365,7 +365,7 @@ def test_prompts_are_the_tokens_of_the_tokenizers_own_template(
 
 @pytest.mark.parametrize("template", TEMPLATES)
 @given(rows=st.lists(rows_of(say), max_size=5), room=st.integers(20, 200))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_company_and_order_change_nothing(template: str, rows: list[Row], room: int) -> None:
     subject = Renderer(
         renderer("byte-level", template).tokenizer, renderer("byte-level", template).template, room
@@ -378,7 +378,7 @@ def test_company_and_order_change_nothing(template: str, rows: list[Row], room: 
 
 @pytest.mark.parametrize("template", sorted(CUTS_THOUGHTS))
 @given(row=rows_of(say), place=st.integers(0, 3), before=say_ordinary, after=say_ordinary)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_thought_arrives_or_its_row_is_named(
     template: str, row: Row, place: int, before: str, after: str
 ) -> None:

@@ -204,7 +204,7 @@ some_text = st.lists(text_pieces, min_size=1, max_size=6).map("".join).filter(st
 
 @pytest.mark.parametrize("name", [name for name in MERGING if name != "composing accents"])
 @given(some_text, some_text, st.sampled_from(["Answer: ", "A:\n", "hello", "\n\n", " "]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_boundary_is_exact_for_any_text(
     name: str, asked: str, response: str, answer: str
 ) -> None:
@@ -270,7 +270,7 @@ rows_of_any_length = st.lists(
 
 
 @given(rows_of_any_length, st.integers(0, 8), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_rows_are_encoded_alike_in_any_order_and_company(
     rows: list[Row], cut: int, rng: Any
 ) -> None:

@@ -29,7 +29,7 @@ rows = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(rows, max_size=9), st.slices(9), st.integers(1, 4))
 def test_a_table_holds_the_rows_that_were_put_in(
     tmp_path_factory: pytest.TempPathFactory, whole: list[Row], which: slice, part: int

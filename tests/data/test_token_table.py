@@ -41,7 +41,7 @@ def examples(draw: st.DrawFn) -> Example:
     return Example(ids, start, draw(st.booleans()), gaps)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.lists(examples(), max_size=4), max_size=4))
 def test_a_table_holds_what_was_put_in(
     tmp_path_factory: pytest.TempPathFactory, parts: list[list[Example]]

@@ -101,7 +101,7 @@ def test_nothing_is_paired_that_was_asked_something_else() -> None:
         difference({0: run}, {0: {"one": run["one"]}})
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 4))
 def test_a_difference_turns_round_with_its_sides(seed: int, seeds: int) -> None:
     rng = np.random.default_rng(seed)

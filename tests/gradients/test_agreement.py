@@ -67,7 +67,7 @@ def test_the_worked_numbers_of_the_raw_consensus() -> None:
     assert found.net == pytest.approx([-0.2, 0.16, 0.16, -1.0, -0.8], abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pools(), st.sampled_from([0.1, 0.3, 1.0]))
 def test_it_is_what_a_plain_loop_finds(pool: tuple[np.ndarray, np.ndarray], share: float) -> None:
     gradients, groups = pool
@@ -78,7 +78,7 @@ def test_it_is_what_a_plain_loop_finds(pool: tuple[np.ndarray, np.ndarray], shar
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(pools(), st.integers(0, 1000))
 def test_the_order_and_length_of_rows_change_nothing(
     pool: tuple[np.ndarray, np.ndarray], seed: int
@@ -92,7 +92,7 @@ def test_the_order_and_length_of_rows_change_nothing(
     assert moved.weights() == pytest.approx(weights.weights()[order], abs=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(pools(least=10), st.integers(0, 1000))  # so wide that only copies are near copies
 def test_copies_of_a_row_make_neither_it_nor_others_more_trusted(
     pool: tuple[np.ndarray, np.ndarray], seed: int

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spice.data.batches import pad
@@ -153,7 +153,6 @@ def test_recomputed_training_draws_the_same_dropout(
 # -- coordinates of the rows' own span -----------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 12), st.integers(1, 30), st.integers(0, 10**6), st.floats(0, 8, allow_nan=False)
 )

@@ -49,7 +49,7 @@ def test_it_finds_what_the_command_line_does(
         assert mine.picks == facts["diversity"][measure]["picks"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @hypothesis.given(
     st.integers(0, 10**6), st.sampled_from(["raw", "unit", "clip"]), st.sampled_from([0.0, 0.1, 2])
 )

@@ -103,7 +103,7 @@ def test_they_are_what_the_command_line_stores_to_the_bit(
     np.testing.assert_array_equal(found, stored)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @hypothesis.given(st.permutations(range(len(ROWS))), st.integers(1, 6), st.integers(1, 400))
 def test_neither_batches_nor_the_order_of_rows_matter(
     tiny: tuple[Any, Any], order: list[int], batch_size: int, batch_tokens: int

@@ -126,7 +126,7 @@ def halves(G: np.ndarray, kind: str) -> tuple[Any, np.ndarray]:
 
 @pytest.mark.parametrize("kind", HALVES)
 @pytest.mark.parametrize("maximizer", MAXIMIZERS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @hypothesis.given(st.integers(0, 10**6), st.sampled_from([0.0, 0.1, 2.0]))
 def test_sixteen_bits_choose_as_a_float32_copy_does(
     maximizer: str, kind: str, seed: int, penalty: float

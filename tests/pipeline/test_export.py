@@ -52,7 +52,7 @@ def read(form: str, done: Exported, cache: Path) -> list[Turns]:
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form != "ids"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.data())
 def test_rows_come_back_in_order_with_nothing_lost(form: str, data: st.DataObject) -> None:
     rows = data.draw(exported.pools())
@@ -70,7 +70,7 @@ def test_rows_come_back_in_order_with_nothing_lost(form: str, data: st.DataObjec
             assert found == chosen
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(exported.pools(), st.sampled_from(["openai", "datasets"]))
 def test_our_own_reader_knows_what_was_exported(rows: list[Row], form: str) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -81,7 +81,7 @@ def test_our_own_reader_knows_what_was_exported(rows: list[Row], form: str) -> N
         assert [row.id for row in again] == [row.id for row in rows]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.data())
 def test_the_rest_is_what_was_not_chosen_in_the_pool_s_order(data: st.DataObject) -> None:
     rows = data.draw(exported.pools())

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from compose import job
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spice.cli.report import report as command
@@ -401,7 +401,6 @@ def choice(indices: list[int]) -> dict[int, dict[str, Any]]:
                 "conflicts": gains}}  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_of_a_large_pool_all_picks_are_kept_and_the_best_of_the_others(
     n: int, most: int, seed: int

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orders
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from terminal import on_a_terminal, screen
 
@@ -68,7 +68,6 @@ costs = st.lists(st.floats(0.01, 200.0), min_size=1, max_size=30)
 
 
 @given(costs, st.booleans())
-@settings(deadline=None)
 def test_nobody_waits_for_more_than_half_a_minute_and_hardly_for_less(
     costs: list[float], known: bool
 ) -> None:
@@ -81,7 +80,6 @@ def test_nobody_waits_for_more_than_half_a_minute_and_hardly_for_less(
 
 
 @given(st.lists(st.floats(0.01, 3.0), min_size=1, max_size=3))
-@settings(deadline=None)
 def test_what_ends_quickly_is_not_told_of(costs: list[float]) -> None:
     story = Story()
     for _ in range(4):
@@ -90,7 +88,6 @@ def test_what_ends_quickly_is_not_told_of(costs: list[float]) -> None:
 
 
 @given(st.lists(st.floats(1.0, 5.0), min_size=15, max_size=60))
-@settings(deadline=None)
 def test_where_the_cost_is_known_the_time_left_is_what_is_left(costs: list[float]) -> None:
     """But for what nobody sees: how far the batch is that is under way."""
     story = Story()
@@ -115,7 +112,6 @@ def test_rows_that_get_cheaper_are_weighed_by_their_tokens() -> None:
 
 
 @given(costs)
-@settings(deadline=None)
 def test_without_it_the_time_left_is_never_below_zero_or_beyond_the_slowest(
     costs: list[float],
 ) -> None:

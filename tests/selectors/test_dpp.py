@@ -12,7 +12,7 @@ from spice.records import Selection, Signals
 from spice.selectors.dpp import Dpp, greedy_map
 
 WORKED = np.array([[1, 0.9, 0.1], [0.9, 1, 0.2], [0.1, 0.2, 0.8]])
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=30)
 
 
 def pick(features: np.ndarray, k: int, ids: list[str] | None = None) -> Selection:

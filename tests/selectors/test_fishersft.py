@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from spice.records import Selection, Signals
 from spice.selectors.fishersft import FisherSft, lazy_greedy, square
 
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=30)
 WORKED = [np.array([[1.0, 0], [1, 0]]), np.array([[0.0, 1]]), np.array([[1.0, 1]])]
 
 

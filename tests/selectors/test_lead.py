@@ -96,7 +96,7 @@ def play(rounds: Rounds, until: int = 10**6) -> Rounds:
     return rounds
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 99))
 def test_runs_take_k_rows_once_each_whatever_the_pools_order(n: int, k: int, seed: int) -> None:
     signals = made_up(n, seed)
@@ -115,7 +115,7 @@ def test_runs_take_k_rows_once_each_whatever_the_pools_order(n: int, k: int, see
     assert [int(order[i]) for i in again.picks] == rounds.picks
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 99), st.integers(0, 8))
 def test_a_smaller_budget_is_the_beginning_of_a_larger_one(seed: int, until: int) -> None:
     signals = made_up(60, seed)

@@ -18,7 +18,7 @@ from spice.selectors.ranking import top
 from spice.submodular.rooms import Places, Rooms
 
 SOURCES = ["math"] * 6 + ["code"] * 3 + ["chat"]
-few = settings(max_examples=100, deadline=None)
+few = settings(max_examples=100)
 sizes = st.dictionaries(st.text("abcdef", min_size=1), st.integers(1, 10**6), min_size=1)
 
 

@@ -36,9 +36,7 @@ def draw(signals: Signals, selector: RandomMatched, k: int, seed: int = 0) -> li
     return selector.select(signals, k, np.random.default_rng(seed), eligible).indices
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 1000))
 def test_sources_are_copied_exactly_and_lengths_to_a_class(tmp_path: Path, seed: int) -> None:
     signals = pool(seed)

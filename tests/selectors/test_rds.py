@@ -97,7 +97,7 @@ def test_each_subtask_has_the_same_say_however_many_examples_it_has() -> None:
     assert list(islice(turns(["a", "b", "a", "b"]), 5)) == [0, 1, 2, 3, 0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 40), st.lists(st.sampled_from("abc"), min_size=5,
                                                            max_size=5))  # fmt: skip
 def test_it_does_what_a_plain_loop_does(seed: int, k: int, sources: list[str]) -> None:
@@ -108,7 +108,7 @@ def test_it_does_what_a_plain_loop_does(seed: int, k: int, sources: list[str]) -
     assert found.scores == pytest.approx([cosine for _, cosine in expected])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6))
 def test_the_pools_order_changes_nothing(seed: int) -> None:
     pool, targets = cloud(seed)

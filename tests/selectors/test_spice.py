@@ -41,7 +41,7 @@ def pick(G: np.ndarray, k: int, ids: list[str] | None = None, **options: Any) ->
     return selector(**options).select(signals, k, RNG, range(len(G)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.1, 1.0]))
 def test_the_order_of_the_pool_changes_nothing_to_the_bit(seed: int, penalty: float) -> None:
     rng = np.random.default_rng(seed)

@@ -48,7 +48,7 @@ def test_a_target_that_is_behind_gives_what_is_left_to_its_next_neighbour() -> N
     assert found[1] == pytest.approx([2.5 / 2 / level, 0.5 / 2 / level, 0, 0])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.floats(0.1, 0.9), st.floats(0.5, 20))
 def test_probabilities_add_up_and_each_target_has_an_equal_share(
     seed: int, alpha: float, scale: float
@@ -81,7 +81,7 @@ def test_the_density_counts_a_row_itself() -> None:
     assert kernel_density(points, 0.0, 3).tolist() == [1, 1, 1]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6))
 def test_draws_are_distinct_and_the_pools_order_changes_nothing(seed: int) -> None:
     pool, targets = cloud(seed)

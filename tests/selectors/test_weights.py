@@ -39,7 +39,7 @@ def problem(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(size=(n, d)) * np.exp(rng.normal(size=(n, 1))), weights
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.sampled_from(MAXIMIZERS), st.sampled_from([0.0, 0.1, 0.5]))
 def test_it_is_the_greedy_on_rows_scaled_by_hand(seed: int, way: str, penalty: float) -> None:
     G, weights = problem(seed)
@@ -56,7 +56,7 @@ def test_it_is_the_greedy_on_rows_scaled_by_hand(seed: int, way: str, penalty: f
     assert chosen.excluded.get("not trusted", []) == np.flatnonzero(weights == 0).tolist()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000))
 def test_with_all_rows_trusted_alike_the_picks_are_those_of_the_unit_scale(seed: int) -> None:
     G, _ = problem(seed)
@@ -67,7 +67,7 @@ def test_with_all_rows_trusted_alike_the_picks_are_those_of_the_unit_scale(seed:
     assert ones.gains == unit.gains
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000))
 def test_the_order_of_rows_and_smaller_budgets_change_nothing(seed: int) -> None:
     G, weights = problem(seed)

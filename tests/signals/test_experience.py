@@ -123,7 +123,7 @@ def test_experienced_losses_are_those_of_the_tuned_model(
     assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 8), st.integers(0, 99))
 def test_clusters_part_the_rows_and_near_ones_stay_together(
     n: int, clusters: int, seed: int

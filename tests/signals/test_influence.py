@@ -89,7 +89,7 @@ def test_epsilon_stands_inside_the_root() -> None:
     assert float(adam_direction(gradient, state)) == pytest.approx(1e-3 / (1.1e-7) ** 0.5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6))
 def test_the_moments_are_those_of_torchs_adam(seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
@@ -156,7 +156,7 @@ def test_sketches_keep_inner_products_on_average_and_small_vectors_as_they_are()
     assert np.std(found) == pytest.approx(spread, rel=0.25)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.floats(1e-3, 1e3))
 def test_the_length_of_a_validation_gradient_does_not_count(seed: int, factor: float) -> None:
     draw = torch.Generator().manual_seed(seed)

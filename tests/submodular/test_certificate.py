@@ -15,7 +15,7 @@ from spice.submodular.certificate import curvature
 from spice.submodular.kernel import squared_norms
 from spice.submodular.objective import Objective
 
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=60)
 seeds = st.integers(0, 10**6)
 alphas = st.sampled_from([0.01, 1.0, 30.0])
 

@@ -27,7 +27,7 @@ def drawn(seed: int) -> tuple[np.random.Generator, np.ndarray]:
     return rng, G
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 10**6))
 def test_a_look_long_ago_bounds_the_conflict_of_now(seed: int) -> None:
     rng, G = drawn(seed)
@@ -45,7 +45,7 @@ def test_a_look_long_ago_bounds_the_conflict_of_now(seed: int) -> None:
         assert (known.least(everything) <= true_conflicts(G, picks) + lost + 1e-9).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.3, 2.0]))
 def test_no_score_outside_is_above_its_bound_however_picks_turn_the_mean(
     seed: int, penalty: float

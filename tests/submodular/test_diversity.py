@@ -36,7 +36,7 @@ def plain_novel_sum(rows: np.ndarray, sigma: np.ndarray) -> float:
     return float(np.mean(found))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(pools(), st.integers(1, 7))
 def test_it_is_what_a_plain_loop_finds_in_any_blocks(G: np.ndarray, block: int) -> None:
     rows = unit(G)

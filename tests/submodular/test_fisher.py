@@ -15,7 +15,7 @@ from spice.submodular.kernel import gram_kernel, squared_norms
 from spice.submodular.objective import Objective
 
 WORKED = np.array([(3, 0), (2, 0), (-1, 1), (0, 1)], dtype=float)
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=40)
 seeds = st.integers(0, 10**6)
 alphas = st.sampled_from([1e-3, 0.1, 1.0, 30.0])
 

@@ -20,7 +20,7 @@ from spice.submodular.kernel import Kernel, gram_kernel, streaming_kernel
 
 WORKED = np.array([(3, 0), (2, 0), (-1, 1), (0, 1)], dtype=float)
 
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=60)
 penalties = st.sampled_from([0.0, 0.1, 0.5, 1.0])
 alphas = st.sampled_from([1e-3, 0.1, 1.0, 30.0])
 seeds = st.integers(0, 10**6)

@@ -55,7 +55,7 @@ def test_a_sweep_goes_through_each_penalty_once(objective: Counting, tmp_path: P
     assert lengths == [20] * 6
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 40), st.sampled_from([0.3, 0.6, 0.9, 1.0]), st.booleans())
 def test_one_run_serves_every_stopping_rule(k: int, ratio: float, inclusive: bool) -> None:
     G = np.random.default_rng(k).normal(size=(40, 6))

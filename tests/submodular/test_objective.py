@@ -19,7 +19,7 @@ from spice.submodular.kernel import Subset, squared_norms
 from spice.submodular.objective import FEW_ROWS, MAXIMIZERS, Objective
 
 WAYS = [way for way in MAXIMIZERS if way != "auto"]
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=60)
 seeds = st.integers(0, 10**6)
 penalties = st.sampled_from([0.0, 0.1, 1.0, 5.0])
 alphas = st.sampled_from([1e-3, 0.1, 1.0, 30.0])

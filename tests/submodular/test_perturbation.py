@@ -30,7 +30,7 @@ def test_nothing_is_taken_by_nothing() -> None:
     assert found.gains == pytest.approx(found.bases)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(pools(), st.sampled_from([1e-3, 0.1, 1.0, 30.0]), st.integers(0, 10_000))
 def test_both_routes_agree_and_the_bounds_hold(G: np.ndarray, alpha: float, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -28,7 +28,7 @@ from spice.submodular.objective import MAXIMIZERS, Objective
 from spice.submodular.rooms import Rooms
 
 WAYS = [way for way in MAXIMIZERS if way != "auto"]
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=60)
 penalties = st.sampled_from([0.0, 0.1, 1.0, 5.0])
 
 

@@ -27,7 +27,7 @@ def begun(G: np.ndarray, m: int) -> tuple[State, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("panel", [1, 3, 128])
 @pytest.mark.parametrize("columns", [5, 16_384])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000))
 def test_columns_are_made_up_for_from_any_level(panel: int, columns: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

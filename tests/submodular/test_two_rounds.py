@@ -28,7 +28,7 @@ from spice.submodular.partitions import Partition, fewest, peak, rows_of
 from spice.submodular.rooms import Rooms
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*zero gradient")  # grids have some
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=60)
 seeds = st.integers(0, 10**6)
 penalties = st.sampled_from([0.0, 0.1, 1.0])
 alphas = st.sampled_from([0.1, 1.0, 30.0])
@@ -283,7 +283,7 @@ def test_no_subset_is_better_than_the_bound(
     assert told["in_expectation"] == {"fraction": share / 2, "less": share * k * penalty}
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seeds, st.sampled_from([0.0, 0.3]))
 def test_the_mean_over_draws_is_what_is_promised(seed: int, penalty: float) -> None:
     G, k = cloud(seed, 9, 3), 3
