@@ -42,6 +42,7 @@ def write_yaml(folder: Path, page: str, name: str) -> None:
     (folder / f"conf/selector/{name}.yaml").write_text(text, encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_selector_of_the_page_runs_from_a_folder_of_its_own(tmp_path: Path) -> None:
     [code] = blocks("add_a_selector", "python")
     (tmp_path / "hardest.py").write_text(code, encoding="utf-8")

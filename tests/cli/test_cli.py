@@ -104,7 +104,7 @@ BAD_POOLS = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "message"), BAD_POOLS)
+@pytest.mark.parametrize(("spoil", "message"), slow_but(BAD_POOLS, BAD_POOLS[:1]))
 def test_a_bad_pool_is_one_clear_error(
     spice: Spice,
     local: list[str],
@@ -139,7 +139,7 @@ BAD_OPTIONS = [
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    slow_but(BAD_OPTIONS, BAD_OPTIONS[:6]),
+    slow_but(BAD_OPTIONS, [BAD_OPTIONS[1], *BAD_OPTIONS[4:6]]),
     ids=lambda value: str(value)[:40],
 )
 def test_a_bad_option_is_one_clear_error(
@@ -155,6 +155,7 @@ def test_a_bad_option_is_one_clear_error(
     assert_one_error(spice(*local, "data=jsonl", f"data.paths=[{path}]", *options), message)
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_used_are_told_before_they_are_loaded(
     spice: Spice,
     local: list[str],

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from halves import slow_but
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -86,7 +87,7 @@ def template(**changed: Any) -> Template:
     return make(composed(*(f"template.{k}={v}" for k, v in changed.items())), "template")
 
 
-@pytest.mark.parametrize("workers", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [1, *slow_but([2, 3], [])])
 def test_how_many_processes_make_them_changes_nothing(
     checkpoint: Checkpoint, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

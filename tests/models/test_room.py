@@ -190,16 +190,11 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
 SCRIPT = Path(__file__).with_name("memory_short.py")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are Linux's")
 @pytest.mark.parametrize(
     "what",
-    [
-        "learning",
-        *(
-            pytest.param(what, marks=pytest.mark.slow)
-            for what in ("gradients", "losses", "choices")
-        ),
-    ],
+    ["learning", "gradients", "losses", "choices"],
 )
 def test_what_does_not_fit_is_halved_and_gives_the_same(what: str) -> None:
     done = _short(what)

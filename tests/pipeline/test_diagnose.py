@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from halves import slow_but
 
 from spice.errors import InputError
 from spice.library.diagnosis import diversity
@@ -18,7 +19,9 @@ from spice.storage.files import read_json
 Run = Callable[..., dict[str, Any]]
 
 
-@pytest.mark.parametrize("selector", ["spice", "fisher", "spice_consensus"])
+@pytest.mark.parametrize(
+    "selector", slow_but(["spice", "fisher", "spice_consensus"], {"spice_consensus"})
+)
 def test_a_finished_selection(start: Run, tmp_path: Path, selector: str) -> None:
     start(f"selector={selector}", "finetune=none", folder=tmp_path / "one")
     start("selector=random", "finetune=none", folder=tmp_path / "other")

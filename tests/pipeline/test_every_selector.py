@@ -68,7 +68,7 @@ def mix(name: str, option: str, pool: Path, folder: Path) -> dict[str, int]:
     return dict(Counter(of[row_id] for row_id in chosen["ids"]))
 
 
-@pytest.mark.parametrize("name", slow_but(MIXED, {"random", "spice", "ifd"}))
+@pytest.mark.parametrize("name", slow_but(MIXED, {"random", "spice"}))
 def test_the_mix_of_sources_is_kept_or_set(name: str, pools: list[Path], tmp_path: Path) -> None:
     """Of 28 rows of math, 23 of code, 20 general ones and 19 of chat."""
     kept = mix(name, "selector.stratify=source", pools[0], tmp_path)

@@ -158,6 +158,7 @@ def many_exports(runs: Sequence[Path], folder: Path) -> None:
     assert [process.wait(timeout=120) for process in at_work] == [0] * len(runs)
 
 
+@pytest.mark.slow
 def test_exports_at_once_all_have_their_entry(tmp_path: Path) -> None:
     runs = [exported.run_of(tmp_path / str(i), ROWS, [i]) for i in range(3)]
     many_exports(runs, tmp_path / "data")

@@ -41,6 +41,7 @@ def test_parts_are_told_everywhere(
         assert "in expectation over the parts" in text
 
 
+@pytest.mark.slow
 def test_what_auto_stands_for_is_in_the_key_and_not_the_word(start: Run, tmp_path: Path) -> None:
     keys = [
         start(*QUICK, f"selector.partitions={given}")["keys"]["selection"]

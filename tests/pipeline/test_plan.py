@@ -96,7 +96,7 @@ def test_a_choice_that_reads_nothing_is_known_beforehand(start: Run, tmp_path: P
     )  # the model's loading is in both
 
 
-@pytest.mark.parametrize("selector", slow_but(SELECTORS, {"random", "spice_consensus", "less"}))
+@pytest.mark.parametrize("selector", slow_but(SELECTORS, {"random", "spice_consensus"}))
 def test_every_selector_has_a_plan(selector: str, start: Run, tmp_path: Path) -> None:
     more = []
     if selector == "random_matched":
@@ -133,6 +133,7 @@ def test_windows_are_planned_as_what_they_read_and_train(start: Run, tmp_path: P
     assert 0 < frozen["seconds"] < trained["seconds"]
 
 
+@pytest.mark.slow
 def test_a_plan_beyond_a_limit_is_refused(
     start: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

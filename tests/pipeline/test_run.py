@@ -60,7 +60,7 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("change", "reused"), slow_but(CHANGES, CHANGES[:3]))
+@pytest.mark.parametrize(("change", "reused"), slow_but(CHANGES, CHANGES[:1]))
 def test_a_change_makes_anew_just_what_depends_on_it(
     start: Run, change: str, reused: list[str]
 ) -> None:
@@ -240,6 +240,7 @@ def test_each_benchmark_is_scored_by_one_run_alone(
     assert len(waiting) == 2
 
 
+@pytest.mark.slow
 def test_each_second_is_charged_once(start: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool that takes two seconds to read, for the target too, makes no other step slow."""
     from spice.models import tokenized

@@ -65,6 +65,7 @@ def test_proxy_and_target_are_four_times_apart():
     )
 
 
+@pytest.mark.slow
 def test_training_again_gives_the_same_bytes_and_another_seed_gives_others(tmp_path):
     from spice.sandbox.making.train import Schedule, make
 

@@ -291,6 +291,7 @@ def test_an_interrupted_run_ends_with_the_same_adapter_to_the_bit(
     assert same(adapter(tmp_path / "cut"), adapter(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_adapter_to_the_bit(
     checkpoint: Path, tmp_path: Path
 ) -> None:
