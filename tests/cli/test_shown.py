@@ -24,6 +24,7 @@ def obeyed(text: str) -> bool:
     return any(sign in text for sign in "\x1b\u202e\r")
 
 
+@pytest.mark.slow
 def test_hostile_rows_reach_no_terminal_log_or_page(tmp_path: Path) -> None:
     rows = [{"instruction": f"Say {i} {s}", "response": s, "source": s} for i, s in enumerate(EVIL)]
     lines = "".join(json.dumps(row) + "\n" for row in rows)

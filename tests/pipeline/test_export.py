@@ -314,6 +314,7 @@ def test_what_could_not_be_handed_on_is_refused_before_anything_is_read(
     start("selector=none", "finetune=none", "export.to=trl")  # nothing was chosen
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_exported_on_the_command_line(
     start: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

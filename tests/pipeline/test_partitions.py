@@ -54,6 +54,7 @@ def test_what_auto_stands_for_is_in_the_key_and_not_the_word(start: Run, tmp_pat
     assert "wo rounds" not in (tmp_path / "run0" / "card.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("little_memory")
 def test_auto_takes_as_few_parts_as_fit(start: Run, tmp_path: Path) -> None:
     start(*QUICK)

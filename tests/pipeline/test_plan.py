@@ -71,6 +71,7 @@ def test_a_plan_runs_nothing_and_names_what_will_run(start: Run, tmp_path: Path)
         assert stage["memory"] > 2**20
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_planned_again(start: Run, tmp_path: Path) -> None:
     start()
     again = plan(start, tmp_path)
