@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peft.tuners.lora import LoraLayer
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -26,10 +27,10 @@ def factors(model: PeftModel) -> list[tuple[str, nn.Linear]]:
     A factor A whose partner B is zero is left out: ∂L/∂A = Bᵀ(…) is identically zero there, as it
     is for every freshly attached adapter, so these coordinates change no inner product.
     """
-    pairs = [
+    pairs: list[tuple[str, Any, Any]] = [
         (name, layer.lora_A[adapter], layer.lora_B[adapter])
         for name, layer in model.named_modules()
-        if hasattr(layer, "lora_A") and hasattr(layer, "lora_B")
+        if isinstance(layer, LoraLayer)
         for adapter in _active(layer)
     ]
     found: list[tuple[str, nn.Linear]] = []
@@ -123,7 +124,7 @@ def _active(layer: Any) -> list[str]:
 
 def _changes_nothing(layer: Any, zero: set[nn.Module]) -> bool:
     """Whether a module is a layer W x + Σ s B A x, all of whose factors B are zero."""
-    if not hasattr(layer, "lora_B") or "forward" in vars(layer) or layer.disable_adapters:
+    if not isinstance(layer, LoraLayer) or "forward" in vars(layer) or layer.disable_adapters:
         return False
     active = _active(layer)
     plain = not layer.merged and not set(active) & set(layer.lora_variant)

@@ -72,7 +72,8 @@ def repeatable(attend: Attend, *parts: Tensor) -> Tensor:
     The parts and what comes of them are b × heads × t × width, or as ``attend`` has them.
     """
     if torch.is_grad_enabled() and any(part.requires_grad for part in parts):
-        return cast("Tensor", _Again.apply(attend, *parts))
+        found: Tensor = _Again.apply(attend, *parts)
+        return found
     return attend(*parts)
 
 
